@@ -1,0 +1,15 @@
+"""MoRe: weakly supervised semantic segmentation from image labels, for MMSegmentation.
+
+``custom_imports = dict(imports=['mmseg_more'])`` in a config is all that is needed:
+importing this package checks the versions it depends on and registers every model,
+dataset, hook, scheduler and metric in MMSegmentation's registries.
+"""
+from . import compat
+
+# before the first import of mmcv's operations, which the next lines lead to
+compat.apply()
+
+from . import datasets, engine, evaluation, models  # noqa: E402
+from .version import __version__  # noqa: E402
+
+__all__ = ['__version__', 'compat', 'datasets', 'engine', 'evaluation', 'models']

@@ -1,0 +1,169 @@
+"""What lets MMSegmentation 1.2 run on today's PyTorch, without compiling mmcv.
+
+Three adjustments, all made by :func:`apply` before anything of MMCV, MMSegmentation or
+MMPretrain is imported, and none of which replaces something that works already:
+
+* MMSegmentation imports mmcv's compiled operations although MoRe uses none of them.
+  Where they are missing (mmcv-lite) a placeholder module takes their place, whose every
+  operation says what to install when it is called.
+* Since PyTorch 2.6 ``torch.load`` reads tensors only, and rejects the logs and random
+  states that MMEngine stores beside them. Exactly the types MMEngine writes are allowed.
+* MMPretrain's optional multi-modal models fail to import beside a recent
+  ``transformers``; they are left out.
+"""
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+from mmseg_more.version import REQUIRED
+
+_EXT = 'mmcv._ext'
+_HISTORY_METHODS = ('min', 'max', 'current', 'mean')
+
+
+def check_versions(required: Sequence[Tuple[str, Tuple[str, ...],
+                                            str]] = REQUIRED) -> None:
+    """Check that the installed OpenMMLab packages are of versions that fit.
+
+    Only the packages' metadata is read, so that the message comes before any import
+    that a wrong version would break.
+
+    Args:
+        required: (module, distributions that provide it, version range) of each.
+
+    Raises:
+        ImportError: If one is missing or of another version; the message names all
+            that do not fit, the ranges that do and the command that installs them.
+    """
+    from packaging.specifiers import SpecifierSet
+
+    problems, remedy = [], []
+    for module, distributions, fitting in required:
+        found = [(name, _version_of(name)) for name in distributions]
+        found = [(name, number) for name, number in found if number]
+        if not found:
+            problems.append(f'{module} is not installed, {fitting} fits')
+            remedy.append(f'"{distributions[-1]}{fitting}"')
+        for name, number in found:
+            if not SpecifierSet(fitting).contains(number, prereleases=True):
+                problems.append(f'{name} {number} is installed, {fitting} fits')
+                remedy.append(f'"{name}{fitting}"')
+    if problems:
+        raise ImportError('mmseg_more cannot work with the installed packages: ' +
+                          '; '.join(problems) +
+                          f'. Run: pip install {" ".join(remedy)}')
+
+
+def _version_of(distribution: str) -> Optional[str]:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+class _MissingExtension(ModuleType):
+    """Stands for mmcv's compiled operations where mmcv-lite is installed."""
+
+    def __getattr__(self, name: str) -> Callable:
+        # Python and torch probe modules for dunder names: these are truly absent.
+        if name.startswith('__'):
+            raise AttributeError(f'module {self.__name__!r} has no attribute {name!r}')
+
+        def missing_op(*args: Any, **kwargs: Any) -> None:
+            raise ImportError(
+                f'the operation {name!r} is compiled code of mmcv, and mmcv-lite is '
+                'installed, which has none. MoRe does not need it; a model that does '
+                'needs the full package: `pip uninstall mmcv-lite`, then '
+                '`pip install "mmcv>=2.1.0,<2.2.0"` (see '
+                'https://mmcv.readthedocs.io/en/latest/get_started/installation.html '
+                'for a build that fits your PyTorch)')
+
+        missing_op.__name__ = missing_op.__qualname__ = name
+        return missing_op
+
+
+def install_missing_extension() -> bool:
+    """Register the placeholder ``mmcv._ext``, only if the real one is missing.
+
+    Returns:
+        bool: Whether the placeholder is what ``import mmcv._ext`` gives now.
+    """
+    if _EXT in sys.modules:
+        return isinstance(sys.modules[_EXT], _MissingExtension)
+    if importlib.util.find_spec(_EXT) is not None:
+        return False
+    module = _MissingExtension(_EXT, 'Placeholder for the compiled operations of mmcv.')
+    # find_spec() on a loaded module reads __spec__ and fails where it is None
+    module.__spec__ = ModuleSpec(_EXT, loader=None)
+    sys.modules[_EXT] = module
+    return True
+
+
+def _history_buffer_method(owner: Any, name: str) -> Callable:
+    """The only use of ``getattr`` in MMEngine's checkpoints, and nothing beyond it."""
+    from mmengine.logging import HistoryBuffer
+    if owner is not HistoryBuffer or name not in _HISTORY_METHODS:
+        raise ValueError(f'a checkpoint may not access {name!r} of {owner!r}; only '
+                         f'{", ".join(_HISTORY_METHODS)} of HistoryBuffer are allowed')
+    return getattr(HistoryBuffer, name)
+
+
+def checkpoint_globals() -> List[Tuple[Any, str]]:
+    """Types and functions that occur in MMEngine's own checkpoints.
+
+    NumPy 2 renamed ``numpy.core`` to ``numpy._core``: both names are given, so that a
+    checkpoint crosses from one to the other.
+
+    Returns:
+        list: (object, full name in the file), as ``torch.serialization.
+        add_safe_globals`` takes them.
+    """
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
+    core = importlib.import_module('numpy._core.multiarray' if hasattr(np, '_core') else
+                                   'numpy.core.multiarray')
+    allowed = [(HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
+               (np.ndarray, 'numpy.ndarray'), (np.dtype, 'numpy.dtype'),
+               (_history_buffer_method, 'builtins.getattr')]
+    for package in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        allowed.append((core._reconstruct, f'{package}._reconstruct'))
+        allowed.append((core.scalar, f'{package}.scalar'))
+    # np.dtype('f8') is an instance of a class of its own since NumPy 1.25. Numbers, bool
+    # and text only: objects and records have no place in a log.
+    codes = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?US'
+    classes = {type(np.dtype(code)) for code in codes}
+    allowed.extend((cls, f'{cls.__module__}.{cls.__qualname__}') for cls in classes
+                   if cls is not np.dtype)
+    return allowed
+
+
+def allow_mmengine_checkpoints() -> bool:
+    """Let ``torch.load(weights_only=True)`` read what MMEngine writes.
+
+    Returns:
+        bool: False where this PyTorch (before 2.6) does not restrict loading by default
+        and nothing was changed.
+    """
+    import torch
+    release = tuple(int(part) for part in torch.__version__.split('.')[:2])
+    if release < (2, 6):
+        return False
+    torch.serialization.add_safe_globals(checkpoint_globals())
+    return True
+
+
+def skip_multimodal() -> None:
+    """Keep MMPretrain from importing its multi-modal models."""
+    import mmpretrain.utils.dependency as dependency
+    dependency.WITH_MULTIMODAL = False
+
+
+def apply() -> None:
+    """Check the versions, then make every adjustment. Safe to call twice."""
+    check_versions()
+    install_missing_extension()
+    allow_mmengine_checkpoints()
+    skip_multimodal()

@@ -1,0 +1,4 @@
+"""Hooks, schedulers and what training without a GPU needs."""
+from . import hooks
+
+__all__ = ['hooks']
