@@ -1,0 +1,3 @@
+from .iteration_hook import IterationHook
+
+__all__ = ['IterationHook']
