@@ -1,4 +1,5 @@
 """Hooks, schedulers and what training without a GPU needs."""
 from . import hooks
+from .schedulers import PolyWarmupLR
 
-__all__ = ['hooks']
+__all__ = ['PolyWarmupLR', 'hooks']

@@ -1,0 +1,50 @@
+# MoRe with ViT-B/16 and the settings for PASCAL VOC (K = 20).
+# Sources: [P] the paper, arXiv 2412.11076; [C] the authors' released code.
+num_classes = 20  # foreground classes, background not counted
+data_preprocessor = dict(
+    type='SegDataPreProcessor',
+    mean=[123.675, 116.28, 103.53],  # ImageNet
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+    size=(448, 448),  # training crop [P]
+    pad_val=0,
+    seg_pad_val=255)
+model = dict(
+    type='MoRe',
+    num_classes=num_classes,
+    data_preprocessor=data_preprocessor,
+    backbone=dict(
+        type='MoReViT',
+        arch='base',  # ViT-B/16 [P]
+        img_size=224,  # position grid of the pretrained ViT
+        patch_size=16,
+        num_classes=num_classes,
+        num_registers=4,  # [C]
+        aux_layer=-3,  # [C]
+        init_cfg=None),  # dict(type='Pretrained', checkpoint='...'): see README
+    graph=dict(
+        type='GraphCategoryRepresentation',
+        embed_dims=768,
+        neighbor_ratio=0.5),  # [C]; [P] has 392 neighbours among patches
+    decode_head=dict(
+        type='LargeFOVHead',
+        in_channels=768,
+        channels=512,
+        num_classes=num_classes + 1),
+    localization=dict(scales=(1.0, 0.5, 0.75, 1.5)),  # [C]
+    pseudo_label=dict(
+        high=.7, low=.25, bkg=.5,  # [C]
+        switch_iter=10000,  # [C]: CRE and URE use the final CAM after it
+        cre_high=.5, cam_high=.6, cam_low=.35),  # [C]
+    losses=dict(
+        # `begin`: counts while iteration > begin. Weights: [P] section 4.1, [C]
+        cls=dict(type='MultiLabelSoftMarginLoss', loss_weight=1.),
+        cls_aux=dict(type='MultiLabelSoftMarginLoss', loss_weight=1.),
+        mct=dict(type='TokenDiscriminationLoss', temperature=.07,
+                 loss_weight=1.),
+        ptc=dict(type='PatchAffinityLoss', loss_weight=.3),
+        cre=dict(type='ConfidentRelationLoss', temperature=.5, loss_weight=.2),
+        ure=dict(type='UncertainRelationLoss', loss_weight=.1),
+        seg=dict(type='BalancedCrossEntropyLoss', loss_weight=.12, begin=2000),
+        energy=dict(type='DenseEnergyLoss', sigma_rgb=15, sigma_xy=100,
+                    scale_factor=.5, loss_weight=.05, begin=2000)))

@@ -1,0 +1,20 @@
+# MoRe, ViT-B/16, COCO 2014: 80k iterations, batch 2 per GPU, with the loss
+# weights of the authors' released script [C]. The weights of the published
+# log are in more_vit-b_coco_published-log.py.
+_base_ = [
+    '../_base_/models/more_vit-b.py', '../_base_/datasets/coco14_image_level.py',
+    '../_base_/schedules/schedule_80k.py', '../_base_/default_runtime.py'
+]
+num_classes = 80
+model = dict(
+    num_classes=num_classes,
+    backbone=dict(num_classes=num_classes),
+    decode_head=dict(num_classes=num_classes + 1),
+    localization=dict(scales=(1.0, 0.5, 0.75, 1.25, 1.5)),  # [C]
+    pseudo_label=dict(high=.65, low=.25, bkg=.45, switch_iter=50000),  # [C]
+    losses=dict(
+        ptc=dict(loss_weight=.3, begin=8000),
+        cre=dict(temperature=.1, loss_weight=.1, begin=12000),
+        ure=dict(loss_weight=.01, begin=12000),
+        seg=dict(loss_weight=.12, begin=16000),
+        energy=dict(loss_weight=.05, begin=16000)))

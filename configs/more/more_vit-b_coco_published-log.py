@@ -1,0 +1,11 @@
+# COCO with the loss weights of the authors' published training log: no URE, a
+# smaller CRE, and no delay. Batch 4 x 2 GPUs.
+_base_ = './more_vit-b_coco.py'
+model = dict(
+    losses=dict(
+        ptc=dict(loss_weight=.3, begin=None),
+        cre=dict(loss_weight=.05, begin=None),
+        ure=dict(loss_weight=0., begin=None),
+        seg=dict(loss_weight=.12, begin=None),
+        energy=dict(loss_weight=.05, begin=None)))
+train_dataloader = dict(batch_size=4)

@@ -1,0 +1,102 @@
+"""Localization maps from patch tokens: CAM, LAM, merging and normalisation.
+
+Pure tensor functions (MoRe, section 3.1 and 3.2). ``B`` batch, ``K`` foreground
+classes, ``D`` channels, ``h, w`` patch grid, ``H, W`` pixels.
+"""
+from typing import Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def scaled_size(size: Tuple[int, int], scale: float) -> Tuple[int, int]:
+    """Image size ``(int(s*H), int(s*W))`` of a multi-scale pass.
+
+    Args:
+        size: ``(H, W)`` in pixels.
+        scale: Positive factor.
+
+    Returns:
+        The size in pixels.
+
+    Raises:
+        ValueError: If the scaled image would have no pixel.
+    """
+    scaled = int(scale * size[0]), int(scale * size[1])
+    if min(scaled) < 1:
+        raise ValueError(f'scale {scale} leaves no pixel of an image of '
+                         f'{size[0]}x{size[1]}; use a larger scale')
+    return scaled
+
+
+def resize_map(maps: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Resize ``(B, C, h, w)`` bilinearly (align_corners False) to ``size``."""
+    if maps.shape[-2:] == torch.Size(size):
+        return maps
+    return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)
+
+
+def class_patch_similarity(tokens: Tensor, patches: Tensor) -> Tensor:
+    """Localization attention map before normalisation, ``LAM = Q P^T``.
+
+    Args:
+        tokens: Class tokens after GCR, ``(B, K, D)``.
+        patches: Patch tokens ``(B, D, h, w)``.
+
+    Returns:
+        Similarities ``(B, K, h, w)``, any range.
+    """
+    # b batch, k class, d channel, i row, j column
+    return torch.einsum('bkd,bdij->bkij', tokens, patches)
+
+
+def merge_flip(maps: Tensor, flipped: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Elementwise maximum of a map and the un-flipped map of the flip.
+
+    Args:
+        maps: Maps of the images, ``(B, K, h, w)``.
+        flipped: Maps of the horizontally flipped images, ``(B, K, h, w)``.
+        size: ``(H, W)`` both are resized to before they are compared.
+
+    Returns:
+        Merged maps ``(B, K, H, W)``.
+    """
+    return torch.maximum(
+        resize_map(maps, size),
+        resize_map(flipped, size).flip(-1))
+
+
+def normalize_maps(maps: Tensor, eps: float = 1e-5) -> Tensor:
+    """Scale each map of each image to ``[0, 1)``.
+
+    Subtracts the minimum over the pixels, then divides by
+    (maximum after that + ``eps``).
+
+    Args:
+        maps: ``(B, K, H, W)``, any range.
+        eps: Keeps constant maps at 0. Defaults to 1e-5.
+
+    Returns:
+        Normalised maps of the same shape.
+    """
+    shifted = maps - maps.amin(dim=(-2, -1), keepdim=True)
+    return shifted / (shifted.amax(dim=(-2, -1), keepdim=True) + eps)
+
+
+def fuse_maps(lam: Tensor, cam: Tensor) -> Tensor:
+    """Product of two normalised maps ``(B, K, H, W)``, normalised again."""
+    return normalize_maps(lam * cam)
+
+
+def check_scales(scales: Sequence[float], name: str) -> Tuple[float, ...]:
+    """Return ``scales`` as a tuple of floats.
+
+    Raises:
+        ValueError: If there is none, or one is not positive.
+    """
+    values = tuple(float(s) for s in scales)
+    if not values or min(values) <= 0:
+        raise ValueError(f'{name} must name at least one positive scale, '
+                         f'got {tuple(scales)}')
+    return values

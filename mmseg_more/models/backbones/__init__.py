@@ -1,0 +1,3 @@
+from .more_vit import MoReViT
+
+__all__ = ['MoReViT']

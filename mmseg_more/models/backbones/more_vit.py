@@ -1,0 +1,216 @@
+"""Vision transformer with one token per class, MoRe section 3.1."""
+from typing import Optional, Tuple, Union
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks.transformer import PatchEmbed
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModule, ModuleList
+from mmengine.runner import CheckpointLoader
+from mmpretrain.models.backbones.vision_transformer import (
+    TransformerEncoderLayer, VisionTransformer)
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ...checkpoints import convert_plain_vit
+from ..structures import Tokens
+
+_ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
+
+
+@MODELS.register_module()
+class MoReViT(BaseModule):
+    """ViT whose extra tokens are R registers and one token per class.
+
+    Token order: registers, classes, patches; each has its own trainable
+    position. Layers and names are mmpretrain's.
+
+    Args:
+        arch: Name in mmpretrain's ViT table ('deit-tiny', 'base', ...) or a
+            dict of ``embed_dims, num_layers, num_heads,
+            feedforward_channels``. Defaults to 'base'.
+        img_size: Side of the square image whose grid the positions
+            describe, in pixels. Defaults to 224.
+        patch_size: Side of a patch, in pixels. Defaults to 16.
+        num_classes: K, without background. Defaults to 20.
+        num_registers: R. Defaults to 4.
+        aux_layer: Index of the block whose output is the auxiliary patch map.
+            Defaults to -3, the third from the end.
+        drop_path_rate: Stochastic depth of the last block (linear over the
+            blocks). Defaults to 0.
+        interpolate: How positions are resized to another grid. 'offset' uses
+            the scale factor ``((h + 0.1) / h0, (w + 0.1) / w0)`` of the
+            reference code, which shifts the sampling grid slightly and which
+            converted checkpoints depend on; 'size' resizes to the target size.
+            Defaults to 'offset'.
+        init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` starts from a plain
+            ViT, in timm's or mmpretrain's names (see
+            :func:`mmseg_more.checkpoints.convert_plain_vit`). Defaults to None.
+
+    Raises:
+        ValueError: For an unknown arch or option, or sizes that do not fit.
+    """
+
+    def __init__(self,
+                 arch: Union[str, dict] = 'base',
+                 img_size: int = 224,
+                 patch_size: int = 16,
+                 num_classes: int = 20,
+                 num_registers: int = 4,
+                 aux_layer: int = -3,
+                 drop_path_rate: float = 0.,
+                 interpolate: str = 'offset',
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        arch = self._arch_settings(arch)
+        depth, dims = arch['num_layers'], arch['embed_dims']
+        if img_size % patch_size:
+            raise ValueError(f'img_size ({img_size}) must be a multiple of '
+                             f'patch_size ({patch_size})')
+        if not -depth <= aux_layer < depth:
+            raise ValueError(f'aux_layer {aux_layer} is not one of the '
+                             f'{depth} blocks')
+        if num_classes < 1 or num_registers < 0:
+            raise ValueError('num_classes must be >= 1 and num_registers >= 0,'
+                             f' got {num_classes} and {num_registers}')
+        if interpolate not in ('offset', 'size'):
+            raise ValueError("interpolate must be 'offset' or 'size', got "
+                             f"'{interpolate}'")
+        self.embed_dims = dims
+        self.patch_size = patch_size
+        self.num_classes = num_classes
+        self.num_registers = num_registers
+        self.num_extra_tokens = num_registers + num_classes
+        self.aux_index = aux_layer % depth
+        self.interpolate = interpolate
+        self.grid_size = (img_size // patch_size, ) * 2
+
+        # No padding: a rest of less than a patch at the border is cut off.
+        self.patch_embed = PatchEmbed(
+            in_channels=3,
+            embed_dims=dims,
+            conv_type='Conv2d',
+            kernel_size=patch_size,
+            stride=patch_size,
+            padding=0)
+        self.cls_token = nn.Parameter(
+            torch.zeros(1, self.num_extra_tokens, dims))
+        self.pos_embed = nn.Parameter(
+            torch.zeros(1, self.num_extra_tokens + self.grid_size[0]**2, dims))
+        norm_cfg = dict(type='LN', eps=1e-6)
+        self.layers = ModuleList(
+            TransformerEncoderLayer(
+                embed_dims=dims,
+                num_heads=arch['num_heads'],
+                feedforward_channels=arch['feedforward_channels'],
+                drop_path_rate=drop_path_rate * i / max(depth - 1, 1),
+                norm_cfg=norm_cfg) for i in range(depth))
+        self.ln1 = nn.LayerNorm(dims, eps=norm_cfg['eps'])
+
+    @staticmethod
+    def _arch_settings(arch: Union[str, dict]) -> dict:
+        if isinstance(arch, str):
+            if arch not in VisionTransformer.arch_zoo:
+                raise ValueError(f"unknown arch '{arch}', choose from "
+                                 f'{sorted(VisionTransformer.arch_zoo)}')
+            return VisionTransformer.arch_zoo[arch]
+        if set(arch) != _ARCH_KEYS:
+            raise ValueError('arch as a dict needs exactly the keys '
+                             f'{sorted(_ARCH_KEYS)}, got {sorted(arch)}')
+        return dict(arch)
+
+    def init_weights(self) -> None:
+        """Random start, then the pretrained ViT if ``init_cfg`` names one."""
+        pretrained = self.init_cfg
+        self.init_cfg = None
+        super().init_weights()
+        self.init_cfg = pretrained
+        nn.init.trunc_normal_(self.cls_token, std=.02)
+        nn.init.trunc_normal_(self.pos_embed, std=.02)
+        if pretrained is None:
+            return
+        if pretrained.get('type') != 'Pretrained' or not pretrained.get(
+                'checkpoint'):
+            raise ValueError(
+                "init_cfg must be dict(type='Pretrained', checkpoint=FILE), "
+                f'got {pretrained}')
+        self._load_pretrained(pretrained['checkpoint'])
+
+    def _load_pretrained(self, filename: str) -> None:
+        logger = MMLogger.get_current_instance()
+        checkpoint = CheckpointLoader.load_checkpoint(
+            filename, map_location='cpu', logger='current')
+        result = convert_plain_vit(checkpoint, self.state_dict(),
+                                   self.num_registers, self.grid_size)
+        missing = self.load_state_dict(result.state_dict, strict=False)
+        logger.info(
+            f'Pretrained ViT {filename}: {len(result.state_dict)} tensors '
+            f'loaded (class token and its position repeated for '
+            f'{self.num_extra_tokens} tokens). Not loaded from the file: '
+            f'{result.dropped or "nothing"}. Not found in the file: '
+            f'{missing.missing_keys or "nothing"}.')
+
+    def _positions(self, grid: Tuple[int, int]) -> Tensor:
+        """Positions for a grid of ``(h, w)`` patches, ``(1, R+K+N, D)``."""
+        if grid == self.grid_size:
+            return self.pos_embed
+        extra = self.num_extra_tokens
+        base = self.pos_embed[:, extra:].transpose(1, 2).unflatten(
+            2, self.grid_size)
+        if self.interpolate == 'size':
+            target = dict(size=grid)
+        else:
+            target = dict(
+                scale_factor=tuple(
+                    (n + 0.1) / n0 for n, n0 in zip(grid, self.grid_size)),
+                recompute_scale_factor=False)
+        resized = F.interpolate(
+            base, mode='bicubic', align_corners=False, **target)
+        return torch.cat(
+            [self.pos_embed[:, :extra],
+             resized.flatten(2).transpose(1, 2)], dim=1)
+
+    def _attention_logits(self, layer: nn.Module, tokens: Tensor,
+                          grid: Tuple[int, int]) -> Tensor:
+        """Summed over heads, ``q k^T`` is the product over all channels."""
+        query, key, _ = layer.attn.qkv(layer.ln1(tokens)).chunk(3, dim=-1)
+        query = query[:, self.num_registers:self.num_extra_tokens]
+        key = key[:, self.num_extra_tokens:]
+        return (query @ key.transpose(1, 2)).unflatten(2, grid)
+
+    def forward(self, images: Tensor, with_attention: bool = False) -> Tokens:
+        """Encode images.
+
+        Args:
+            images: Normalised ``(B, 3, H, W)``, both sides at least one patch.
+            with_attention: Also return the last block's attention logits.
+
+        Returns:
+            Class tokens ``(B, K, D)`` and patches ``(B, D, h, w)`` after the
+            final norm, auxiliary patches ``(B, D, h, w)`` without norm, and
+            attention ``(B, K, h, w)`` or None.
+
+        Raises:
+            ValueError: If an image is smaller than one patch.
+        """
+        if min(images.shape[-2:]) < self.patch_size:
+            raise ValueError(
+                f'an image of {images.shape[-2]}x{images.shape[-1]} is '
+                f'smaller than one patch ({self.patch_size}); resize it or '
+                'drop the smallest scale')
+        patches, grid = self.patch_embed(images)
+        x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], 1)
+        x = x + self._positions(tuple(grid))
+        attention = aux = None
+        for index, layer in enumerate(self.layers):
+            if with_attention and index == len(self.layers) - 1:
+                attention = self._attention_logits(layer, x, grid)
+            x = layer(x)
+            if index == self.aux_index:
+                aux = x
+        x = self.ln1(x)
+        extra = self.num_extra_tokens
+        as_map = [
+            t[:, extra:].transpose(1, 2).unflatten(2, grid) for t in (x, aux)
+        ]
+        return Tokens(x[:, self.num_registers:extra], *as_map, attention)

@@ -1,0 +1,3 @@
+from .large_fov_head import LargeFOVHead
+
+__all__ = ['LargeFOVHead']

@@ -1,0 +1,3 @@
+from .category_graph import GraphCategoryRepresentation
+
+__all__ = ['GraphCategoryRepresentation']

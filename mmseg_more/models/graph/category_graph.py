@@ -1,0 +1,113 @@
+"""Graph Category Representation (GCR), MoRe section 3.2."""
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+_RESIDUAL = 0.1  # share of the graph message; eq. 5 of the paper has none
+
+
+@MODELS.register_module()
+class GraphCategoryRepresentation(BaseModule):
+    """Let every class token gather from the tokens it is most related to.
+
+    A directed graph from class tokens (heads) to candidates (tails); each
+    head keeps its ``k`` best tails, which send it a weighted message.
+
+    Differs from the paper (the reference code's behaviour is the default): the
+    number of neighbours is a ratio of K and class tokens are candidates too
+    (paper: 392 neighbours among patches, ``num_neighbors=392,
+    tail='patches'``); the message weight is a product of two sums (eq. 4 is
+    a dot product, ``weighting='dot'``); the update has a factor 0.1, a
+    residual and a norm that eq. 5 does not show.
+
+    Args:
+        embed_dims: D, channels of the tokens.
+        neighbor_ratio: ``k = int(neighbor_ratio * K)``, at least 1.
+            Defaults to 0.5.
+        num_neighbors: ``k`` itself, overrides ``neighbor_ratio``; at most the
+            number of candidates is used. Defaults to None.
+        tail: Candidates, 'all' (class and patch tokens) or 'patches'.
+            Defaults to 'all'.
+        weighting: 'sum_product' for the code's weights or 'dot' for eq. 4.
+            Defaults to 'sum_product'.
+        init_cfg: Initialisation. Defaults to None.
+
+    Raises:
+        ValueError: For an unknown option or a non-positive count.
+    """
+
+    def __init__(self,
+                 embed_dims: int,
+                 neighbor_ratio: float = 0.5,
+                 num_neighbors: Optional[int] = None,
+                 tail: str = 'all',
+                 weighting: str = 'sum_product',
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        if tail not in ('all', 'patches'):
+            raise ValueError(f"tail must be 'all' or 'patches', got '{tail}'")
+        if weighting not in ('sum_product', 'dot'):
+            raise ValueError("weighting must be 'sum_product' or 'dot', got "
+                             f"'{weighting}'")
+        if num_neighbors is not None and num_neighbors < 1:
+            raise ValueError(
+                f'num_neighbors must be >= 1, got {num_neighbors}')
+        if neighbor_ratio <= 0:
+            raise ValueError(
+                f'neighbor_ratio must be > 0, got {neighbor_ratio}')
+        self.embed_dims = embed_dims
+        self.neighbor_ratio = neighbor_ratio
+        self.num_neighbors = num_neighbors
+        self.tail = tail
+        self.weighting = weighting
+        self.head_proj = nn.Linear(embed_dims, embed_dims)
+        self.tail_proj = nn.Linear(embed_dims, embed_dims)
+        self.linear1 = nn.Linear(embed_dims, embed_dims)
+        self.linear2 = nn.Linear(embed_dims, embed_dims)
+        self.norm = nn.LayerNorm(embed_dims)
+
+    def _count(self, num_classes: int, num_candidates: int) -> int:
+        count = self.num_neighbors or int(self.neighbor_ratio * num_classes)
+        return min(max(count, 1), num_candidates)
+
+    def forward(self, tokens: Tensor, patches: Tensor) -> Tensor:
+        """Update the class tokens.
+
+        Args:
+            tokens: Class tokens T, ``(B, K, D)``.
+            patches: Patch tokens P, ``(B, N, D)``; detached here.
+
+        Returns:
+            Updated class tokens Q, ``(B, K, D)``.
+        """
+        patches = patches.detach()
+        nodes = patches if self.tail == 'patches' else torch.cat(
+            [tokens, patches], dim=1)
+        heads = self.head_proj(tokens)  # (B, K, D)
+        tails = self.tail_proj(nodes)  # (B, M, D)
+
+        scores = (heads * self.embed_dims**-0.5) @ tails.transpose(1, 2)
+        count = self._count(tokens.shape[1], nodes.shape[1])
+        scores, index = scores.topk(count, dim=-1)  # (B, K, k)
+        batch = torch.arange(len(tokens), device=tokens.device)
+        neighbors = tails[batch[:, None, None], index]  # (B, K, k, D)
+
+        relation = scores.softmax(dim=-1)[..., None]  # (B, K, k, 1)
+        edges = torch.lerp(heads[:, :, None], neighbors, relation)
+        gate = torch.tanh(heads[:, :, None] + edges)
+        if self.weighting == 'dot':
+            weights = (neighbors * gate).sum(-1)
+        else:
+            weights = neighbors.sum(-1) * gate.sum(-1)
+        # b batch, k class, j neighbour, d channel
+        messages = torch.einsum('bkj,bkjd->bkd', weights.softmax(-1),
+                                neighbors)
+        added = F.leaky_relu(
+            self.linear1(_RESIDUAL * (heads + messages) + tokens))
+        multiplied = F.leaky_relu(
+            self.linear2(_RESIDUAL * heads * messages + tokens))
+        return self.norm(added + multiplied)

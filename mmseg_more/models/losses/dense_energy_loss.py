@@ -1,0 +1,69 @@
+"""Regularised loss (Tang et al., ECCV 2018): a dense CRF energy."""
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ...localization.bilateral import bilateral_energy
+from ...localization.pseudo_label import IGNORE_INDEX
+
+_ENERGY_SCALE = 1e-7
+
+
+@MODELS.register_module()
+class DenseEnergyLoss(nn.Module):
+    """Bilateral energy of the softmax segmentation, gated by confidence.
+
+    ``-1e-7 sum(S . (gate K S)) / B`` on images scaled by ``scale_factor``;
+    ``gate = 1 - max_k S``, set to 1 where the label is ignored, floored at 0.
+
+    Args:
+        sigma_rgb: Width of the kernel in colour, 8-bit levels. Defaults to 15.
+        sigma_xy: Width in pixels of the full image. Defaults to 100.
+        scale_factor: Size of the images in the energy. Defaults to 0.5.
+        ignore_index: Label without a decision. Defaults to 255.
+        loss_weight: Factor of the loss. Defaults to 1.0.
+    """
+
+    def __init__(self,
+                 sigma_rgb: float = 15.,
+                 sigma_xy: float = 100.,
+                 scale_factor: float = 0.5,
+                 ignore_index: int = IGNORE_INDEX,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__()
+        if min(sigma_rgb, sigma_xy, scale_factor) <= 0:
+            raise ValueError(
+                'sigma_rgb, sigma_xy and scale_factor must be > 0, got '
+                f'{sigma_rgb}, {sigma_xy} and {scale_factor}')
+        self.sigma_rgb = sigma_rgb
+        self.sigma_xy = sigma_xy
+        self.scale_factor = scale_factor
+        self.ignore_index = ignore_index
+        self.loss_weight = loss_weight
+
+    def forward(self, logits: Tensor, labels: Tensor,
+                images: Tensor) -> Tensor:
+        """Weighted loss.
+
+        Args:
+            logits: ``(B, K + 1, H, W)`` at image size.
+            labels: int64 ``(B, H, W)``.
+            images: ``(B, 3, H, W)``, 0 to 255, not truncated.
+
+        Returns:
+            Scalar, at most 0.
+        """
+        factor = self.scale_factor
+        images = F.interpolate(images, scale_factor=factor, mode='nearest')
+        probs = F.interpolate(
+            logits.softmax(dim=1),
+            scale_factor=factor,
+            mode='bilinear',
+            align_corners=False)
+        labels = F.interpolate(
+            labels[:, None].float(), scale_factor=factor, mode='nearest')
+        gate = 1 - probs.detach().amax(dim=1, keepdim=True)
+        gate = gate.masked_fill(labels == self.ignore_index, 1.).clamp(min=0)
+        return self.loss_weight * bilateral_energy(
+            probs, images, gate, self.sigma_rgb, self.sigma_xy * factor,
+            _ENERGY_SCALE)

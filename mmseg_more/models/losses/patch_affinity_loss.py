@@ -1,0 +1,47 @@
+"""Patch affinity loss of ToCo (Ru et al., CVPR 2023, section 3.2), ``ptc``."""
+import torch
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ...localization.pseudo_label import affinity_pairs
+
+
+def patch_affinity_loss(patches: Tensor, pairs: Tensor) -> Tensor:
+    """Pull patches of one label together, push those of two apart.
+
+    With ``c = |cos(p_i, p_j)|``, over the whole batch:
+    ``.5 (1 - sum_pos c / (n_pos + 1)) + .5 sum_neg c / (n_neg + 1)``.
+
+    Args:
+        patches: Patch tokens ``(B, D, h, w)``.
+        pairs: ``(B, N, N)``: 1 same label, 0 different, 255 ignored; see
+            :func:`mmseg_more.localization.affinity_pairs`.
+
+    Returns:
+        Scalar.
+    """
+    features = F.normalize(patches.flatten(2), dim=1)  # (B, D, N)
+    cosine = (features.transpose(1, 2) @ features).abs()
+    positive, negative = pairs == 1, pairs == 0
+    pull = torch.where(positive, cosine, 0.).sum() / (positive.sum() + 1)
+    push = torch.where(negative, cosine, 0.).sum() / (negative.sum() + 1)
+    return .5 * (1 - pull) + .5 * push
+
+
+@MODELS.register_module()
+class PatchAffinityLoss(nn.Module):
+    """Module of :func:`patch_affinity_loss`.
+
+    Args:
+        loss_weight: Factor of the loss. Defaults to 1.0.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, patches: Tensor, labels: Tensor) -> Tensor:
+        """Weighted loss of ``patches (B, D, h, w)``, labels ``(B, h, w)``."""
+        return self.loss_weight * patch_affinity_loss(patches,
+                                                      affinity_pairs(labels))

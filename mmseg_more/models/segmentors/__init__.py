@@ -1,0 +1,3 @@
+from .more import MoRe
+
+__all__ = ['MoRe']

@@ -1,0 +1,360 @@
+"""The segmentor MoRe: image -> tokens -> maps -> pseudo labels -> losses."""
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import BaseSegmentor
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from ... import localization as L
+from ..loss_schedule import DEFAULT_LOSSES, LossSchedule, zero_gradient
+from ..structures import LocalizationMaps, LocalizationRequest, Tokens
+from .pseudo_labels import PseudoLabeler
+
+
+class MapSums(NamedTuple):
+    """Sums over scales of flip-merged maps, each ``(B, K, H, W)``."""
+
+    cam: Tensor
+    cam_aux: Tensor
+
+
+@MODELS.register_module()
+class MoRe(BaseSegmentor):
+    """MoRe: class-patch attention needs regularization (AAAI 2025).
+
+    Args:
+        backbone: Config of :class:`MoReViT`.
+        graph: Config of :class:`GraphCategoryRepresentation`.
+        decode_head: Config of :class:`LargeFOVHead`, ``num_classes`` is K + 1.
+        num_classes: K, foreground classes.
+        localization: ``dict(scales=...)``: scales of the CAM passes in
+            training. Defaults to ``dict(scales=(1.0, 0.5, 0.75, 1.5))``.
+        pseudo_label: Arguments of :class:`PseudoLabeler`. Defaults to VOC's.
+        losses: Name -> config, see :class:`LossSchedule`; losses that are not
+            named are not used. None takes ``DEFAULT_LOSSES`` (VOC).
+        data_preprocessor: ``SegDataPreProcessor`` with ``mean`` and ``std``.
+        init_cfg: Initialisation of the whole model.
+
+    Raises:
+        ValueError: If the numbers of classes of the parts disagree, a
+            config names something unknown, or mean and std are missing.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 graph: dict,
+                 decode_head: dict,
+                 num_classes: int,
+                 localization: Optional[dict] = None,
+                 pseudo_label: Optional[dict] = None,
+                 losses: Optional[Mapping[str, dict]] = None,
+                 data_preprocessor: Optional[dict] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        if isinstance(data_preprocessor, dict):
+            # mmengine would look it up in the default scope, set or not
+            data_preprocessor = MODELS.build(data_preprocessor)
+        super().__init__(data_preprocessor, init_cfg)
+        self.num_classes = num_classes
+        self.backbone = MODELS.build(backbone)
+        self.graph = MODELS.build(graph)
+        self.decode_head = MODELS.build(decode_head)
+        dims = self.backbone.embed_dims
+        self.classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
+        self.aux_classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
+        self._check_parts()
+        localization = dict(localization or {})
+        self.train_scales = L.check_scales(
+            localization.pop('scales', (1.0, 0.5, 0.75, 1.5)),
+            'localization.scales')
+        if localization:
+            raise ValueError(f'unknown keys {sorted(localization)} in '
+                             "`localization`: it takes 'scales'")
+        self.pseudo_labeler = PseudoLabeler(**(pseudo_label or {}))
+        self.loss_schedule = LossSchedule(
+            DEFAULT_LOSSES if losses is None else losses)
+        self.align_corners = False
+        self.iteration = 0
+        self.localization_request: Optional[LocalizationRequest] = None
+
+    def _check_parts(self) -> None:
+        counts = {
+            'num_classes': self.num_classes,
+            'backbone.num_classes': self.backbone.num_classes,
+            'decode_head.num_classes - 1': self.decode_head.num_classes - 1
+        }
+        if len(set(counts.values())) > 1:
+            raise ValueError('the parts of MoRe disagree on the number of '
+                             f'foreground classes: {counts}')
+        dims = {
+            'backbone': self.backbone.embed_dims,
+            'graph.embed_dims': self.graph.embed_dims,
+            'decode_head.in_channels': self.decode_head.in_channels
+        }
+        if len(set(dims.values())) > 1:
+            raise ValueError('the parts of MoRe disagree on the number of '
+                             f'channels: {dims}')
+        if not hasattr(self.data_preprocessor, 'mean'):
+            raise ValueError(
+                'MoRe de-normalises images for its pseudo labels: '
+                'data_preprocessor needs `mean` and `std`, as in '
+                "dict(type='SegDataPreProcessor', mean=[...], std=[...])")
+
+    # ---------------------------------------------------------------- network
+    def extract_feat(self, inputs: Tensor) -> Tokens:
+        """Tokens of normalised images ``(B, 3, H, W)``."""
+        return self.backbone(inputs)
+
+    def class_tokens(self, tokens: Tokens) -> Tensor:
+        """Class tokens after GCR, Q ``(B, K, D)``, in float32."""
+        with torch.autocast(tokens.classes.device.type, enabled=False):
+            return self.graph(tokens.classes.float(),
+                              tokens.patches.flatten(2).transpose(1, 2).float())
+
+    def encode_decode(self,
+                      inputs: Tensor,
+                      batch_img_metas: Optional[List[dict]] = None) -> Tensor:
+        """Segmentation logits ``(B, K+1, H, W)`` at the size of ``inputs``."""
+        logits = self.decode_head(self.extract_feat(inputs).patches)
+        return L.resize_map(logits, inputs.shape[-2:])
+
+    def _forward(self, inputs: Tensor, data_samples=None) -> Tensor:
+        """Segmentation logits at grid size, ``(B, K+1, h, w)``."""
+        return self.decode_head(self.extract_feat(inputs).patches)
+
+    def denormalize(self, inputs: Tensor) -> Tensor:
+        """Images in 0..255 from normalised ones, float32, not truncated."""
+        preprocessor = self.data_preprocessor
+        return inputs.float() * preprocessor.std + preprocessor.mean
+
+    # ------------------------------------------------------------------- maps
+    def _tokens_with_flip(self, inputs: Tensor, scale: float,
+                          with_attention: bool = False) -> Tokens:
+        """Tokens of the scaled images, then of their flips (2B)."""
+        images = L.resize_map(inputs,
+                              L.scaled_size(inputs.shape[-2:], scale))
+        return self.backbone(
+            torch.cat([images, images.flip(-1)]), with_attention)
+
+    def _image_logits(self, tokens: Tokens) -> Tuple[Tensor, Tensor]:
+        """Logits ``(B, K)`` of both classifiers on max-pooled patches."""
+        return tuple(
+            classifier(F.adaptive_max_pool2d(patches, 1)).flatten(1)
+            for classifier, patches in ((self.classifier, tokens.patches),
+                                        (self.aux_classifier,
+                                         tokens.aux_patches)))
+
+    def _cams(self, tokens: Tokens) -> Tuple[Tensor, Tensor]:
+        return (self.classifier(tokens.patches),
+                self.aux_classifier(tokens.aux_patches))
+
+    @torch.no_grad()
+    def training_cams(self, inputs: Tensor, tokens: Tokens) -> MapSums:
+        """Normalised multi-scale CAMs of a training batch (no gradient).
+
+        The forward pass of the step serves scale 1; only its flip is run again.
+
+        Args:
+            inputs: Normalised images ``(B, 3, H, W)``.
+            tokens: Their tokens.
+
+        Returns:
+            Final and auxiliary CAM, ``(B, K, H, W)`` in [0, 1].
+        """
+        size = inputs.shape[-2:]
+        sums = [0., 0.]
+        for scale in self.train_scales:
+            if L.scaled_size(size, scale) == tuple(size):
+                pairs = zip(
+                    self._cams(tokens),
+                    self._cams(self.backbone(inputs.flip(-1))))
+            else:
+                both = self._cams(self._tokens_with_flip(inputs, scale))
+                pairs = (cam.chunk(2) for cam in both)
+            for i, (cam, flipped) in enumerate(pairs):
+                sums[i] = sums[i] + L.merge_flip(
+                    cam.float(), flipped.float(), size).relu_()
+        return MapSums(*(L.normalize_maps(s) for s in sums))
+
+    @torch.no_grad()
+    def localize(self,
+                 inputs: Tensor,
+                 scales: Sequence[float] = (1.0, ),
+                 lam_scales: Optional[Sequence[float]] = None
+                 ) -> LocalizationMaps:
+        """Localization maps, the one way to get them (MoRe, section 3.2).
+
+        One pass over image and flip per scale serves all maps.
+
+        Args:
+            inputs: Normalised images ``(B, 3, H, W)``.
+            scales: Scales of the CAMs.
+            lam_scales: Scales of LAM and raw attention; None for ``scales``.
+
+        Returns:
+            All maps, float32 ``(B, K, H, W)`` in [0, 1], of all K classes.
+
+        Raises:
+            ValueError: If a scale is not positive or makes the image smaller than
+                a patch.
+        """
+        cam_scales = L.check_scales(scales, 'scales')
+        lam_scales = cam_scales if lam_scales is None else L.check_scales(
+            lam_scales, 'lam_scales')
+        size = inputs.shape[-2:]
+        sums: Dict[str, Tensor] = {}
+
+        def add(name: str, maps: Tensor, relu: bool) -> None:
+            merged = L.merge_flip(*maps.float().chunk(2), size)
+            merged = merged.relu_() if relu else merged
+            sums[name] = merged if name not in sums else sums[name] + merged
+
+        for scale in dict.fromkeys(cam_scales + lam_scales):
+            tokens = self._tokens_with_flip(inputs, scale, scale in lam_scales)
+            if scale in cam_scales:
+                for name, cam in zip(('cam', 'cam_aux'), self._cams(tokens)):
+                    add(name, cam, relu=True)
+            if scale in lam_scales:
+                lam = L.class_patch_similarity(
+                    self.class_tokens(tokens), tokens.patches.float())
+                add('lam', lam, relu=False)
+                add('attention', tokens.attention, relu=False)
+        maps = {name: L.normalize_maps(value) for name, value in sums.items()}
+        return LocalizationMaps(
+            fused=L.fuse_maps(maps['lam'], maps['cam']), **maps)
+
+    # --------------------------------------------------------------- training
+    def loss(self, inputs: Tensor,
+             data_samples: List[SegDataSample]) -> Dict[str, Tensor]:
+        """Weighted losses of one training step.
+
+        Args:
+            inputs: Normalised images ``(B, 3, H, W)``.
+            data_samples: With ``gt_score``, multi-hot image labels ``(K,)``.
+
+        Returns:
+            ``loss_cls, loss_cls_aux, loss_mct, loss_ptc, loss_cre, loss_ure,
+            loss_seg, loss_energy``; those that do not count at
+            ``self.iteration`` are absent. Parameters that only those reach get a
+            zero gradient.
+        """
+        labels = self._image_labels(data_samples, inputs)
+        active = self.loss_schedule.active(self.iteration)
+        tokens = self.extract_feat(inputs)
+        cls, cls_aux = self._image_logits(tokens)
+        segmentation = (
+            self.decode_head(tokens.patches)
+            if active.need_refined_labels else None)
+        cams = self.training_cams(inputs, tokens) if active.need_maps else None
+
+        # Losses and labels in float32, whatever the network ran in.
+        with torch.autocast(inputs.device.type, enabled=False):
+            tokens = Tokens(*(t if t is None else t.float() for t in tokens))
+            queries = self.class_tokens(tokens) if (
+                active.reach('graph') or 'ure' in active.names) else None
+            terms = dict(
+                cls=(cls.float(), labels),
+                cls_aux=(cls_aux.float(), labels),
+                mct=(queries, ))
+            if cams is not None:
+                patches = tokens.patches
+                targets = self.pseudo_labeler.patch_labels(
+                    cams.cam, cams.cam_aux, labels, self.iteration,
+                    patches.shape[-2:])
+                terms.update(
+                    ptc=(patches, targets.affinity),
+                    cre=(queries, patches, targets.cre, labels),
+                    ure=(queries, patches, targets.ure, labels))
+            if segmentation is not None:
+                images = self.denormalize(inputs)
+                refined = self.pseudo_labeler.refined_labels(
+                    images, cams.cam, labels)
+                logits = L.resize_map(segmentation.float(), inputs.shape[-2:])
+                terms.update(
+                    seg=(logits, refined), energy=(logits, refined, images))
+            losses = {
+                f'loss_{name}': self.loss_schedule[name](*terms[name])
+                for name in active.names
+            }
+        return self._with_zero_gradients(losses, active)
+
+    def _with_zero_gradients(self, losses: Dict[str, Tensor],
+                             active) -> Dict[str, Tensor]:
+        idle = [
+            zero_gradient(getattr(self, module))
+            for module in ('classifier', 'aux_classifier', 'graph',
+                           'decode_head') if not active.reach(module)
+        ]
+        if idle and losses:
+            first = next(iter(losses))
+            losses[first] = losses[first] + sum(idle)
+        return losses
+
+    def _image_labels(self, data_samples: List[SegDataSample],
+                      inputs: Tensor) -> Tensor:
+        """Multi-hot labels ``(B, K)`` of the data samples."""
+        rows = []
+        for sample in data_samples:
+            score = sample.get('gt_score', None)
+            if score is None or tuple(score.shape) != (self.num_classes, ):
+                found = 'none' if score is None else tuple(score.shape)
+                raise ValueError(
+                    'MoRe trains on image labels: expected `gt_score` of shape '
+                    f'({self.num_classes},) on the data sample of '
+                    f"{sample.metainfo.get('img_path', 'an image')}, got "
+                    f'{found}; use an image-level dataset whose classes fit '
+                    'num_classes')
+            rows.append(score)
+        return torch.stack(rows).to(inputs.device, torch.float32)
+
+    # ------------------------------------------------------------- prediction
+    def predict(self,
+                inputs: Tensor,
+                data_samples: Optional[List[SegDataSample]] = None
+                ) -> List[SegDataSample]:
+        """Segment images; add the maps of ``self.localization_request``.
+
+        Args:
+            inputs: Normalised images ``(B, 3, H, W)``.
+            data_samples: Their meta information; results are resized to
+                ``ori_shape``.
+
+        Returns:
+            Data samples with ``seg_logits`` and ``pred_sem_seg`` (0 is
+            background), ``pred_score (K,)`` in [0, 1], ``pred_label``, and
+            the requested maps as PixelData ``(K, H, W)``.
+        """
+        tokens = self.extract_feat(inputs)
+        logits = L.resize_map(
+            self.decode_head(tokens.patches).float(), inputs.shape[-2:])
+        scores = self._image_logits(tokens)[0].float()
+        request, maps = self.localization_request, {}
+        if request is not None:
+            found = self.localize(inputs, request.cam_scales,
+                                  request.lam_scales)
+            maps = {
+                name: self._to_original(getattr(found, name), data_samples)
+                for name in request.maps
+            }
+        data_samples = self.postprocess_result(logits, data_samples)
+        for i, sample in enumerate(data_samples):
+            sample.set_field(scores[i].sigmoid(), 'pred_score')
+            sample.set_field((scores[i] > 0).nonzero().flatten(), 'pred_label')
+            for name, values in maps.items():
+                sample.set_field(PixelData(data=values[i]), name)
+        return data_samples
+
+    def _to_original(self, maps: Tensor,
+                     data_samples: Optional[List[SegDataSample]]
+                     ) -> List[Tensor]:
+        """Maps of the batch in the original shapes, as segmentations are."""
+        if data_samples is None:
+            return list(maps)
+        metas = [SegDataSample(metainfo=s.metainfo) for s in data_samples]
+        return [
+            sample.seg_logits.data
+            for sample in self.postprocess_result(maps, metas)
+        ]
