@@ -1,0 +1,92 @@
+"""How the figures are shown and written."""
+import json
+import math
+import os
+import os.path as osp
+import tempfile
+from typing import Mapping, Sequence
+
+from prettytable import PrettyTable
+
+from .functional import SegmentationFigures
+
+COLUMN_TITLES = dict(
+    cam='CAM',
+    lam='LAM',
+    fused='fused',
+    attention='attention',
+    seg='segmentation')
+
+
+def format_table(figures: Mapping[str, SegmentationFigures],
+                 metrics: Mapping[str, float], bkg: Mapping[str, float],
+                 classes: Sequence[str]) -> str:
+    """Table with a row per class and a column per map.
+
+    Args:
+        figures (Mapping): Figures of each column by its name, in order.
+        metrics (Mapping): Flat figures, as ``LocalizationMetric`` returns.
+        bkg (Mapping): Fixed threshold of each map.
+        classes (Sequence[str]): ``C`` names, background first.
+
+    Returns:
+        str: IoU of each class in percent, below them the means, the
+        confusion ratio and the thresholds; "-" where there is no figure.
+    """
+    table = PrettyTable(['class', *(COLUMN_TITLES[n] for n in figures)])
+    table.align = 'r'
+    table.align['class'] = 'l'
+    for index, name in enumerate(classes):
+        last = index == len(classes) - 1
+        table.add_row([
+            name,
+            *(_number(100 * f.iou[index].item() if f.occurs[index] else None)
+              for f in figures.values())
+        ],
+                      divider=last)
+    for key in ('mIoU', 'precision', 'recall', 'confusion_ratio'):
+        table.add_row([
+            key.replace('_', ' '),
+            *(_number(metrics[f'{name}/{key}']) for name in figures)
+        ])
+    if any(name in bkg for name in figures):
+        table.add_row(
+            ['threshold', *(_number(bkg.get(name)) for name in figures)])
+        for key in ('mIoU_best', 'best_threshold'):
+            table.add_row([
+                key.replace('_', ' '),
+                *(_number(metrics.get(f'{name}/{key}')) for name in figures)
+            ])
+    return table.get_string()
+
+
+def _number(value) -> str:
+    return '-' if value is None or math.isnan(value) else f'{value:.2f}'
+
+
+def write_json(path: str, figures: Mapping[str, float]) -> None:
+    """Write flat figures so that a reader never sees half a file.
+
+    NaN, which JSON does not have, becomes ``null``.
+
+    Args:
+        path (str): File to write; its folder is made.
+        figures (Mapping[str, float]): Figures by their keys.
+    """
+    folder = osp.dirname(osp.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    content = {
+        key: None if math.isnan(value) else value
+        for key, value in figures.items()
+    }
+    handle, temporary = tempfile.mkstemp(
+        dir=folder, prefix=f'.{osp.basename(path)}.')
+    try:
+        with os.fdopen(handle, 'w') as file:
+            json.dump(content, file, indent=2, allow_nan=False)
+            file.write('\n')
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
