@@ -1,3 +1,5 @@
 from .iteration_hook import IterationHook
+from .localization_hook import LocalizationHook
+from .sanity_check_hook import SanityCheckHook
 
-__all__ = ['IterationHook']
+__all__ = ['IterationHook', 'LocalizationHook', 'SanityCheckHook']

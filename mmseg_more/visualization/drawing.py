@@ -1,0 +1,209 @@
+"""Heat maps over images, coloured labels, and grids of pictures.
+
+Every picture is an RGB array ``(H, W, 3)`` uint8. Maps and labels may be
+tensors on any device or arrays.
+"""
+from typing import Mapping, Optional, Sequence, Union
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from mmengine.visualization.utils import img_from_canvas, tensor2ndarray
+from torch import Tensor
+
+Array = Union[np.ndarray, Tensor]
+
+TITLES = dict(
+    attention='raw attention', cam='CAM', lam='LAM', fused='LAM x CAM')
+"""Titles of the maps by their field names."""
+
+IGNORE_COLOR = (224, 224, 224)
+_MAX_ROWS = 6  # of a panel: more classes than fit on a screen are left out
+
+
+def heat_overlay(image: np.ndarray,
+                 heat: Array,
+                 alpha: float = .5) -> np.ndarray:
+    """Blend a heat map over an image.
+
+    The colours mean the same value in every picture: unlike
+    ``Visualizer.draw_featmap``, the map is not stretched to its own range.
+
+    Args:
+        image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
+        heat (Tensor | np.ndarray): ``(H, W)`` in [0, 1]; clipped to it.
+        alpha (float): Share of the heat map, in [0, 1]. Defaults to .5.
+    """
+    heat = tensor2ndarray(heat).astype(np.float32)
+    _check_size(image, heat, 'heat map')
+    levels = np.rint(255 * heat.clip(0, 1)).astype(np.uint8)
+    colors = cv2.applyColorMap(levels, cv2.COLORMAP_JET)
+    colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
+    return cv2.addWeighted(image, 1 - alpha, colors, alpha, 0)
+
+
+def color_labels(labels: Array,
+                 palette: Sequence[Sequence[int]],
+                 ignore_index: int = 255) -> np.ndarray:
+    """Colour dense labels.
+
+    Args:
+        labels (Tensor | np.ndarray): ``(H, W)`` or ``(1, H, W)``, 0 =
+            background.
+        palette (Sequence): ``C`` RGB colours, background first.
+        ignore_index (int): Drawn in light gray. Defaults to 255.
+
+    Raises:
+        ValueError: If a label has no colour.
+    """
+    labels = tensor2ndarray(labels).astype(np.int64)
+    labels = labels[0] if labels.ndim == 3 else labels
+    ignored = labels == ignore_index
+    labels = np.where(ignored, 0, labels)
+    if labels.max(initial=0) >= len(palette) or labels.min(initial=0) < 0:
+        raise ValueError(
+            f'labels reach from {labels.min()} to {labels.max()}, but the '
+            f'palette has {len(palette)} colours')
+    picture = np.asarray(palette, np.uint8)[labels]
+    picture[ignored] = IGNORE_COLOR
+    return picture
+
+
+def strongest(maps: Array, present: Sequence[int]) -> np.ndarray:
+    """Maximum over the present classes, ``(H, W)``; 0 without any.
+
+    Args:
+        maps (Tensor | np.ndarray): ``(K, H, W)``.
+        present (Sequence[int]): Indices of the present classes, from 0.
+    """
+    maps = tensor2ndarray(maps)
+    if len(present) == 0:
+        return np.zeros(maps.shape[1:], np.float32)
+    return maps[list(present)].max(0)
+
+
+def localization_panel(image: np.ndarray,
+                       maps: Mapping[str, Array],
+                       present: Sequence[int],
+                       labels: Mapping[str, Array],
+                       classes: Sequence[str],
+                       palette: Sequence[Sequence[int]],
+                       alpha: float = .5) -> np.ndarray:
+    """Everything known about one image: maps of each class, and labels.
+
+    A row for each present class (at most 6) shows its maps over the image;
+    the image itself and the labels stand in the first row.
+
+    Args:
+        image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
+        maps (Mapping): Field name -> ``(K, H, W)`` in [0, 1].
+        present (Sequence[int]): Indices of the present classes, from 0.
+        labels (Mapping): Title -> dense labels ``(H, W)``.
+        classes (Sequence[str]): ``C`` names, background first.
+        palette (Sequence): ``C`` RGB colours.
+        alpha (float): Share of the heat map. Defaults to .5.
+    """
+    titles = ['image', *(TITLES.get(name, name) for name in maps), *labels]
+    present = list(present)[:_MAX_ROWS]
+    rows = [[
+        None, *(heat_overlay(image, value[index], alpha)
+                for value in maps.values()), *(None for _ in labels)
+    ] for index in present]
+    captions = [classes[index + 1] for index in present]
+    if not rows:
+        rows, captions = [[None] * len(titles)], ['no class']
+    rows[0][0] = image
+    shown = set()
+    for column, value in enumerate(labels.values(), 1 + len(maps)):
+        value = tensor2ndarray(value)
+        rows[0][column] = color_labels(value, palette)
+        shown.update(np.unique(value).tolist())
+    legend = {
+        name: palette[index]
+        for index, name in enumerate(classes) if index in shown
+    }
+    return draw_grid(rows, titles, captions, legend)
+
+
+def draw_grid(rows: Sequence[Sequence[Optional[np.ndarray]]],
+              titles: Sequence[str],
+              captions: Optional[Sequence[str]] = None,
+              legend: Optional[Mapping[str, Sequence[int]]] = None,
+              tile: int = 160) -> np.ndarray:
+    """Arrange pictures in rows and columns.
+
+    Args:
+        rows (Sequence): Pictures of each row, RGB uint8 of any size; None
+            leaves a place empty.
+        titles (Sequence[str]): Title of each column.
+        captions (Sequence[str], optional): Caption of each row.
+        legend (Mapping, optional): Name -> RGB colour, drawn below.
+        tile (int): Room for a picture in pixels. Defaults to 160.
+
+    Returns:
+        np.ndarray: RGB ``(H, W, 3)`` uint8.
+
+    Raises:
+        ValueError: If a row and the titles differ in number.
+    """
+    if not rows or any(len(row) != len(titles) for row in rows):
+        raise ValueError(
+            f'expected at least one row of {len(titles)} pictures, got rows '
+            f'of {[len(row) for row in rows]}')
+    dpi, title, left = 100, 24, 24 if captions else 4
+    per_line = max(1, len(titles) * tile // 130)
+    bottom = 26 * -(-len(legend) // per_line) if legend else 4
+    width = left + len(titles) * tile
+    height = title + len(rows) * tile + bottom
+    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
+    canvas = FigureCanvasAgg(figure)
+    size = .96 * tile
+    for y, row in enumerate(rows):
+        top = height - title - (y + 1) * tile
+        for x, picture in enumerate(row):
+            axes = figure.add_axes(
+                ((left + x * tile + .02 * tile) / width, top / height,
+                 size / width, size / height))
+            if picture is None:
+                axes.set_axis_off()
+            else:
+                axes.imshow(picture, interpolation='nearest')
+                axes.set_xticks([])
+                axes.set_yticks([])
+            if y == 0:
+                axes.set_title(titles[x], fontsize=10, pad=4)
+        if captions:
+            figure.text(
+                left / 2 / width, (top + size / 2) / height,
+                captions[y],
+                fontsize=9,
+                rotation=90,
+                ha='center',
+                va='center')
+    if legend:
+        handles = [
+            Patch(
+                facecolor=np.asarray(color) / 255,
+                edgecolor='black',
+                linewidth=.5,
+                label=name) for name, color in legend.items()
+        ]
+        figure.legend(
+            handles=handles,
+            loc='lower center',
+            ncols=min(per_line, len(handles)),
+            fontsize=9,
+            frameon=False,
+            borderaxespad=.1)
+    return img_from_canvas(canvas).copy()
+
+
+def _check_size(image: np.ndarray, other: np.ndarray, what: str) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError('expected an RGB image (H, W, 3) of uint8, got '
+                         f'{image.shape} of {image.dtype}')
+    if other.shape != image.shape[:2]:
+        raise ValueError(f'the {what} is {other.shape}, but the image is '
+                         f'{image.shape[:2]}')
