@@ -1,5 +1,4 @@
-"""Hooks, schedulers and what training without a GPU needs."""
-from . import hooks
-from .schedulers import PolyWarmupLR
+"""Hooks, schedulers, and what training needs around the Runner."""
+from . import hooks, optim, schedulers
 
-__all__ = ['PolyWarmupLR', 'hooks']
+__all__ = ['hooks', 'optim', 'schedulers']

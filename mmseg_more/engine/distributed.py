@@ -1,0 +1,65 @@
+"""Several processes on a machine without a GPU."""
+import datetime
+import os
+from typing import Optional
+
+import torch.distributed as torch_dist
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+
+
+def without_accelerator() -> bool:
+    """Whether MMEngine would put the model on the CPU."""
+    return get_device() == 'cpu'
+
+
+def prepare_distributed(cfg: Config) -> bool:
+    """Make ``cfg`` run in several CPU processes, if that is what was launched.
+
+    MMEngine's launchers always choose a CUDA device, and its model wrapper asks for one.
+    Where there is no accelerator, the process group is therefore initialised here, with
+    the gloo backend, which the Runner then finds and keeps; and the wrapper is told to
+    leave the model where it is. With an accelerator nothing changes.
+
+    Args:
+        cfg (Config): Complete config with ``launcher`` set. ``model_wrapper_cfg`` is
+            added to it. A ``dist_cfg.timeout`` in seconds is obeyed, its backend not.
+
+    Returns:
+        bool: Whether a process group of gloo was made.
+
+    Raises:
+        ValueError: If the launcher is neither 'none' nor 'pytorch' and there is no
+            accelerator, or torchrun's environment variables are missing.
+    """
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or not without_accelerator():
+        return False
+    if launcher != 'pytorch':
+        raise ValueError(f'launcher {launcher!r} needs a GPU; without one start the '
+                         'processes by torchrun and use --launcher pytorch')
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    wrapper.update(cfg.get('model_wrapper_cfg') or {})
+    wrapper['device_ids'] = None
+    cfg.model_wrapper_cfg = wrapper
+    if is_distributed():
+        return False
+    missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+               if name not in os.environ]
+    if missing:
+        raise ValueError(f'--launcher pytorch, but {", ".join(missing)} not set: start '
+                         'it as `torchrun --nproc_per_node 2 tools/train.py CONFIG '
+                         '--launcher pytorch`')
+    _init_gloo(cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout'))
+    return True
+
+
+def _init_gloo(timeout: Optional[float]) -> None:
+    options = {}
+    if timeout is not None:
+        options['timeout'] = datetime.timedelta(seconds=timeout)
+    torch_dist.init_process_group(backend='gloo', **options)

@@ -1,0 +1,87 @@
+"""Stops a run whose config or checkpoint does not fit, and says why."""
+import re
+from typing import Any, Dict, List, Mapping, Tuple
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import nn
+
+from ..config_check import check_config
+
+Shapes = Tuple[Tuple[int, ...], Tuple[int, ...]]
+
+
+@HOOKS.register_module()
+class SanityCheckHook(Hook):
+    """Stop on a misspelled config key and on a checkpoint that does not fit.
+
+    MMEngine ignores the first, and answers the second with a warning and random weights
+    where shapes or names differ. If only some names are missing on either side, that
+    remains its warning.
+
+    Example:
+        >>> custom_hooks = [dict(type='SanityCheckHook')]
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the config, before anything of it has taken time."""
+        check_config(runner.cfg)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
+        """Check the shapes, before the checkpoint is copied into the model."""
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        check_state_dict(model, checkpoint.get('state_dict', checkpoint))
+
+
+def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Raise if no weight, or a weight of another shape, would be loaded.
+
+    Args:
+        model (nn.Module): The model, without wrappers.
+        state_dict (dict): The checkpoint's weights, with or without ``module.`` in front.
+
+    Raises:
+        ValueError: Naming the weights, both shapes and, where a classifier differs, the
+            number of classes of both.
+    """
+    own = model.state_dict()
+    found = {re.sub(r'^module\.', '', key): value for key, value in state_dict.items()}
+    common = [key for key in found if key in own]
+    if not common:
+        raise ValueError(
+            'no weight of the checkpoint has the name of one of the model: it has '
+            f'{", ".join(list(found)[:3])}, ..., the model {", ".join(list(own)[:3])}, '
+            '.... If it is an official MoRe checkpoint, convert it by '
+            'mmseg_more.checkpoints.convert_official; a plain ViT goes into '
+            'model.backbone.init_cfg, not load_from.')
+    different = {key: (tuple(found[key].shape), tuple(own[key].shape)) for key in common
+                 if found[key].shape != own[key].shape}
+    if different:
+        raise ValueError(_message(different))
+
+
+def _message(different: Dict[str, Shapes]) -> str:
+    # a 1x1 convolution (K, D, 1, 1) or a linear layer (K, D): same D, another K
+    classifiers: List[Tuple[str, int, int]] = [
+        (key, theirs[0], ours[0]) for key, (theirs, ours) in different.items()
+        if 'classifier' in key and theirs[1:] == ours[1:]]
+    shown = '; '.join(f'{key} is {theirs} in the checkpoint, {ours} in the model'
+                      for key, (theirs, ours) in list(different.items())[:3])
+    if len(different) > 3:
+        shown += f'; and {len(different) - 3} more'
+    if classifiers:
+        key, theirs, ours = classifiers[0]
+        return (f'the checkpoint was trained for K={theirs} classes, the model is built '
+                f'for K={ours} (without background). Use the config it was trained with, '
+                f'or set model.num_classes={theirs} and every num_classes that follows '
+                f'from it; to fine-tune on other classes, start from a pretrained '
+                f'backbone (model.backbone.init_cfg) instead of load_from. [{shown}]')
+    return ('the checkpoint does not fit the model. Use the config it was trained with '
+            f'(its model.backbone.arch, img_size, num_registers, ...). [{shown}]')

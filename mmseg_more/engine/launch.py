@@ -1,0 +1,147 @@
+"""What tools/train.py and tools/test.py share: from command-line arguments to a config."""
+import difflib
+import inspect
+import os
+import os.path as osp
+from typing import List, Optional
+
+import torch.distributed as torch_dist
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.registry import METRICS, RUNNERS
+
+from .config_check import check_config
+from .distributed import prepare_distributed
+from .optim import adapt_amp
+
+
+def load_config(path: str,
+                options: Optional[dict] = None,
+                launcher: str = 'none',
+                work_dir: Optional[str] = None) -> Config:
+    """Read a config, override it and check it.
+
+    The work folder is, in this order: ``work_dir``, the config's own, or
+    ``./work_dirs/NAME_OF_THE_CONFIG``.
+
+    Raises:
+        FileNotFoundError: If there is no such file; with the configs that there are.
+        ValueError: If a key is misspelled (:func:`check_config`).
+    """
+    if not osp.isfile(path):
+        near = _similar_files(path)
+        raise FileNotFoundError(f'config {path} does not exist. ' + (
+            f'Did you mean {" or ".join(near)}?' if near else
+            'The shipped ones are under configs/ of the checkout.'))
+    cfg = Config.fromfile(path)
+    cfg.launcher = launcher
+    if options:
+        cfg.merge_from_dict(options)
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('./work_dirs', osp.splitext(osp.basename(path))[0])
+    check_config(cfg)
+    return cfg
+
+
+def check_checkpoint(path: str) -> None:
+    """Raise FileNotFoundError if ``path`` is neither an existing file nor an address."""
+    if '://' in path or osp.isfile(osp.expanduser(path)):
+        return
+    folder = osp.dirname(path) or '.'
+    present = sorted(name for name in os.listdir(folder) if name.endswith('.pth')) \
+        if osp.isdir(folder) else []
+    raise FileNotFoundError(
+        f'checkpoint {path} does not exist. ' +
+        (f'In {folder} there are: {", ".join(present)}.' if present else
+         'Training writes iter_N.pth into its work_dir.'))
+
+
+def prepare_machine(cfg: Config) -> None:
+    """Adapt ``cfg`` to a machine without a GPU; elsewhere it stays as it is."""
+    adapt_amp(cfg)
+    prepare_distributed(cfg)
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The Runner, or the class that ``runner_type`` names."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def finish() -> None:
+    """Leave the process group, which PyTorch warns about otherwise."""
+    if torch_dist.is_available() and torch_dist.is_initialized():
+        torch_dist.destroy_process_group()
+
+
+def set_output_dir(cfg: Config, folder: str) -> None:
+    """Have the predictions written to ``folder`` by the metrics that can.
+
+    Raises:
+        ValueError: If none of ``cfg.test_evaluator`` has an ``output_dir``.
+    """
+    evaluators = cfg.test_evaluator
+    if not isinstance(evaluators, (list, tuple)):
+        evaluators = [evaluators]
+    found = False
+    for evaluator in evaluators:
+        kind = evaluator['type']
+        kind = METRICS.get(kind) if isinstance(kind, str) else kind
+        if 'output_dir' in inspect.signature(kind).parameters:
+            evaluator['output_dir'] = folder
+            found = True
+    if not found:
+        names = [str(evaluator['type']) for evaluator in evaluators]
+        raise ValueError(f'--out: none of the metrics in test_evaluator ({names}) writes '
+                         "predictions; add dict(type='IoUMetric') to it")
+
+
+def show_predictions(cfg: Config,
+                     show: bool = False,
+                     folder: Optional[str] = None,
+                     wait_time: float = 2.) -> None:
+    """Have predictions drawn, in a window and/or into ``folder``.
+
+    Raises:
+        ValueError: If the config has no ``default_hooks.visualization``.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if hook is None:
+        raise ValueError('--show and --show-dir need default_hooks = '
+                         "dict(visualization=dict(type='SegVisualizationHook')) in the "
+                         'config')
+    hook['draw'] = True
+    if show:
+        hook['show'] = True
+        hook['wait_time'] = wait_time
+    if folder:
+        cfg.visualizer['save_dir'] = folder
+
+
+def use_tta(cfg: Config) -> None:
+    """Test with the augmentations of ``tta_pipeline``, merged by ``tta_model``.
+
+    Raises:
+        ValueError: If the config defines no test-time augmentation.
+    """
+    missing = [key for key in ('tta_pipeline', 'tta_model') if key not in cfg]
+    if missing:
+        raise ValueError(f'--tta needs {" and ".join(missing)} in the config')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.tta_model.module = cfg.model
+    cfg.model = cfg.tta_model
+
+
+def _similar_files(path: str) -> List[str]:
+    """Configs with a similar name, in the folder of ``path`` and below configs/."""
+    folders = [osp.dirname(path) or '.']
+    folders.extend(root for root, _, _ in os.walk('configs'))
+    names = {}
+    for folder in folders:
+        if osp.isdir(folder):
+            for name in os.listdir(folder):
+                if name.endswith('.py'):
+                    names.setdefault(name, osp.join(folder, name))
+    near = difflib.get_close_matches(osp.basename(path), sorted(names), n=2)
+    return [names[name] for name in near]

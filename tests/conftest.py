@@ -1,0 +1,27 @@
+"""What all tests share. Helpers to import lie beside this file (pyproject.toml)."""
+import os
+from pathlib import Path
+
+import pytest
+
+# Tests are for any machine: MMEngine would choose a GPU where it sees one. Set before
+# torch is imported, which reads it once.
+os.environ.setdefault('CUDA_VISIBLE_DEVICES', '-1')
+
+import torch  # noqa: E402
+
+# Every test machine has two cores at least; more threads slow the tiny tensors down, and
+# sums in another order would make close comparisons depend on the machine.
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """Folder of the reference arrays."""
+    return Path(__file__).parent / 'data'
+
+
+@pytest.fixture
+def repo_root() -> Path:
+    """The checkout, with configs/ and tools/."""
+    return Path(__file__).parent.parent

@@ -1,0 +1,70 @@
+"""Train a segmentor; the arguments are those of MMSegmentation's tools/train.py.
+
+    python tools/train.py configs/more/more_vit-b_voc.py
+    torchrun --nproc_per_node 2 tools/train.py CONFIG --launcher pytorch
+
+It adds to MMSegmentation's own script, which works on the same configs: misspelled keys
+are errors, and --amp and --launcher work without a GPU.
+"""
+import argparse
+import os
+
+from mmengine.config import DictAction
+
+from mmseg_more.engine import launch
+from mmseg_more.engine.optim import enable_amp
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a segmentor')
+    parser.add_argument('config', help='train config file path')
+    parser.add_argument('--work-dir', help='the dir to save logs and models')
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='resume from the latest checkpoint in the work_dir automatically')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='enable automatic-mixed-precision training: float16 on a GPU unless '
+        'optim_wrapper.dtype says otherwise, bfloat16 on the CPU')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override some settings in the used config, the key-value pair in xxx=yyy '
+        'format will be merged into config file. If the value to be overwritten is a '
+        'list, it should be like key="[a,b]" or key=a,b. It also allows nested '
+        'list/tuple values, e.g. key="[(a,b),(c,d)]". The quotation marks are necessary '
+        'and no white space is allowed.')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher')
+    # torch.distributed.launch passes --local-rank, torchrun the environment variable
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    try:
+        args.cfg = launch.load_config(args.config, args.cfg_options, args.launcher,
+                                      args.work_dir)
+        if args.amp:
+            enable_amp(args.cfg)
+        launch.prepare_machine(args.cfg)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = args.cfg
+    cfg.resume = args.resume
+    runner = launch.build_runner(cfg)
+    runner.train()
+    launch.finish()
+
+
+if __name__ == '__main__':
+    main()
