@@ -102,8 +102,8 @@ setup(
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
-    # 3.9: setuptools 77 and the oldest NumPy of requirements/runtime.txt ask for it
-    python_requires='>=3.9',
+    # 3.10 is the oldest that current releases of torch install on
+    python_requires='>=3.10',
     packages=find_packages(include=['mmseg_more', 'mmseg_more.*']),
     install_requires=requirements('mminstall') + requirements('runtime'),
     extras_require={

@@ -15,6 +15,7 @@ import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
@@ -106,8 +107,9 @@ def _history_buffer_method(owner: Any, name: str) -> Callable:
     """The only use of ``getattr`` in MMEngine's checkpoints, and nothing beyond it."""
     from mmengine.logging import HistoryBuffer
     if owner is not HistoryBuffer or name not in _HISTORY_METHODS:
-        raise ValueError(f'a checkpoint may not access {name!r} of {owner!r}; only '
-                         f'{", ".join(_HISTORY_METHODS)} of HistoryBuffer are allowed')
+        raise UnpicklingError(
+            f'a checkpoint may not access {name!r} of {owner!r}; only '
+            f'{", ".join(_HISTORY_METHODS)} of HistoryBuffer are allowed')
     return getattr(HistoryBuffer, name)
 
 

@@ -29,8 +29,8 @@ find_python() {
     for candidate in ${PYTHON:-python3.11 python3}; do
         # running it, not `command -v`: a version manager's shim may lead nowhere
         if "$candidate" -c '' 2>/dev/null; then
-            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
-                die "$candidate is $("$candidate" -V 2>&1), 3.9 or newer is needed." \
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+                die "$candidate is $("$candidate" -V 2>&1), 3.10 or newer is needed." \
                     "Set PYTHON=/path/to/python3.11."
             "$candidate" -c 'import ensurepip, venv' 2>/dev/null ||
                 die "$candidate has no venv module. Install it (Debian and Ubuntu:" \

@@ -82,7 +82,8 @@ def _slips(one: str, two: str) -> int:
 def _find(cfg: Mapping[str, Any], path: str) -> Optional[Mapping[str, Any]]:
     section: Any = cfg
     for part in path.split('.'):
-        section = section.get(part) if isinstance(section, Mapping) else None
+        # Config itself is no Mapping
+        section = section.get(part) if hasattr(section, 'get') else None
     return section if isinstance(section, Mapping) else None
 
 

@@ -1,0 +1,196 @@
+"""The adjustments that let OpenMMLab's packages run on today's PyTorch."""
+import importlib
+import importlib.util
+import pickle
+import re
+import sys
+from importlib.metadata import PackageNotFoundError
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+import mmseg_more
+from mmseg_more import compat
+from mmseg_more.version import REQUIRED
+
+
+def fake_versions(monkeypatch, **installed):
+    """Let the installed distributions appear to be these; None: not installed."""
+    real = compat.version
+
+    def version(name):
+        number = installed.get(name.replace('-', '_'), real)
+        if number is None:
+            raise PackageNotFoundError(name)
+        return real(name) if number is real else number
+
+    monkeypatch.setattr(compat, 'version', version)
+
+
+def test_versions_that_fit(monkeypatch):
+    fake_versions(monkeypatch, mmengine='0.10.7', mmcv=None, mmcv_lite='2.1.0',
+                  mmsegmentation='1.2.2', mmpretrain='1.2.0')
+    compat.check_versions()
+    fake_versions(monkeypatch, mmcv='2.1.0', mmcv_lite=None)
+    compat.check_versions()
+
+
+@pytest.mark.parametrize('module, distribution, number', [
+    ('mmengine', 'mmengine', '0.11.0'),
+    ('mmengine', 'mmengine', '0.11.0rc3'),
+    ('mmengine', 'mmengine', '0.9.1'),
+    ('mmcv', 'mmcv_lite', '2.2.0'),
+    ('mmcv', 'mmcv', '2.0.1'),
+    ('mmseg', 'mmsegmentation', '1.2.1'),
+    ('mmpretrain', 'mmpretrain', '1.1.0'),
+])
+def test_a_version_that_does_not_fit(monkeypatch, module, distribution, number):
+    fake_versions(monkeypatch, **{distribution: number})
+    fitting = {name: bounds for name, _, bounds in REQUIRED}[module]
+    name = distribution.replace('_', '-')
+    with pytest.raises(ImportError) as error:
+        compat.check_versions()
+    assert f'{name} {number} is installed, {fitting} fits' in str(error.value)
+    assert f'pip install "{name}{fitting}"' in str(error.value)
+
+
+def test_a_missing_package_and_all_problems_at_once(monkeypatch):
+    fake_versions(monkeypatch, mmcv=None, mmcv_lite=None, mmengine='0.7.0')
+    with pytest.raises(ImportError) as error:
+        compat.check_versions()
+    assert 'mmcv is not installed, >=2.1.0,<2.2.0 fits' in str(error.value)
+    assert 'mmengine 0.7.0 is installed' in str(error.value)
+    assert '"mmcv-lite>=2.1.0,<2.2.0"' in str(error.value)
+
+
+def test_importing_the_package_checks_the_versions(monkeypatch):
+    fake_versions(monkeypatch, mmengine='0.9.0')
+    with pytest.raises(ImportError, match='mmengine 0.9.0 is installed'):
+        importlib.reload(mmseg_more)
+
+
+def test_required_versions_are_those_of_the_requirements(repo_root):
+    text = (repo_root / 'requirements' / 'mminstall.txt').read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith('#')]
+    assert sorted(lines) == sorted(names[-1] + bounds for _, names, bounds in REQUIRED)
+
+
+class TestMissingExtension:
+    """With mmcv-lite, and never in the way of the real extension."""
+
+    def without_ext(self, monkeypatch, spec):
+        monkeypatch.delitem(sys.modules, 'mmcv._ext', raising=False)
+        real = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *args: spec
+                            if name == 'mmcv._ext' else real(name, *args))
+
+    def test_real_extension_is_left_alone(self, monkeypatch):
+        self.without_ext(monkeypatch, importlib.util.find_spec('json'))
+        assert compat.install_missing_extension() is False
+        assert 'mmcv._ext' not in sys.modules
+
+    def test_loaded_extension_is_left_alone(self, monkeypatch):
+        import json
+        monkeypatch.setitem(sys.modules, 'mmcv._ext', json)
+        assert compat.install_missing_extension() is False
+        assert sys.modules['mmcv._ext'] is json
+
+    def test_placeholder_where_it_is_missing(self, monkeypatch):
+        self.without_ext(monkeypatch, None)
+        # what monkeypatch does not see set, it would not take away
+        monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
+        del sys.modules['mmcv._ext']
+        assert compat.install_missing_extension() is True
+        assert compat.install_missing_extension() is True
+        ext = sys.modules['mmcv._ext']
+        with pytest.raises(ImportError, match=r"'nms'.*pip install \"mmcv>=2.1.0,<2.2.0\""):
+            ext.nms(1, threshold=.5)
+        assert not hasattr(ext, '__path__')
+        with pytest.raises(AttributeError, match='__wrapped__'):
+            ext.__wrapped__
+        monkeypatch.undo()
+
+    def test_everything_of_mmseg_imports(self):
+        for name in ('mmseg.models', 'mmseg.datasets', 'mmseg.apis', 'mmcv.ops',
+                     'mmpretrain.models'):
+            importlib.import_module(name)
+        # as Python itself asks for a loaded module
+        assert importlib.util.find_spec('mmcv._ext') is not None
+
+
+class TestCheckpoints:
+    """torch.load stays restricted to tensors, plus what MMEngine itself writes."""
+
+    @pytest.fixture
+    def message_hub(self):
+        buffer = HistoryBuffer([1., 2.5], [1, 1])
+        return dict(log_scalars={'train/loss': buffer},
+                    runtime_info=dict(iter=3, best=np.float64(.5), count=np.int64(7),
+                                      flag=np.bool_(True), name=np.str_('x'),
+                                      small=np.arange(3, dtype=np.int32)))
+
+    def test_logs_survive(self, tmp_path, message_hub):
+        torch.save(dict(message_hub=message_hub, weight=torch.ones(2)), tmp_path / 'a.pth')
+        loaded = torch.load(tmp_path / 'a.pth', weights_only=True)['message_hub']
+        buffer = loaded['log_scalars']['train/loss']
+        assert buffer.mean() == 1.75 and buffer.current() == 2.5
+        assert buffer.statistics('max') == 2.5 and buffer.statistics('min') == 1.
+        for key, value in message_hub['runtime_info'].items():
+            np.testing.assert_array_equal(loaded['runtime_info'][key], value)
+
+    @pytest.mark.parametrize('package', ['numpy.core', 'numpy._core'])
+    def test_names_of_both_numpy_generations(self, tmp_path, message_hub, package):
+        torch.save(message_hub, tmp_path / 'a.pth')
+        renamed = tmp_path / 'b.pth'
+        self.rename_numpy(tmp_path / 'a.pth', renamed, package)
+        buffer = torch.load(renamed, weights_only=True)['log_scalars']['train/loss']
+        assert buffer.mean() == 1.75
+
+    @staticmethod
+    def rename_numpy(source, target, package):
+        """Write the checkpoint as the other NumPy would."""
+        from zipfile import ZipFile
+        with ZipFile(source) as old, ZipFile(target, 'w') as new:
+            for name in old.namelist():
+                data = old.read(name)
+                if name.endswith('data.pkl'):
+                    data, count = re.subn(rb'cnumpy\._?core\.multiarray\n',
+                                          f'c{package}.multiarray\n'.encode(), data)
+                    assert count > 0
+                new.writestr(name, data)
+
+    @pytest.mark.parametrize('owner, name', [(HistoryBuffer, '__init__'),
+                                             (HistoryBuffer, 'update'),
+                                             (np.ndarray, 'min'), (dict, 'update')])
+    def test_getattr_reaches_nothing_else(self, tmp_path, owner, name):
+
+        class Reach:
+
+            def __reduce__(self):
+                return getattr, (owner, name)
+
+        torch.save(Reach(), tmp_path / 'a.pth')
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(tmp_path / 'a.pth', weights_only=True)
+
+    def test_other_code_stays_forbidden(self, tmp_path):
+
+        class Harm:
+
+            def __reduce__(self):
+                return print, ('executed',)
+
+        torch.save(Harm(), tmp_path / 'a.pth')
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(tmp_path / 'a.pth', weights_only=True)
+
+    def test_old_pytorch_is_left_alone(self, monkeypatch):
+        monkeypatch.setattr(torch, '__version__', '2.1.2+cpu')
+        assert compat.allow_mmengine_checkpoints() is False
+
+
+def test_multimodal_models_are_skipped():
+    import mmpretrain.utils.dependency as dependency
+    assert dependency.WITH_MULTIMODAL is False

@@ -1,0 +1,79 @@
+"""Misspelled config keys."""
+from pathlib import Path
+
+import mmseg
+import pytest
+from mmengine.config import Config
+
+from mmseg_more.engine.config_check import RUNNER_KEYS, check_config, closest
+
+
+@pytest.mark.parametrize('typed, meant', [
+    ('train_cgf', 'train_cfg'),
+    ('mdoel', 'model'),
+    ('custom_hook', 'custom_hooks'),
+    ('optim_wraper', 'optim_wrapper'),
+    ('param_schedulers', 'param_scheduler'),
+    ('val_evalutor', 'val_evaluator'),
+    ('resum', 'resume'),
+])
+def test_top_level_typo(typed, meant):
+    with pytest.raises(ValueError, match=f"'{typed}' is not known, did you mean '{meant}'"):
+        check_config({'model': dict(type='MoRe'), typed: dict()})
+
+
+@pytest.mark.parametrize('name', [
+    'crop_size', 'train_pipeline', 'test_pipeline', 'val_pipeline', 'tta_pipeline',
+    'data_root', 'dataset_type', 'norm_cfg', 'num_classes', 'aux_dataloader',
+    'teacher_model', '_model'
+])
+def test_own_variables_are_allowed(name):
+    check_config({'model': dict(type='MoRe'), name: 1})
+
+
+@pytest.mark.parametrize('option, message', [
+    ('env_cfg.cudnn_benchmrk', "did you mean 'cudnn_benchmark'"),
+    ('env_cfg.anything', 'Known here: cudnn_benchmark'),
+    ('auto_scale_lr.enabled', "did you mean 'enable'"),
+    ('optim_wrapper.paramwise_cfg.norm_decay_mul', "did you mean 'norm_decay_mult'"),
+    ('optim_wrapper.paramwise_cfg.custom_keys.head.lr_mul', "did you mean 'lr_mult'"),
+])
+def test_typo_in_a_dict_that_is_looked_up(option, message):
+    cfg = Config(dict(model=dict(type='MoRe')))
+    cfg.merge_from_dict({option: 10})
+    with pytest.raises(ValueError, match=message) as error:
+        check_config(cfg)
+    assert option.split('.')[-1] in str(error.value)
+
+
+def test_another_constructor_has_keys_of_its_own():
+    check_config(dict(optim_wrapper=dict(
+        constructor='LayerDecayOptimizerConstructor',
+        paramwise_cfg=dict(num_layers=12, decay_rate=.9, custom_keys=dict(a=None)))))
+
+
+@pytest.mark.parametrize('cfg', [
+    dict(), dict(optim_wrapper=None, env_cfg=None, auto_scale_lr=None),
+    dict(optim_wrapper=dict(paramwise_cfg=None)),
+    dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys=None)))
+])
+def test_absent_sections(cfg):
+    check_config(cfg)
+
+
+def test_closest_counts_slips():
+    assert closest('model', RUNNER_KEYS) == 'model'
+    assert closest('modl', ['model']) == 'model'
+    # two slips are too many for a short name, three for any
+    assert closest('mdl', ['model']) is None
+    assert closest('tranicfg', ['train_cfg']) == 'train_cfg'
+    assert closest('trancgf', ['train_cfg']) is None
+
+
+def test_configs_that_exist_are_accepted(repo_root):
+    """This package's and a selection of MMSegmentation's."""
+    others = sorted(Path(mmseg.__path__[0], '.mim', 'configs').glob('*/*.py'))[::60]
+    own = sorted((repo_root / 'configs').rglob('*.py'))
+    assert own and others
+    for path in own + others:
+        check_config(Config.fromfile(path, import_custom_modules=False))

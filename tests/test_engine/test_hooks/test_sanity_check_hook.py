@@ -1,0 +1,98 @@
+"""Runs that must not start."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel, BaseTTAModel
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import nn
+
+
+class Net(BaseModel):
+
+    def __init__(self, num_classes=3, dims=4):
+        super().__init__()
+        self.embed = nn.Linear(5, dims)
+        self.classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
+        self.aux_classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return inputs
+
+
+@pytest.fixture
+def hook():
+    return HOOKS.build(dict(type='SanityCheckHook'))
+
+
+def load(hook, model, checkpoint):
+    hook.after_load_checkpoint(SimpleNamespace(model=model), checkpoint)
+
+
+def test_config_is_checked_before_the_run(hook):
+    runner = SimpleNamespace(cfg=Config(dict(train_cgf=dict())))
+    with pytest.raises(ValueError, match="did you mean 'train_cfg'"):
+        hook.before_run(runner)
+    hook.before_run(SimpleNamespace(cfg=Config(dict(train_cfg=dict()))))
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_checkpoint_that_fits(hook, prefix):
+    state = {prefix + key: value for key, value in Net().state_dict().items()}
+    load(hook, Net(), dict(state_dict=state, meta=dict()))
+    load(hook, Net(), state)
+    state.pop(prefix + 'embed.bias')
+    state['more'] = torch.ones(1)
+    load(hook, Net(), state)
+
+
+def test_another_number_of_classes(hook):
+    with pytest.raises(ValueError) as error:
+        load(hook, Net(num_classes=20), dict(state_dict=Net(num_classes=80).state_dict()))
+    message = str(error.value)
+    assert 'trained for K=80 classes, the model is built for K=20' in message
+    assert 'set model.num_classes=80' in message
+    assert 'classifier.weight is (80, 4, 1, 1) in the checkpoint, (20, 4, 1, 1)' in message
+
+
+def test_another_width_is_not_another_number_of_classes(hook):
+    with pytest.raises(ValueError) as error:
+        load(hook, Net(dims=6), dict(state_dict=Net(dims=8).state_dict()))
+    message = str(error.value)
+    assert 'K=' not in message and 'embed.weight is (8, 5) in the checkpoint' in message
+    assert 'and 1 more' in message
+
+
+def test_weights_of_something_else(hook):
+    with pytest.raises(ValueError, match='it has weights, a, ..., the model embed.weight') as error:
+        load(hook, Net(), dict(weights=dict(), a=1))
+    assert 'convert_official' in str(error.value)
+
+
+class TTA(BaseTTAModel):
+
+    def merge_preds(self, data_samples_list):
+        return data_samples_list
+
+
+def test_model_for_test_time_augmentation(hook):
+    model = TTA(module=Net(num_classes=2))
+    load(hook, model, dict(state_dict=Net(num_classes=2).state_dict()))
+    with pytest.raises(ValueError, match='K=3'):
+        load(hook, model, dict(state_dict=Net(num_classes=3).state_dict()))
+
+
+def test_in_a_runner(tmp_path):
+    """As MMEngine calls it: the run stops before the weights are touched."""
+    torch.save(dict(state_dict=Net(num_classes=7).state_dict()), tmp_path / 'other.pth')
+    model = Net()
+    before = model.classifier.weight.detach().clone()
+    runner = Runner(
+        model=model, work_dir=str(tmp_path), default_scope='mmseg',
+        load_from=str(tmp_path / 'other.pth'), experiment_name='sanity',
+        custom_hooks=[dict(type='SanityCheckHook')], log_level='ERROR')
+    with pytest.raises(ValueError, match='K=7.*K=3'):
+        runner.load_or_resume()
+    torch.testing.assert_close(model.classifier.weight, before)
