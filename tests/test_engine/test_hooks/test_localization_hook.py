@@ -13,9 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import \
 from torch import nn
 from torch.utils.data import Dataset
 
+from golden import model_config
 from mmseg_more.engine.hooks import LocalizationHook
 from mmseg_more.models.structures import LocalizationRequest
-from mmseg.registry import HOOKS
+from mmseg.registry import HOOKS, MODELS
 from mmseg.structures import SegDataSample
 
 SIZE = (24, 32)
@@ -174,6 +175,26 @@ def test_pictures_reach_every_backend(tmp_path, visualizer):
         f'{tag}_{event.step}.png'
         for tag in events.Tags()['images'] for event in events.Images(tag)
     } == names
+
+
+def test_with_the_real_segmentor(tmp_path):
+    cfg = model_config(
+        dict(K=2, dim=16, depth=4, heads=2, pos_img_size=64, patch=8,
+             decoder_mid=8))
+    model = MODELS.build(cfg.model)
+    runner = build_runner(
+        model,
+        tmp_path,
+        maps=('cam', 'lam', 'fused', 'attention'),
+        cam_scales=(1, .75),
+        interval=6)
+    metrics = runner.val()
+    for name in ('seg', 'cam', 'lam', 'fused', 'attention'):
+        assert 0 <= metrics[f'{name}/mIoU'] <= 100
+    assert metrics['cls/mAP'] == 100  # the one class that occurs is always on
+    folder = next(tmp_path.rglob('vis_image'))
+    assert [path.name for path in folder.iterdir()
+            ] == ['localization_val_img0_0.png']
 
 
 def test_model_without_request(tmp_path):

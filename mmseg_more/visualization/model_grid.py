@@ -1,0 +1,141 @@
+"""A grid of pictures that follows images through a trained model."""
+from typing import Dict, NamedTuple, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.dataset import pseudo_collate
+from mmseg.structures import SegDataSample
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..models.structures import LocalizationRequest
+from .drawing import TITLES, color_labels, draw_grid, heat_overlay, strongest
+
+MAPS = ('attention', 'cam', 'lam')
+COLUMNS = ('image', *(TITLES[name] for name in MAPS), 'pseudo label',
+           'prediction', 'truth')
+
+
+class Stages(NamedTuple):
+    """What the model makes of one image, at the image's original size."""
+
+    image: np.ndarray
+    """RGB ``(H, W, 3)`` uint8."""
+    maps: Dict[str, np.ndarray]
+    """Strongest present class, ``(H, W)`` in [0, 1], by map name."""
+    labels: Dict[str, np.ndarray]
+    """Dense labels ``(H, W)`` by column title, 0 = background."""
+
+
+@torch.no_grad()
+def run_stages(model, data: dict) -> Stages:
+    """Run one image through every stage that has a picture.
+
+    The maps are those of validation: CAM at the training scales, LAM and
+    attention at scale 1. The pseudo label is the refined label that the
+    segmentation loss would train on.
+
+    Args:
+        model (MoRe): In evaluation mode.
+        data (dict): An item of a validation data set: ``inputs`` and a data
+            sample with ``gt_score`` and ``gt_sem_seg``.
+
+    Raises:
+        ValueError: If the item has no truth or image labels.
+    """
+    for name in ('gt_score', 'gt_sem_seg'):
+        if name not in data['data_samples']:
+            raise ValueError(
+                f'the grid needs {name} on the data samples: use a '
+                'validation data set with masks and image labels')
+    batch = model.data_preprocessor(pseudo_collate([data]), False)
+    inputs, samples = batch['inputs'], batch['data_samples']
+    sample = samples[0]
+    pseudo_label = _pseudo_label(model, inputs, sample)
+    before = model.localization_request
+    model.localization_request = LocalizationRequest(
+        maps=MAPS, cam_scales=model.train_scales, lam_scales=(1., ))
+    try:
+        sample = model.predict(inputs, samples)[0]
+    finally:
+        model.localization_request = before
+    present = sample.gt_score.nonzero().flatten().tolist()
+    labels = dict(
+        zip(COLUMNS[-3:], (pseudo_label, sample.pred_sem_seg.data[0],
+                           sample.gt_sem_seg.data[0])))
+    return Stages(
+        image=_original_image(model, inputs, sample),
+        maps={
+            name: strongest(sample.get(name).data, present)
+            for name in MAPS
+        },
+        labels={title: label.cpu().numpy()
+                for title, label in labels.items()})
+
+
+def _pseudo_label(model, inputs: Tensor, sample: SegDataSample) -> Tensor:
+    """Refined label ``(H, W)`` at the original size."""
+    cam = model.localize(inputs, model.train_scales).cam
+    refined = model.pseudo_labeler.refined_labels(
+        model.denormalize(inputs), cam, sample.gt_score.to(cam)[None])
+    return _to_original(refined[:, None].float(), sample)[0].long()
+
+
+def _original_image(model, inputs: Tensor,
+                    sample: SegDataSample) -> np.ndarray:
+    pixels = _to_original(model.denormalize(inputs), sample, 'bilinear')
+    pixels = pixels.round().clamp(0, 255).byte().permute(1, 2, 0)
+    return np.ascontiguousarray(pixels.cpu().numpy())
+
+
+def _to_original(values: Tensor,
+                 sample: SegDataSample,
+                 mode: str = 'nearest') -> Tensor:
+    """Cut the padding off ``(1, C, H, W)`` and resize to ``ori_shape``."""
+    left, right, top, bottom = sample.metainfo.get('img_padding_size',
+                                                   (0, 0, 0, 0))
+    height, width = values.shape[-2:]
+    values = values[..., top:height - bottom, left:width - right]
+    return F.interpolate(values, size=sample.ori_shape[:2], mode=mode)[0]
+
+
+def draw_model_grid(model,
+                    dataset: Dataset,
+                    indices: Sequence[int],
+                    alpha: float = .5,
+                    tile: int = 160) -> np.ndarray:
+    """Grid with a row per image and a column per stage.
+
+    Columns: image, raw attention, CAM and LAM of the present classes, refined
+    pseudo label, prediction, truth.
+
+    Args:
+        model (MoRe): In evaluation mode.
+        dataset (Dataset): Validation data set with ``metainfo``.
+        indices (Sequence[int]): Its items to draw.
+        alpha (float): Share of the heat maps. Defaults to .5.
+        tile (int): Room for a picture in pixels. Defaults to 160.
+
+    Returns:
+        np.ndarray: RGB ``(H, W, 3)`` uint8.
+    """
+    classes = dataset.metainfo['classes']
+    palette = dataset.metainfo['palette']
+    rows, shown = [], {0}
+    for index in indices:
+        stages = run_stages(model, dataset[index])
+        rows.append([
+            stages.image,
+            *(heat_overlay(stages.image, heat, alpha)
+              for heat in stages.maps.values()),
+            *(color_labels(label, palette)
+              for label in stages.labels.values())
+        ])
+        for label in stages.labels.values():
+            shown.update(np.unique(label).tolist())
+    legend = {
+        name: palette[index]
+        for index, name in enumerate(classes) if index in shown
+    }
+    return draw_grid(rows, COLUMNS, legend=legend, tile=tile)

@@ -1,0 +1,64 @@
+"""Draw what a trained model makes of some validation images, as one PNG.
+
+    python tools/analysis/draw_grid.py CONFIG CHECKPOINT OUT.png [--num 8]
+
+Columns: image, raw attention, CAM, LAM, refined pseudo label, prediction, truth. The
+images are spread evenly over the validation set.
+"""
+import argparse
+from typing import Optional, Sequence
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+
+from mmseg_more.engine import launch
+from mmseg_more.visualization import draw_model_grid
+from mmseg.registry import DATASETS, MODELS
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('config', help='config of the model')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('out', help='PNG file to write')
+    parser.add_argument('--num', type=int, default=8, help='number of images')
+    parser.add_argument(
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='device to run on')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override some settings in the used config')
+    args = parser.parse_args(argv)
+    if args.num < 1:
+        parser.error('--num must be at least 1')
+    try:
+        launch.check_checkpoint(args.checkpoint)
+        args.cfg = launch.load_config(args.config, args.cfg_options)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    return args
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(argv)
+    init_default_scope(args.cfg.get('default_scope', 'mmseg'))
+    model = MODELS.build(args.cfg.model)
+    load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
+    model.to(args.device).eval()
+    dataset = DATASETS.build(args.cfg.val_dataloader.dataset)
+    num = min(args.num, len(dataset))
+    indices = np.linspace(0, len(dataset) - 1, num).round().astype(int)
+    picture = draw_model_grid(model, dataset, indices.tolist())
+    mmcv.imwrite(mmcv.rgb2bgr(picture), args.out)
+    print(f'{num} images of {len(dataset)}: {args.out}')
+
+
+if __name__ == '__main__':
+    main()
