@@ -3,11 +3,12 @@ from .backbones import MoReViT
 from .decode_heads import LargeFOVHead
 from .graph import GraphCategoryRepresentation
 from .losses import *  # noqa: F401,F403
-from .segmentors import MoRe
+from .segmentors import MoRe, MoReTTAModel
 from .structures import (MAP_NAMES, LocalizationMaps, LocalizationRequest,
                          Tokens)
 
 __all__ = [
     'MAP_NAMES', 'GraphCategoryRepresentation', 'LargeFOVHead',
-    'LocalizationMaps', 'LocalizationRequest', 'MoRe', 'MoReViT', 'Tokens'
+    'LocalizationMaps', 'LocalizationRequest', 'MoRe', 'MoReTTAModel', 'MoReViT',
+    'Tokens'
 ]

@@ -77,7 +77,6 @@ def test_total_and_gradients(name):
 @torch.no_grad()
 def test_intermediate_maps_and_labels(name):
     golden = Golden(name)
-    meta = golden.meta
     model = build_model(golden)
     inputs = normalize(golden['s0.image_u8'])
     labels = golden['s0.label'].float()

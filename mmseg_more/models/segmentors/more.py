@@ -1,8 +1,7 @@
 """The segmentor MoRe: image -> tokens -> maps -> pseudo labels -> losses."""
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional
 
 import torch
-import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
@@ -11,19 +10,13 @@ from torch import Tensor, nn
 
 from ... import localization as L
 from ..loss_schedule import DEFAULT_LOSSES, LossSchedule, zero_gradient
-from ..structures import LocalizationMaps, LocalizationRequest, Tokens
+from ..structures import LocalizationRequest, Tokens
+from .localization_mixin import LocalizationMixin
 from .pseudo_labels import PseudoLabeler
 
 
-class MapSums(NamedTuple):
-    """Sums over scales of flip-merged maps, each ``(B, K, H, W)``."""
-
-    cam: Tensor
-    cam_aux: Tensor
-
-
 @MODELS.register_module()
-class MoRe(BaseSegmentor):
+class MoRe(LocalizationMixin, BaseSegmentor):
     """MoRe: class-patch attention needs regularization (AAAI 2025).
 
     Args:
@@ -103,7 +96,6 @@ class MoRe(BaseSegmentor):
                 'data_preprocessor needs `mean` and `std`, as in '
                 "dict(type='SegDataPreProcessor', mean=[...], std=[...])")
 
-    # ---------------------------------------------------------------- network
     def extract_feat(self, inputs: Tensor) -> Tokens:
         """Tokens of normalised images ``(B, 3, H, W)``."""
         return self.backbone(inputs)
@@ -130,103 +122,6 @@ class MoRe(BaseSegmentor):
         preprocessor = self.data_preprocessor
         return inputs.float() * preprocessor.std + preprocessor.mean
 
-    # ------------------------------------------------------------------- maps
-    def _tokens_with_flip(self, inputs: Tensor, scale: float,
-                          with_attention: bool = False) -> Tokens:
-        """Tokens of the scaled images, then of their flips (2B)."""
-        images = L.resize_map(inputs,
-                              L.scaled_size(inputs.shape[-2:], scale))
-        return self.backbone(
-            torch.cat([images, images.flip(-1)]), with_attention)
-
-    def _image_logits(self, tokens: Tokens) -> Tuple[Tensor, Tensor]:
-        """Logits ``(B, K)`` of both classifiers on max-pooled patches."""
-        return tuple(
-            classifier(F.adaptive_max_pool2d(patches, 1)).flatten(1)
-            for classifier, patches in ((self.classifier, tokens.patches),
-                                        (self.aux_classifier,
-                                         tokens.aux_patches)))
-
-    def _cams(self, tokens: Tokens) -> Tuple[Tensor, Tensor]:
-        return (self.classifier(tokens.patches),
-                self.aux_classifier(tokens.aux_patches))
-
-    @torch.no_grad()
-    def training_cams(self, inputs: Tensor, tokens: Tokens) -> MapSums:
-        """Normalised multi-scale CAMs of a training batch (no gradient).
-
-        The forward pass of the step serves scale 1; only its flip is run again.
-
-        Args:
-            inputs: Normalised images ``(B, 3, H, W)``.
-            tokens: Their tokens.
-
-        Returns:
-            Final and auxiliary CAM, ``(B, K, H, W)`` in [0, 1].
-        """
-        size = inputs.shape[-2:]
-        sums = [0., 0.]
-        for scale in self.train_scales:
-            if L.scaled_size(size, scale) == tuple(size):
-                pairs = zip(
-                    self._cams(tokens),
-                    self._cams(self.backbone(inputs.flip(-1))))
-            else:
-                both = self._cams(self._tokens_with_flip(inputs, scale))
-                pairs = (cam.chunk(2) for cam in both)
-            for i, (cam, flipped) in enumerate(pairs):
-                sums[i] = sums[i] + L.merge_flip(
-                    cam.float(), flipped.float(), size).relu_()
-        return MapSums(*(L.normalize_maps(s) for s in sums))
-
-    @torch.no_grad()
-    def localize(self,
-                 inputs: Tensor,
-                 scales: Sequence[float] = (1.0, ),
-                 lam_scales: Optional[Sequence[float]] = None
-                 ) -> LocalizationMaps:
-        """Localization maps, the one way to get them (MoRe, section 3.2).
-
-        One pass over image and flip per scale serves all maps.
-
-        Args:
-            inputs: Normalised images ``(B, 3, H, W)``.
-            scales: Scales of the CAMs.
-            lam_scales: Scales of LAM and raw attention; None for ``scales``.
-
-        Returns:
-            All maps, float32 ``(B, K, H, W)`` in [0, 1], of all K classes.
-
-        Raises:
-            ValueError: If a scale is not positive or makes the image smaller than
-                a patch.
-        """
-        cam_scales = L.check_scales(scales, 'scales')
-        lam_scales = cam_scales if lam_scales is None else L.check_scales(
-            lam_scales, 'lam_scales')
-        size = inputs.shape[-2:]
-        sums: Dict[str, Tensor] = {}
-
-        def add(name: str, maps: Tensor, relu: bool) -> None:
-            merged = L.merge_flip(*maps.float().chunk(2), size)
-            merged = merged.relu_() if relu else merged
-            sums[name] = merged if name not in sums else sums[name] + merged
-
-        for scale in dict.fromkeys(cam_scales + lam_scales):
-            tokens = self._tokens_with_flip(inputs, scale, scale in lam_scales)
-            if scale in cam_scales:
-                for name, cam in zip(('cam', 'cam_aux'), self._cams(tokens)):
-                    add(name, cam, relu=True)
-            if scale in lam_scales:
-                lam = L.class_patch_similarity(
-                    self.class_tokens(tokens), tokens.patches.float())
-                add('lam', lam, relu=False)
-                add('attention', tokens.attention, relu=False)
-        maps = {name: L.normalize_maps(value) for name, value in sums.items()}
-        return LocalizationMaps(
-            fused=L.fuse_maps(maps['lam'], maps['cam']), **maps)
-
-    # --------------------------------------------------------------- training
     def loss(self, inputs: Tensor,
              data_samples: List[SegDataSample]) -> Dict[str, Tensor]:
         """Weighted losses of one training step.
@@ -310,7 +205,6 @@ class MoRe(BaseSegmentor):
             rows.append(score)
         return torch.stack(rows).to(inputs.device, torch.float32)
 
-    # ------------------------------------------------------------- prediction
     def predict(self,
                 inputs: Tensor,
                 data_samples: Optional[List[SegDataSample]] = None
@@ -328,8 +222,10 @@ class MoRe(BaseSegmentor):
             the requested maps as PixelData ``(K, H, W)``.
         """
         tokens = self.extract_feat(inputs)
-        logits = L.resize_map(
-            self.decode_head(tokens.patches).float(), inputs.shape[-2:])
+        logits = self.decode_head(tokens.patches).float()
+        if data_samples is None or any(map(self._is_padded, data_samples)):
+            # else straight from the grid to the original size
+            logits = L.resize_map(logits, inputs.shape[-2:])
         scores = self._image_logits(tokens)[0].float()
         request, maps = self.localization_request, {}
         if request is not None:
@@ -346,6 +242,12 @@ class MoRe(BaseSegmentor):
             for name, values in maps.items():
                 sample.set_field(PixelData(data=values[i]), name)
         return data_samples
+
+    @staticmethod
+    def _is_padded(sample: SegDataSample) -> bool:
+        meta = sample.metainfo
+        padding = meta.get('img_padding_size', meta.get('padding_size', ()))
+        return any(padding)
 
     def _to_original(self, maps: Tensor,
                      data_samples: Optional[List[SegDataSample]]
