@@ -88,7 +88,8 @@ def set_output_dir(cfg: Config, folder: str) -> None:
     for evaluator in evaluators:
         kind = evaluator['type']
         kind = METRICS.get(kind) if isinstance(kind, str) else kind
-        if 'output_dir' in inspect.signature(kind).parameters:
+        # None: a name of another package's registry, or a wrong one, as building will say
+        if kind and 'output_dir' in inspect.signature(kind).parameters:
             evaluator['output_dir'] = folder
             found = True
     if not found:

@@ -1,0 +1,154 @@
+"""tools/train.py and tools/test.py, run as a user runs them."""
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny_run import CONFIG, read_record
+
+
+@pytest.fixture
+def config(tmp_path):
+    # Runners of one name and second share MMEngine's message hub: the name is the folder's
+    path = tmp_path / f'{tmp_path.name}.py'
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def run(repo_root, monkeypatch, tmp_path):
+    """Run tools/NAME.py in this process, in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *arguments):
+        monkeypatch.setenv('LOCAL_RANK', '0')
+        path = repo_root / 'tools' / f'{name}.py'
+        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
+        spec = importlib.util.spec_from_file_location(f'tools_{name}', path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.main()
+
+    return run
+
+
+def error_of(run, capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_train_validates_and_saves(run, config, tmp_path):
+    run('train', config)
+    work_dir = tmp_path / 'work_dirs' / config.stem
+    record = read_record(work_dir)
+    assert record['seen'] == [0, 1, 2, 3, 4, 5, 6, 7] * 2
+    assert record['dtype'] == 'torch.float32'
+    assert record['metrics'] == dict(samples=8, total=28)
+    assert (work_dir / 'iter_4.pth').is_file()
+
+
+def test_work_dir_and_options(run, config, tmp_path):
+    run('train', config, '--work-dir', tmp_path / 'here', '--cfg-options',
+        'train_cfg.max_iters=1', 'train_dataloader.batch_size=2')
+    assert read_record(tmp_path / 'here')['seen'] == [0, 1]
+
+
+def test_resume_continues_where_it_stopped(run, config, tmp_path):
+    run('train', config, '--work-dir', tmp_path / 'whole')
+    half = ('train', config, '--work-dir', tmp_path / 'parts')
+    run(*half, '--cfg-options', 'train_cfg.max_iters=2',
+        'experiment_name=part1_' + config.stem)
+    run(*half, '--resume', '--cfg-options', 'experiment_name=part2_' + config.stem)
+    whole, parts = read_record(tmp_path / 'whole'), read_record(tmp_path / 'parts')
+    assert (whole['first'], parts['first']) == (0, 2)
+    torch.testing.assert_close(parts['weight'], whole['weight'])
+
+
+def test_amp_without_a_gpu(run, config, tmp_path):
+    run('train', config, '--work-dir', tmp_path / 'exact')
+    run('train', config, '--amp', '--work-dir', tmp_path / 'amp', '--cfg-options',
+        'experiment_name=amp_' + config.stem)
+    exact, amp = read_record(tmp_path / 'exact'), read_record(tmp_path / 'amp')
+    assert amp['dtype'] == 'torch.bfloat16'
+    # AdamW's first steps are about the rate (0.1) whatever the gradient's size; bfloat16
+    # has 8 bits, so that gradients, and the steps with them, differ by a percent or so
+    torch.testing.assert_close(amp['weight'], exact['weight'], atol=.02, rtol=.02)
+    assert amp['weight'] != exact['weight']
+
+
+def test_two_processes(run, config, tmp_path, repo_root):
+    """Two of batch 2 are one of batch 4: same weights, every sample once."""
+    run('train', config, '--work-dir', tmp_path / 'one')
+    paths = [str(repo_root), str(repo_root / 'tests'), os.environ.get('PYTHONPATH', '')]
+    result = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone',
+         '--nproc_per_node', '2', str(repo_root / 'tools' / 'train.py'), str(config),
+         '--launcher', 'pytorch', '--work-dir', str(tmp_path / 'two'), '--cfg-options',
+         'train_dataloader.batch_size=2'],
+        cwd=tmp_path, capture_output=True, text=True,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS='1'))
+    assert result.returncode == 0, result.stderr[-3000:]
+    one = read_record(tmp_path / 'one')
+    ranks = [read_record(tmp_path / 'two', rank) for rank in range(2)]
+    assert [rank['world_size'] for rank in ranks] == [2, 2]
+    assert ranks[0]['seen'] == [0, 2, 4, 6] * 2 and ranks[1]['seen'] == [1, 3, 5, 7] * 2
+    assert ranks[0]['weight'] == ranks[1]['weight']
+    # the mean of two means is another order of summation
+    torch.testing.assert_close(ranks[0]['weight'], one['weight'], atol=1e-5, rtol=1e-4)
+    assert ranks[0]['metrics'] == dict(samples=8, total=28)
+    assert (tmp_path / 'two' / 'iter_4.pth').is_file()
+
+
+def test_test_gives_the_metrics_of_a_checkpoint(run, config, tmp_path):
+    run('train', config, '--work-dir', tmp_path / 'train')
+    run('test', config, tmp_path / 'train' / 'iter_4.pth', '--work-dir', tmp_path / 'test',
+        '--cfg-options', 'experiment_name=test_' + config.stem)
+    trained, tested = read_record(tmp_path / 'train'), read_record(tmp_path / 'test')
+    assert tested['weight'] == trained['weight']
+    assert tested['metrics'] == dict(samples=8, total=28)
+
+
+def test_checkpoint_with_other_classes(run, config, tmp_path):
+    run('train', config, '--work-dir', tmp_path / 'train')
+    with pytest.raises(ValueError, match='K=2 classes, the model is built for K=3'):
+        run('test', config, tmp_path / 'train' / 'iter_4.pth', '--cfg-options',
+            'model.num_classes=3')
+
+
+def test_missing_config(run, capsys, config):
+    message = error_of(run, capsys, 'train', str(config)[:-4] + 'x.py')
+    assert 'does not exist. Did you mean' in message and str(config) in message
+    message = error_of(run, capsys, 'train', 'nowhere/at_all.py')
+    assert 'config nowhere/at_all.py does not exist' in message
+
+
+def test_missing_checkpoint(run, capsys, config, tmp_path):
+    (tmp_path / 'iter_9.pth').touch()
+    message = error_of(run, capsys, 'test', config, tmp_path / 'iter_8.pth')
+    assert 'iter_8.pth does not exist' in message and 'there are: iter_9.pth' in message
+
+
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_misspelled_key(run, capsys, config, tmp_path, tool):
+    (tmp_path / 'a.pth').touch()
+    checkpoint = [tmp_path / 'a.pth'] if tool == 'test' else []
+    message = error_of(run, capsys, tool, config, *checkpoint, '--cfg-options',
+                       'train_cgf.max_iters=1')
+    assert "'train_cgf' is not known, did you mean 'train_cfg'?" in message
+
+
+def test_misspelled_argument_of_a_part(run, config):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'num_clases'"):
+        run('train', config, '--cfg-options', 'model.num_clases=3')
+
+
+def test_launcher_that_was_not_launched(run, capsys, config, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    message = error_of(run, capsys, 'train', config, '--launcher', 'pytorch')
+    assert 'RANK' in message and 'torchrun --nproc_per_node 2' in message
+    message = error_of(run, capsys, 'train', config, '--launcher', 'slurm')
+    assert "'slurm' needs a GPU" in message
