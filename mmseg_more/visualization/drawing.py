@@ -3,7 +3,7 @@
 Every picture is an RGB array ``(H, W, 3)`` uint8. Maps and labels may be
 tensors on any device or arrays.
 """
-from typing import Mapping, Optional, Sequence, Union
+from typing import Collection, Dict, Mapping, Optional, Sequence, Union
 
 import cv2
 import numpy as np
@@ -71,6 +71,21 @@ def color_labels(labels: Array,
     return picture
 
 
+def label_legend(
+        labels: Collection[int],
+        classes: Sequence[str],
+        palette: Sequence[Sequence[int]],
+        ignore_index: int = 255) -> Dict[str, Sequence[int]]:
+    """Name -> colour of those labels that a picture shows, in their order."""
+    legend = {
+        name: palette[index]
+        for index, name in enumerate(classes) if index in labels
+    }
+    if ignore_index in labels:
+        legend['ignored'] = IGNORE_COLOR
+    return legend
+
+
 def strongest(maps: Array, present: Sequence[int]) -> np.ndarray:
     """Maximum over the present classes, ``(H, W)``; 0 without any.
 
@@ -120,11 +135,8 @@ def localization_panel(image: np.ndarray,
         value = tensor2ndarray(value)
         rows[0][column] = color_labels(value, palette)
         shown.update(np.unique(value).tolist())
-    legend = {
-        name: palette[index]
-        for index, name in enumerate(classes) if index in shown
-    }
-    return draw_grid(rows, titles, captions, legend)
+    return draw_grid(rows, titles, captions,
+                     label_legend(shown, classes, palette))
 
 
 def draw_grid(rows: Sequence[Sequence[Optional[np.ndarray]]],

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..models.structures import LocalizationRequest
-from .drawing import TITLES, color_labels, draw_grid, heat_overlay, strongest
+from .drawing import (TITLES, color_labels, draw_grid, heat_overlay,
+                      label_legend, strongest)
 
 MAPS = ('attention', 'cam', 'lam')
 COLUMNS = ('image', *(TITLES[name] for name in MAPS), 'pseudo label',
@@ -134,8 +135,5 @@ def draw_model_grid(model,
         ])
         for label in stages.labels.values():
             shown.update(np.unique(label).tolist())
-    legend = {
-        name: palette[index]
-        for index, name in enumerate(classes) if index in shown
-    }
+    legend = label_legend(shown, classes, palette)
     return draw_grid(rows, COLUMNS, legend=legend, tile=tile)

@@ -4,7 +4,7 @@ import torch
 
 from mmseg_more.visualization import (color_labels, draw_grid, heat_overlay,
                                       localization_panel, strongest)
-from mmseg_more.visualization.drawing import IGNORE_COLOR
+from mmseg_more.visualization.drawing import IGNORE_COLOR, label_legend
 
 PALETTE = [[0, 0, 0], [200, 0, 0], [0, 200, 0]]
 CLASSES = ('background', 'circle', 'star')
@@ -50,6 +50,13 @@ def test_color_labels():
                                 [PALETTE[2], list(IGNORE_COLOR)]]
     with pytest.raises(ValueError, match='palette has 3 colours'):
         color_labels(torch.tensor([[3]]), PALETTE)
+
+
+def test_legend_names_what_is_shown():
+    legend = label_legend({0, 2, 255}, CLASSES, PALETTE)
+    assert list(legend.items()) == [('background', PALETTE[0]),
+                                    ('star', PALETTE[2]),
+                                    ('ignored', IGNORE_COLOR)]
 
 
 def test_strongest():
