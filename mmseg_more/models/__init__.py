@@ -2,7 +2,7 @@
 from .backbones import MoReViT
 from .decode_heads import LargeFOVHead
 from .graph import GraphCategoryRepresentation
-from .losses import *  # noqa: F401,F403
+from . import losses  # noqa: F401
 from .segmentors import MoRe, MoReTTAModel
 from .structures import (MAP_NAMES, LocalizationMaps, LocalizationRequest,
                          Tokens)

@@ -1,0 +1,87 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from golden import Golden
+from mmseg_more.models import GraphCategoryRepresentation
+
+OPS = Golden('ops')
+
+
+def _graph(**kwargs):
+    graph = GraphCategoryRepresentation(embed_dims=32, **kwargs)
+    state = {k: v for k, v in OPS.group('gcr.sd.').items()
+             if not k.startswith('_fc1')}
+    graph.load_state_dict(state, strict=True)
+    return graph
+
+
+def test_matches_the_reference():
+    graph = _graph()
+    tokens = OPS['gcr.tok'].requires_grad_()
+    patches = OPS['gcr.feats'].requires_grad_()
+    out = graph(tokens, patches)
+    close = dict(rtol=1e-5, atol=1e-5)
+    assert_close(out, OPS['gcr.out'], **close)
+    (out * OPS['gcr.wgt']).sum().backward()
+    assert_close(tokens.grad, OPS['gcr.grad_tok'], **close)
+    for name, expected in OPS.group('gcr.grad.').items():
+        # sums over the batch: relative to the largest entry
+        assert_close(graph.get_parameter(name).grad, expected, rtol=1e-5,
+                     atol=1e-5 * max(1., expected.abs().max().item()))
+    assert patches.grad is None  # detached
+
+
+def _by_hand(graph, tokens, nodes, count, weighting):
+    """One image, class by class, in the paper's symbols."""
+    heads, tails = graph.head_proj(tokens), graph.tail_proj(nodes)
+    messages = []
+    for h in heads:
+        scores = tails @ h * 32**-0.5
+        best = scores.topk(count)
+        r = best.values.softmax(0)[:, None]
+        t = tails[best.indices]
+        gate = torch.tanh(h + r * t + (1 - r) * h)
+        w = (t * gate).sum(1) if weighting == 'dot' else t.sum(1) * gate.sum(1)
+        messages.append((w.softmax(0)[:, None] * t).sum(0))
+    a = torch.stack(messages)
+    lrelu = torch.nn.functional.leaky_relu
+    return graph.norm(
+        lrelu(graph.linear1(.1 * (heads + a) + tokens)) +
+        lrelu(graph.linear2(.1 * heads * a + tokens)))
+
+
+@pytest.mark.parametrize('kwargs, count', [
+    (dict(), 10),
+    (dict(weighting='dot'), 10),
+    (dict(tail='patches'), 10),
+    (dict(num_neighbors=5, tail='patches', weighting='dot'), 5),
+    (dict(num_neighbors=392, tail='patches'), 24),
+    (dict(neighbor_ratio=.01), 1),
+])
+def test_options(kwargs, count):
+    graph = _graph(**kwargs)
+    tokens, patches = OPS['gcr.tok'], OPS['gcr.feats']
+    out = graph(tokens, patches)
+    for i in range(2):
+        nodes = patches[i] if kwargs.get('tail') == 'patches' else torch.cat(
+            [tokens[i], patches[i]])
+        expected = _by_hand(graph, tokens[i], nodes, count,
+                            kwargs.get('weighting', 'sum_product'))
+        assert_close(out[i], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_inputs_are_not_edited():
+    tokens, patches = OPS['gcr.tok'], OPS['gcr.feats']
+    copies = tokens.clone(), patches.clone()
+    _graph()(tokens, patches)
+    assert torch.equal(tokens, copies[0]) and torch.equal(patches, copies[1])
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(tail='classes'), dict(weighting='cosine'), dict(num_neighbors=0),
+    dict(neighbor_ratio=0)
+])
+def test_unknown_options(kwargs):
+    with pytest.raises(ValueError, match=next(iter(kwargs))):
+        GraphCategoryRepresentation(embed_dims=8, **kwargs)

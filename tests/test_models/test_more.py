@@ -1,0 +1,251 @@
+"""The segmentor beyond the reference figures."""
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch.testing import assert_close
+
+from golden import ROOT, data_samples
+from mmseg_more.models import LocalizationRequest
+from mmseg_more.models.loss_schedule import LossSchedule
+
+
+def tiny_config(**overrides):
+    cfg = Config.fromfile(ROOT / 'configs/more/more_vit-b_voc.py').model
+    cfg = copy.deepcopy(cfg)
+    cfg.num_classes = cfg.backbone.num_classes = 3
+    cfg.backbone.arch = dict(embed_dims=16, num_layers=4, num_heads=2,
+                             feedforward_channels=32)
+    cfg.backbone.img_size, cfg.backbone.patch_size = 64, 8
+    cfg.graph.embed_dims = 16
+    cfg.decode_head.update(in_channels=16, channels=16, num_classes=4)
+    cfg.localization.scales = (1.0, .5)
+    cfg.pseudo_label.par = dict(dilations=(1, 2), num_iters=2)
+    for name, value in overrides.items():
+        cfg[name] = value
+    return cfg
+
+
+def tiny_model(iteration=0, **overrides):
+    torch.manual_seed(0)
+    model = MODELS.build(tiny_config(**overrides))
+    model.init_weights()
+    model.iteration = iteration
+    return model
+
+
+def batch(*labels, size=(64, 64)):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(
+        0, 256, (len(labels), 3, *size), generator=generator)
+    preprocessor = tiny_model().data_preprocessor
+    return ((images - preprocessor.mean) / preprocessor.std,
+            data_samples(torch.tensor(labels)))
+
+
+ALL = {'loss_cls', 'loss_cls_aux', 'loss_mct', 'loss_ptc', 'loss_cre',
+       'loss_ure', 'loss_seg', 'loss_energy'}
+
+
+@pytest.mark.parametrize('iteration, absent', [
+    (0, {'loss_seg', 'loss_energy'}), (2000, {'loss_seg', 'loss_energy'}),
+    (2001, set()), (10001, set())])
+def test_every_parameter_gets_a_gradient(iteration, absent):
+    model = tiny_model(iteration)
+    losses = model.loss(*batch([1, 0, 1], [0, 1, 0]))
+    assert set(losses) == ALL - absent
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        if name.startswith('decode_head') and absent:
+            assert (parameter.grad == 0).all()
+        else:
+            assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize('drop', [('cls', ), ('cls_aux', ), ('mct', 'cre'),
+                                  ('seg', 'energy')])
+def test_idle_modules_get_a_zero_gradient(drop):
+    losses_cfg = tiny_config().losses
+    for name in drop:
+        losses_cfg[name].loss_weight = 0
+    model = tiny_model(5000, losses=losses_cfg)
+    losses = model.loss(*batch([1, 0, 1], [0, 1, 0]))
+    assert not {f'loss_{n}' for n in drop} & set(losses)
+    sum(losses.values()).backward()
+    idle = dict(cls=model.classifier, cls_aux=model.aux_classifier,
+                mct=model.graph, seg=model.decode_head)[drop[0]]
+    assert all((p.grad == 0).all() for p in idle.parameters())
+
+
+def test_no_maps_without_a_loss_that_needs_them(monkeypatch):
+    losses = {k: v for k, v in tiny_config().losses.items()
+              if k in ('cls', 'cls_aux', 'mct')}
+    model = tiny_model(5000, losses=losses)
+    monkeypatch.setattr(model, 'training_cams', None)  # would fail if called
+    assert set(model.loss(*batch([1, 0, 1]))) == {'loss_cls', 'loss_cls_aux',
+                                                  'loss_mct'}
+
+
+def test_scale_one_is_taken_from_the_training_pass():
+    model = tiny_model()
+    inputs, _ = batch([1, 0, 1], [0, 1, 0])
+    calls = []
+    tokens = model.extract_feat(inputs)
+    model.backbone.register_forward_hook(
+        lambda m, args, out: calls.append(args[0].shape))
+    cams = model.training_cams(inputs, tokens)
+    assert calls == [(2, 3, 64, 64), (4, 3, 32, 32)]
+    maps = model.localize(inputs, (1., .5))
+    assert_close(cams.cam, maps.cam, rtol=1e-4, atol=1e-5)
+    assert_close(cams.cam_aux, maps.cam_aux, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('labels', [([0, 0, 0], ), ([0, 0, 0], [1, 0, 0]),
+                                    ([1, 1, 1], )])
+def test_background_only_and_single_images(labels):
+    model = tiny_model(5000)
+    losses = model.loss(*batch(*labels))
+    assert all(torch.isfinite(v) for v in losses.values())
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize('size', [(64, 96), (70, 50), (16, 16)])
+def test_other_image_sizes(size):
+    model = tiny_model(5000)
+    losses = model.loss(*batch([1, 0, 1], size=size))
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast(dtype):
+    """Losses stay float32 and close to those of the float32 network."""
+    inputs, samples = batch([1, 0, 1], [0, 1, 0])
+    torch.manual_seed(0)
+    exact = tiny_model(5000).loss(inputs, samples)
+    model = tiny_model(5000)
+    torch.manual_seed(0)
+    with torch.autocast('cpu', dtype=dtype):
+        losses = model.loss(inputs, samples)
+    for name, value in losses.items():
+        assert value.dtype == torch.float32
+        if name in ('loss_cls', 'loss_cls_aux', 'loss_mct', 'loss_ptc'):
+            assert_close(value, exact[name], rtol=.03, atol=1e-3)
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_predict():
+    model = tiny_model().eval()
+    inputs, _ = batch([1, 0, 0], [0, 1, 0])
+    samples = [SegDataSample(metainfo=dict(ori_shape=(50, 40),
+                                           img_shape=(64, 64)))
+               for _ in range(2)]
+    with torch.no_grad():
+        results = model.predict(inputs, samples)
+    for result in results:
+        assert result.pred_sem_seg.data.shape == (1, 50, 40)
+        assert result.seg_logits.data.shape == (4, 50, 40)
+        assert result.pred_score.shape == (3, )
+        assert torch.equal(result.pred_label,
+                           (result.pred_score > .5).nonzero().flatten())
+        assert 'cam' not in result
+    model.localization_request = LocalizationRequest(
+        maps=('cam', 'attention'), cam_scales=(1., .5))
+    results = model.predict(inputs, samples)
+    maps = model.localize(inputs, (1., .5), (1., ))
+    for i, result in enumerate(results):
+        assert result.cam.data.shape == result.attention.data.shape == (3, 50,
+                                                                       40)
+        assert 'lam' not in result
+        expected = torch.nn.functional.interpolate(
+            maps.cam[i:i + 1], size=(50, 40), mode='bilinear')[0]
+        assert_close(result.cam.data, expected)
+
+
+def test_predict_without_data_samples():
+    inputs, _ = batch([1, 0, 0])
+    with torch.no_grad():
+        result, = tiny_model().eval().predict(inputs)
+    assert result.pred_sem_seg.data.shape == (1, 64, 64)
+
+
+def test_predict_cuts_padding_off():
+    model = tiny_model().eval()
+    inputs, _ = batch([1, 0, 0])
+    meta = dict(ori_shape=(64, 48), img_shape=(64, 48),
+                img_padding_size=(0, 16, 0, 0))
+    with torch.no_grad():
+        result, = model.predict(inputs, [SegDataSample(metainfo=meta)])
+        logits = model.encode_decode(inputs)[0, :, :, :48]
+    assert_close(result.seg_logits.data, logits)
+
+
+@pytest.mark.parametrize('overrides, message', [
+    (dict(num_classes=4), 'disagree on the number of foreground classes'),
+    (dict(graph=dict(type='GraphCategoryRepresentation', embed_dims=8)),
+     'disagree on the number of channels'),
+    (dict(localization=dict(scale=(1, ))), "unknown keys \\['scale'\\]"),
+    (dict(localization=dict(scales=())), 'positive scale'),
+    (dict(losses=dict(clss=dict(type='MultiLabelSoftMarginLoss'))),
+     "unknown losses \\['clss'\\]"),
+    (dict(losses={}), 'nothing to train'),
+    (dict(data_preprocessor=dict(type='SegDataPreProcessor', size=(8, 8))),
+     '`mean` and `std`'),
+    (dict(pseudo_label=dict(high=.2, low=.5)), 'low, high must be ordered'),
+])
+def test_impossible_configs(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_model(**overrides)
+
+
+@pytest.mark.parametrize('overrides', [
+    dict(pseudo_label=dict(hgih=.7)),
+    dict(pseudo_label=dict(par=dict(dilation=1)))])
+def test_typo_in_a_config(overrides):
+    with pytest.raises(TypeError, match='hgih|dilation'):
+        tiny_model(**overrides)
+
+
+@pytest.mark.parametrize('score', [None, torch.zeros(5)])
+def test_missing_image_labels(score):
+    inputs, samples = batch([1, 0, 0])
+    samples[0].set_metainfo(dict(img_path='a.jpg'))
+    del samples[0].gt_score
+    if score is not None:
+        samples[0].gt_score = score
+    with pytest.raises(ValueError, match='gt_score.*a.jpg'):
+        tiny_model().loss(inputs, samples)
+
+
+def test_schedule():
+    schedule = LossSchedule(dict(
+        cls=dict(type='MultiLabelSoftMarginLoss'),
+        seg=dict(type='BalancedCrossEntropyLoss', begin=5),
+        ptc=dict(type='PatchAffinityLoss', begin=0),
+        cre=dict(type='ConfidentRelationLoss', loss_weight=0)))
+    assert schedule.active(0).names == ['cls']
+    assert schedule.active(1).names == schedule.active(5).names == ['cls',
+                                                                    'ptc']
+    assert schedule.active(6).names == ['cls', 'ptc', 'seg']
+    assert not schedule.active(0).need_maps
+    assert schedule.active(1).need_maps
+    assert not schedule.active(1).need_refined_labels
+    assert schedule.active(6).need_refined_labels
+
+
+def test_default_losses_are_those_of_the_voc_config():
+    cfg = tiny_config()
+    shipped = LossSchedule(cfg.losses)
+    default = tiny_model(losses=None).loss_schedule
+    assert shipped.begin == default.begin
+    for name, module in shipped.losses.items():
+        assert vars_of(module) == vars_of(default[name])
+
+
+def vars_of(module):
+    return {k: v for k, v in vars(module).items() if not k.startswith('_')}
