@@ -8,37 +8,11 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from torch.testing import assert_close
 
+from localization_samples import CLASSES, MAPS, K, evaluate_rank, make_sample
 from mmseg_more.evaluation import LocalizationMetric
 from mmseg_more.evaluation.functional import confusion_matrix, mean_iou
 from mmseg_more.localization import maps_to_labels
 from mmseg.registry import METRICS
-from mmseg.structures import SegDataSample
-
-CLASSES = ('background', 'circle', 'square', 'star')
-K = len(CLASSES) - 1
-MAPS = ('cam', 'lam', 'fused')
-
-
-def make_sample(seed, size=(12, 9), maps=MAPS):
-    generator = torch.Generator().manual_seed(seed)
-    sample = SegDataSample(
-        metainfo=dict(img_path=f'{seed}.jpg', ori_shape=size))
-    truth = torch.randint(0, K + 1, (1, *size), generator=generator)
-    truth[:, 0] = 255
-    pred = torch.where(
-        torch.rand(truth.shape, generator=generator) < .6,
-        truth.clamp(max=K), 0)
-    sample.gt_sem_seg = PixelData(data=truth)
-    sample.pred_sem_seg = PixelData(data=pred)
-    sample.set_data(
-        dict(
-            gt_score=(torch.rand(K, generator=generator) < .7).float(),
-            pred_score=torch.rand(K, generator=generator)))
-    for name in maps:
-        # a multiple of .1, so that many values lie on a threshold
-        value = torch.randint(0, 11, (K, *size), generator=generator) / 10
-        sample.set_data({name: PixelData(data=value)})
-    return sample
 
 
 def evaluate(samples, batch_size=2, **kwargs):
@@ -217,25 +191,8 @@ def test_bad_arguments():
         metric.process(None, [make_sample(0).to_dict()])
 
 
-def run_rank(rank, world_size, folder, num_images):
-    torch.distributed.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/init',
-        rank=rank,
-        world_size=world_size)
-    metric = LocalizationMetric(collect_device='cpu', bkg=.4)
-    metric.dataset_meta = dict(classes=CLASSES)
-    per_rank = math.ceil(num_images / world_size)
-    indices = [i % num_images for i in range(per_rank * world_size)]
-    for index in indices[rank::world_size]:
-        metric.process(None, [make_sample(index).to_dict()])
-    metrics = metric.evaluate(num_images)
-    torch.save(metrics, f'{folder}/{rank}.pt')
-    torch.distributed.destroy_process_group()
-
-
 def test_two_ranks_count_each_image_once(tmp_path):
-    mp.spawn(run_rank, args=(2, str(tmp_path), 5), nprocs=2)
+    mp.spawn(evaluate_rank, args=(2, str(tmp_path), 5), nprocs=2)
     alone = evaluate([make_sample(i) for i in range(5)], bkg=.4)
     for rank in range(2):
         assert torch.load(tmp_path / f'{rank}.pt') == alone
