@@ -185,7 +185,58 @@ def test_predict_cuts_padding_off():
     assert_close(result.seg_logits.data, logits)
 
 
+@pytest.mark.parametrize('direction, axis', [('horizontal', -1),
+                                             ('vertical', -2)])
+def test_maps_are_unflipped_and_cut(direction, axis):
+    model = tiny_model().eval()
+    model.localization_request = LocalizationRequest(maps=('cam', ))
+    inputs, _ = batch([1, 0, 0])
+    meta = dict(ori_shape=(60, 48), img_padding_size=(0, 16, 4, 0), flip=True,
+                flip_direction=direction)
+    with torch.no_grad():
+        result, = model.predict(inputs, [SegDataSample(metainfo=meta)])
+    cam = model.localize(inputs).cam[0, :, 4:, :48]
+    assert torch.equal(result.cam.data, cam.flip(axis))
+
+
+def test_one_class():
+    cfg = tiny_config()
+    cfg.num_classes = cfg.backbone.num_classes = 1
+    cfg.decode_head.num_classes = 2
+    model = MODELS.build(cfg)
+    model.iteration = 5000
+    losses = model.loss(*batch([1], [0]))
+    assert all(torch.isfinite(v) for v in losses.values())
+    model.localization_request = LocalizationRequest()
+    meta = dict(ori_shape=(60, 48), img_shape=(64, 64))
+    with torch.no_grad():
+        result, = model.eval().predict(
+            batch([1])[0], [SegDataSample(metainfo=meta)])
+    assert result.lam.data.shape == (1, 60, 48)
+
+
+def test_init_model_of_mmseg(tmp_path):
+    from mmseg.apis import init_model
+    cfg = Config(dict(model=tiny_config(), default_scope='mmseg',
+                      test_pipeline=[], test_dataloader=dict(
+                          dataset=dict(type='BaseSegDataset'))))
+    model = tiny_model()
+    torch.save(dict(state_dict=model.state_dict(),
+                    meta=dict(dataset_meta=dict(classes=list('abcd'),
+                                                palette=[[0] * 3] * 4))),
+               tmp_path / 'more.pth')
+    loaded = init_model(cfg, str(tmp_path / 'more.pth'), device='cpu')
+    assert_close(loaded.state_dict(), model.state_dict())
+
+
+def test_pretrained_goes_to_the_backbone():
+    model = MODELS.build(tiny_config(pretrained='vit.pth'))
+    assert model.backbone.init_cfg == dict(type='Pretrained',
+                                           checkpoint='vit.pth')
+
+
 @pytest.mark.parametrize('overrides, message', [
+    (dict(test_cfg=dict(mode='slide')), 'whole'),
     (dict(num_classes=4), 'disagree on the number of foreground classes'),
     (dict(graph=dict(type='GraphCategoryRepresentation', embed_dims=8)),
      'disagree on the number of channels'),

@@ -29,6 +29,11 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         pseudo_label: Arguments of :class:`PseudoLabeler`. Defaults to VOC's.
         losses: Name -> config, see :class:`LossSchedule`; losses that are not
             named are not used. None takes ``DEFAULT_LOSSES`` (VOC).
+        pretrained: File of a plain ViT to start from, short for the backbone's
+            ``init_cfg``, as in MMSegmentation's other segmentors.
+        train_cfg: Accepted because MMSegmentation's tools pass it; nothing
+            to set.
+        test_cfg: None or ``dict(mode='whole')``, the only mode.
         data_preprocessor: ``SegDataPreProcessor`` with ``mean`` and ``std``.
         init_cfg: Initialisation of the whole model.
 
@@ -45,13 +50,24 @@ class MoRe(LocalizationMixin, BaseSegmentor):
                  localization: Optional[dict] = None,
                  pseudo_label: Optional[dict] = None,
                  losses: Optional[Mapping[str, dict]] = None,
+                 pretrained: Optional[str] = None,
+                 train_cfg: Optional[dict] = None,
+                 test_cfg: Optional[dict] = None,
                  data_preprocessor: Optional[dict] = None,
                  init_cfg: Optional[dict] = None) -> None:
         if isinstance(data_preprocessor, dict):
             # mmengine would look it up in the default scope, set or not
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor, init_cfg)
+        if train_cfg or (test_cfg or dict(mode='whole')) != dict(mode='whole'):
+            raise ValueError(
+                "MoRe knows train_cfg=None and test_cfg=dict(mode='whole'), "
+                f'got {train_cfg} and {test_cfg}')
         self.num_classes = num_classes
+        if pretrained is not None:
+            backbone = dict(
+                backbone,
+                init_cfg=dict(type='Pretrained', checkpoint=pretrained))
         self.backbone = MODELS.build(backbone)
         self.graph = MODELS.build(graph)
         self.decode_head = MODELS.build(decode_head)
@@ -249,14 +265,24 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         padding = meta.get('img_padding_size', meta.get('padding_size', ()))
         return any(padding)
 
-    def _to_original(self, maps: Tensor,
+    @staticmethod
+    def _to_original(maps: Tensor,
                      data_samples: Optional[List[SegDataSample]]
                      ) -> List[Tensor]:
-        """Maps of the batch in the original shapes, as segmentations are."""
+        """Maps of the batch in the original shapes, as segmentations are:
+        padding cut off, flip undone, resized to ``ori_shape``."""
         if data_samples is None:
             return list(maps)
-        metas = [SegDataSample(metainfo=s.metainfo) for s in data_samples]
-        return [
-            sample.seg_logits.data
-            for sample in self.postprocess_result(maps, metas)
-        ]
+        height, width = maps.shape[-2:]
+        results = []
+        for image_maps, sample in zip(maps, data_samples):
+            meta = sample.metainfo
+            left, right, top, bottom = meta.get(
+                'img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+            values = image_maps[:, top:height - bottom, left:width - right]
+            if meta.get('flip'):
+                values = values.flip(
+                    -1 if meta['flip_direction'] == 'horizontal' else -2)
+            results.append(
+                L.resize_map(values[None], meta['ori_shape'][:2])[0])
+        return results
