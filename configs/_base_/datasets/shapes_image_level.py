@@ -1,0 +1,67 @@
+# Drawn scenes with image labels, in the layout of VOC 2012. They are written by
+#   python tools/dataset_converters/make_shapes.py data/shapes
+# Another place: --cfg-options train_dataloader.dataset.data_root=... and the same for
+# val_dataloader and test_dataloader. Every number here is a choice for this dataset.
+dataset_type = 'VOCImageLevelDataset'
+data_root = 'data/shapes'
+metainfo = dict(classes=('background', 'disk', 'rectangle', 'triangle', 'cross', 'ring',
+                         'hexagon'))
+crop_size = (96, 96)  # the size of the images
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    # milder than VOC's: a pattern must keep its period within a patch
+    dict(
+        type='mmpretrain.RandomResizedCrop',
+        scale=crop_size,
+        crop_ratio_range=(0.6, 1.0),
+        interpolation='bicubic',
+        backend='pillow'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(
+        type='RandomApply',
+        prob=0.5,
+        transforms=[
+            dict(
+                type='PILColorJitter',
+                brightness=0.2,
+                contrast=0.2,
+                saturation=0.2,
+                hue=0.1)
+        ]),
+    dict(type='PackImageLevelInputs')  # normalised by the data_preprocessor
+]
+val_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=crop_size, keep_ratio=False),
+    dict(type='LoadAnnotations'),
+    dict(type='PackImageLevelInputs')
+]
+test_pipeline = val_pipeline
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,  # leaves two cores to the training
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='ImageSets/Segmentation/train.txt',
+        label_file='image_labels.json',
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='ImageSets/Segmentation/val.txt',
+        label_file='image_labels.json',
+        test_mode=True,
+        pipeline=val_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='LocalizationMetric')
+test_evaluator = val_evaluator

@@ -1,0 +1,9 @@
+from .coco14 import COCO14ImageLevelDataset
+from .image_level_dataset import ImageLevelDataset
+from .transforms import PackImageLevelInputs, PILColorJitter, RandomRescale
+from .voc import VOCImageLevelDataset
+
+__all__ = [
+    'COCO14ImageLevelDataset', 'ImageLevelDataset', 'PILColorJitter',
+    'PackImageLevelInputs', 'RandomRescale', 'VOCImageLevelDataset'
+]

@@ -1,0 +1,169 @@
+"""Image labels from files: JSON, CSV, COCO instances, VOC annotations.
+
+Every reader returns ``{image id: [class name, ...]}`` and says in its errors which file
+is wrong, where, and what would be right. No reader unpickles anything.
+"""
+import csv
+import difflib
+import json
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+from typing import Container, Dict, Iterable, List, Sequence, Tuple, Union
+
+ImageLabels = Dict[str, List[str]]
+CSV_HEADER = ['image', 'labels']
+CSV_SEPARATOR = ';'
+
+
+def name_few(names: Iterable[str], count: int = 3) -> str:
+    """The first names, and how many there are beyond them."""
+    names = list(names)
+    shown = ', '.join(repr(name) for name in names[:count])
+    return shown + (f' and {len(names) - count} more' if len(names) > count else '')
+
+
+def read_label_file(path: Union[str, Path]) -> ImageLabels:
+    """Read the image labels of a dataset.
+
+    * ``.json``: an object ``{"ID": ["class", ...], ...}``, or COCO instances;
+    * ``.csv``: a header ``image,labels`` and rows ``ID,class;class``.
+
+    Args:
+        path: The file. An ID may carry the image's suffix.
+
+    Returns:
+        dict: Class names of every image the file lists; an empty list for an image
+            without any class.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is of another kind or malformed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'the label file {path} does not exist; correct '
+                                '`label_file`, which is relative to `data_root`')
+    readers = {'.json': _read_json, '.csv': _read_csv}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f'the label file {path} must be .json or .csv (pickled labels '
+                         'are not read: convert them)')
+    labels = readers[path.suffix.lower()](path)
+    for image_id, names in labels.items():
+        _check_names(names, f'{path}, image {image_id!r}')
+    return labels
+
+
+def _check_names(names, where: str) -> None:
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise ValueError(f'{where}: expected a list of class names, got {names!r}')
+    if any(not name.strip() for name in names):
+        raise ValueError(f'{where}: an empty class name in {names!r}; remove it (an '
+                         'image of no class has an empty list)')
+
+
+def _unique_keys(pairs: List[Tuple[str, object]]) -> dict:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        twice = [key for key, count in Counter(key for key, _ in pairs).items()
+                 if count > 1]
+        raise ValueError(f'listed more than once: {name_few(twice)}')
+    return result
+
+
+def _read_json(path: Path) -> ImageLabels:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'),
+                             object_pairs_hook=_unique_keys)
+    except json.JSONDecodeError as error:
+        raise ValueError(f'the label file {path} is not valid JSON: {error}') from error
+    except ValueError as error:  # of _unique_keys, or not UTF-8
+        raise ValueError(f'the label file {path}: {error}') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'the label file {path} must hold an object '
+                         '{"ID": ["class", ...]}, not a '
+                         f'{type(content).__name__}')
+    if {'images', 'annotations', 'categories'} <= content.keys():
+        return _from_coco(content, path)
+    return content
+
+
+def _from_coco(content: dict, path: Path) -> ImageLabels:
+    """Class names per image, in the order of the categories' ids."""
+    try:
+        names = {entry['id']: entry['name'] for entry in content['categories']}
+        files = {
+            entry['id']: Path(entry['file_name']).stem
+            for entry in content['images']
+        }
+        present = {image_id: set() for image_id in files}
+        for entry in content['annotations']:
+            present[entry['image_id']].add(entry['category_id'])
+        return {
+            files[image_id]: [names[category] for category in sorted(categories)]
+            for image_id, categories in present.items()
+        }
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'{path} is not a COCO instances file: '
+                         f'{type(error).__name__} {error}') from error
+
+
+def _read_csv(path: Path) -> ImageLabels:
+    labels: ImageLabels = {}
+    with open(path, newline='', encoding='utf-8-sig') as file:
+        try:
+            rows = list(csv.reader(file, strict=True))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f'the label file {path} is not valid CSV: {error}') from error
+    if not rows or [cell.strip() for cell in rows[0]] != CSV_HEADER:
+        raise ValueError(f'the label file {path} must begin with the line '
+                         f'{",".join(CSV_HEADER)!r}, got {rows[0] if rows else "nothing"}')
+    for number, row in enumerate(rows[1:], start=2):
+        if not row:
+            continue
+        if len(row) != 2 or not row[0].strip():
+            raise ValueError(f'{path}, row {number}: expected an image and its classes '
+                             f'separated by {CSV_SEPARATOR!r}, got {row}')
+        image_id, names = row[0].strip(), row[1].strip()
+        if image_id in labels:
+            raise ValueError(f'{path}, row {number}: {image_id!r} is listed more than '
+                             'once')
+        labels[image_id] = [n.strip() for n in names.split(CSV_SEPARATOR)] if names else []
+    return labels
+
+
+def read_voc_annotation(path: Union[str, Path]) -> List[str]:
+    """Names of the objects in one VOC XML annotation, the difficult ones included."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise ValueError(f'the annotation {path} is not valid XML: {error}') from error
+    names = [(item.findtext('name') or '').strip() for item in root.iterfind('object')]
+    if not all(names):
+        raise ValueError(f'{path}: an object without a class name')
+    return names
+
+
+def label_indices(names: Iterable[str], classes: Sequence[str], unused: Container[str],
+                  where: str) -> List[int]:
+    """Indices (0-based, without background) of an image's classes, sorted and unique.
+
+    Args:
+        names: Class names of the image.
+        classes: The K foreground classes.
+        unused: Classes that may occur but are left out.
+        where: What the names were read from, for the message.
+
+    Raises:
+        ValueError: If a name is none of both.
+    """
+    indices = set()
+    for name in names:
+        if name in classes:
+            indices.add(classes.index(name))
+        elif name not in unused:
+            close = difflib.get_close_matches(name, classes, cutoff=0.5)
+            hint = f'did you mean {name_few(close)}?' if close else \
+                f'the classes are {name_few(classes, 10)}'
+            raise ValueError(f'{where}: unknown class {name!r}; {hint}')
+    return sorted(indices)
