@@ -56,7 +56,9 @@ class BuildWithMim(build_py):
     """Put configs, tools and the model index under mmseg_more/.mim.
 
     A wheel gets copies, an editable install links (or copies, where the file system has no
-    links), so that an edited config is the one mim runs.
+    links), so that an edited config is the one that is found there. (mim looks for
+    packages in site-packages only: `mim train mmseg CONFIG` works with both,
+    `mim train mmseg_more CONFIG` with a wheel.)
     """
 
     def run(self):
