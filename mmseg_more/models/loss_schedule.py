@@ -17,7 +17,7 @@ DEFAULT_LOSSES: Dict[str, dict] = dict(
 """MoRe's losses with the weights for VOC."""
 
 _MAP_LOSSES = ('ptc', 'cre', 'ure', 'seg', 'energy')
-_REACHED_BY = dict(
+REACHED_BY = dict(
     classifier=('cls', ),
     aux_classifier=('cls_aux', ),
     graph=('mct', 'cre'),
@@ -41,9 +41,14 @@ class ActiveLosses(NamedTuple):
         """Whether one of them needs labels of image size."""
         return 'seg' in self.names or 'energy' in self.names
 
+    @property
+    def need_class_tokens(self) -> bool:
+        """Whether one of them needs the class tokens after GCR."""
+        return any(name in ('mct', 'cre', 'ure') for name in self.names)
+
     def reach(self, module: str) -> bool:
         """Whether one of them gives the module a gradient."""
-        return any(name in self.names for name in _REACHED_BY[module])
+        return any(name in self.names for name in REACHED_BY[module])
 
 
 class LossSchedule(BaseModule):

@@ -81,6 +81,17 @@ def test_idle_modules_get_a_zero_gradient(drop):
     assert all((p.grad == 0).all() for p in idle.parameters())
 
 
+def test_without_gcr():
+    model = tiny_model(5000, graph=None)
+    inputs, samples = batch([1, 0, 1], [0, 1, 0])
+    losses = model.loss(inputs, samples)
+    assert set(losses) == ALL
+    sum(losses.values()).backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+    tokens = model.extract_feat(inputs)
+    assert torch.equal(model.class_tokens(tokens), tokens.classes)
+
+
 def test_no_maps_without_a_loss_that_needs_them(monkeypatch):
     losses = {k: v for k, v in tiny_config().losses.items()
               if k in ('cls', 'cls_aux', 'mct')}

@@ -1,5 +1,5 @@
 """What several hooks need."""
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 
@@ -7,7 +7,8 @@ def unwrap_model(model: nn.Module, attribute: str) -> nn.Module:
     """Return the model inside its wrappers, checked to have ``attribute``.
 
     A hook writes on the model itself: on a wrapper (DistributedDataParallel)
-    the attribute would be set without the model ever reading it.
+    the attribute would be set without the model ever reading it. A model for
+    test-time augmentation counts as a wrapper.
 
     Args:
         model (nn.Module): The runner's model, wrapped or not.
@@ -16,7 +17,7 @@ def unwrap_model(model: nn.Module, attribute: str) -> nn.Module:
     Raises:
         AttributeError: The model has no such attribute.
     """
-    while is_model_wrapper(model):
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     if not hasattr(model, attribute):
         raise AttributeError(

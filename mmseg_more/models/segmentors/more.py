@@ -9,7 +9,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ... import localization as L
-from ..loss_schedule import DEFAULT_LOSSES, LossSchedule, zero_gradient
+from ..loss_schedule import (DEFAULT_LOSSES, REACHED_BY, ActiveLosses,
+                             LossSchedule, zero_gradient)
 from ..structures import LocalizationRequest, Tokens
 from .localization_mixin import LocalizationMixin
 from .pseudo_labels import PseudoLabeler
@@ -21,7 +22,8 @@ class MoRe(LocalizationMixin, BaseSegmentor):
 
     Args:
         backbone: Config of :class:`MoReViT`.
-        graph: Config of :class:`GraphCategoryRepresentation`.
+        graph: Config of :class:`GraphCategoryRepresentation`; None leaves the class
+            tokens as they are (the paper's ablation without GCR).
         decode_head: Config of :class:`LargeFOVHead`, ``num_classes`` is K + 1.
         num_classes: K, foreground classes.
         localization: ``dict(scales=...)``: scales of the CAM passes in
@@ -44,7 +46,7 @@ class MoRe(LocalizationMixin, BaseSegmentor):
 
     def __init__(self,
                  backbone: dict,
-                 graph: dict,
+                 graph: Optional[dict],
                  decode_head: dict,
                  num_classes: int,
                  localization: Optional[dict] = None,
@@ -69,7 +71,7 @@ class MoRe(LocalizationMixin, BaseSegmentor):
                 backbone,
                 init_cfg=dict(type='Pretrained', checkpoint=pretrained))
         self.backbone = MODELS.build(backbone)
-        self.graph = MODELS.build(graph)
+        self.graph = None if graph is None else MODELS.build(graph)
         self.decode_head = MODELS.build(decode_head)
         dims = self.backbone.embed_dims
         self.classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
@@ -100,9 +102,10 @@ class MoRe(LocalizationMixin, BaseSegmentor):
                              f'foreground classes: {counts}')
         dims = {
             'backbone': self.backbone.embed_dims,
-            'graph.embed_dims': self.graph.embed_dims,
             'decode_head.in_channels': self.decode_head.in_channels
         }
+        if self.graph is not None:
+            dims['graph.embed_dims'] = self.graph.embed_dims
         if len(set(dims.values())) > 1:
             raise ValueError('the parts of MoRe disagree on the number of '
                              f'channels: {dims}')
@@ -118,6 +121,8 @@ class MoRe(LocalizationMixin, BaseSegmentor):
 
     def class_tokens(self, tokens: Tokens) -> Tensor:
         """Class tokens after GCR, Q ``(B, K, D)``, in float32."""
+        if self.graph is None:
+            return tokens.classes.float()
         with torch.autocast(tokens.classes.device.type, enabled=False):
             return self.graph(tokens.classes.float(),
                               tokens.patches.flatten(2).transpose(1, 2).float())
@@ -164,8 +169,8 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         # Losses and labels in float32, whatever the network ran in.
         with torch.autocast(inputs.device.type, enabled=False):
             tokens = Tokens(*(t if t is None else t.float() for t in tokens))
-            queries = self.class_tokens(tokens) if (
-                active.reach('graph') or 'ure' in active.names) else None
+            queries = self.class_tokens(
+                tokens) if active.need_class_tokens else None
             terms = dict(
                 cls=(cls.float(), labels),
                 cls_aux=(cls_aux.float(), labels),
@@ -193,11 +198,10 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         return self._with_zero_gradients(losses, active)
 
     def _with_zero_gradients(self, losses: Dict[str, Tensor],
-                             active) -> Dict[str, Tensor]:
+                             active: ActiveLosses) -> Dict[str, Tensor]:
         idle = [
-            zero_gradient(getattr(self, module))
-            for module in ('classifier', 'aux_classifier', 'graph',
-                           'decode_head') if not active.reach(module)
+            zero_gradient(module) for name, module in self.named_children()
+            if name in REACHED_BY and not active.reach(name)
         ]
         if idle and losses:
             first = next(iter(losses))
