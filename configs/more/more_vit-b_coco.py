@@ -18,3 +18,14 @@ model = dict(
         ure=dict(loss_weight=.01, begin=12000),
         seg=dict(loss_weight=.12, begin=16000),
         energy=dict(loss_weight=.05, begin=16000)))
+custom_hooks = [
+    dict(type='IterationHook'),
+    dict(type='SanityCheckHook'),
+    dict(
+        type='LocalizationHook',
+        maps=('cam', 'lam', 'fused'),
+        cam_scales=(1.0, 0.5, 0.75, 1.25, 1.5),  # [C]
+        lam_scales=(1.0, ))
+]
+val_evaluator = dict(bkg=.45)  # [C]
+test_evaluator = val_evaluator

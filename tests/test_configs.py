@@ -1,0 +1,89 @@
+"""Every shipped config builds, and says what METHOD says."""
+import copy
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import (DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS)
+
+from golden import ROOT
+from mmseg_more.engine.config_check import check_config
+
+CONFIGS = sorted((ROOT / 'configs').glob('more/*.py'))
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+def test_builds(path):
+    cfg = Config.fromfile(path)
+    check_config(cfg)
+    init_default_scope(cfg.default_scope)
+    model_cfg = copy.deepcopy(cfg.model)
+    if model_cfg.backbone.arch == 'base':  # 86 million weights: a layer less
+        model_cfg.backbone.arch = dict(
+            embed_dims=768, num_layers=3, num_heads=12,
+            feedforward_channels=64)
+    model = MODELS.build(model_cfg)
+    for hook in cfg.custom_hooks:
+        HOOKS.build(hook)
+    METRICS.build(cfg.val_evaluator)
+    for pipeline in (cfg.train_pipeline, cfg.val_pipeline, cfg.tta_pipeline):
+        for transform in pipeline:
+            TRANSFORMS.build(transform)
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = cfg[loader].dataset
+        assert DATASETS.get(dataset.type) is not None
+        classes = dataset.get('metainfo', DATASETS.get(
+            dataset.type).METAINFO)['classes']
+        assert len(classes) == model.num_classes + 1
+        assert classes[0] == 'background'
+
+
+def _model(name):
+    return Config.fromfile(ROOT / f'configs/more/{name}.py')
+
+
+def _weights(cfg):
+    return {k: (v.loss_weight, v.get('begin'))
+            for k, v in cfg.model.losses.items()}
+
+
+def test_voc_numbers():
+    cfg = _model('more_vit-b_voc')
+    assert _weights(cfg) == dict(
+        cls=(1, None), cls_aux=(1, None), mct=(1, None), ptc=(.3, None),
+        cre=(.2, None), ure=(.1, None), seg=(.12, 2000), energy=(.05, 2000))
+    assert cfg.model.losses.cre.temperature == .5
+    assert tuple(cfg.model.localization.scales) == (1., .5, .75, 1.5)
+    assert cfg.model.pseudo_label.switch_iter == 10000
+    assert cfg.train_cfg.max_iters == 20000
+    assert cfg.train_cfg.val_interval == 2000
+    assert cfg.train_dataloader.batch_size == 4
+
+
+@pytest.mark.parametrize('suffix, expected', [
+    ('', dict(ptc=(.3, 8000), cre=(.1, 12000), ure=(.01, 12000),
+              seg=(.12, 16000), energy=(.05, 16000))),
+    ('_published-log', dict(ptc=(.3, None), cre=(.05, None), ure=(0, None),
+                            seg=(.12, None), energy=(.05, None)))])
+def test_coco_numbers(suffix, expected):
+    cfg = _model('more_vit-b_coco' + suffix)
+    weights = _weights(cfg)
+    assert {k: weights[k] for k in expected} == expected
+    assert cfg.model.losses.cre.temperature == .1
+    assert tuple(cfg.model.localization.scales) == (1., .5, .75, 1.25, 1.5)
+    labels = cfg.model.pseudo_label
+    assert (labels.high, labels.low, labels.bkg) == (.65, .25, .45)
+    assert labels.switch_iter == 50000
+    assert cfg.train_cfg.max_iters == 80000
+    assert cfg.train_cfg.val_interval == 4000
+
+
+def test_baseline_differs_in_the_regularisation_alone():
+    full, base = _model('more_vit-t_shapes'), _model('more_vit-t_shapes_baseline')
+    assert base.model.graph is None
+    for name in ('cre', 'ure', 'ptc'):
+        assert base.model.losses[name].loss_weight == 0
+        base.model.losses[name].loss_weight = full.model.losses[
+            name].loss_weight
+    base.model.graph = full.model.graph
+    assert base.to_dict() == full.to_dict()
