@@ -154,7 +154,7 @@ PYTHON_BIN=$(find_python)
 PLATFORM=$("$PYTHON_BIN" -c 'import platform, sys
 print(sys.implementation.cache_tag, platform.system(), platform.machine())')
 SHARED=$ENV_DIR/env-$({
-    cat "$ROOT"/requirements/*.txt
+    sed 's/#.*//' "$ROOT"/requirements/*.txt | grep .
     echo "$PLATFORM ${TORCH_INDEX_URL:-}"
 } | checksum)
 MARK=$VENV/.made-by-setup_env
