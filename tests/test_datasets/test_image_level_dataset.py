@@ -144,6 +144,12 @@ class TestFolder:
         dataset = self.build(voc_root, label_file='labels.csv')
         assert dataset[1]['data_samples'].gt_score.tolist() == [1., 1.]
 
+    def test_labels_from_voc_annotations(self, voc_root):
+        dataset = ImageLevelDataset(
+            data_root=str(voc_root), pipeline=TRAIN, metainfo=PETS,
+            data_prefix=dict(img_path='JPEGImages', xml_path='Annotations'))
+        assert [s['data_samples'].gt_label.tolist() for s in dataset] == [[0], [0, 1], []]
+
     def test_two_files_for_one_image(self, voc_root):
         shutil.copy(voc_root / 'JPEGImages' / 'a.jpg', voc_root / 'JPEGImages' / 'a.png')
         with pytest.raises(ValueError, match="two files for 'a'"):
