@@ -28,7 +28,7 @@ say "drawing data/shapes"
 "$PYTHON" tools/dataset_converters/make_shapes.py data/shapes
 
 # Results of another run would be mistaken for this one's.
-rm -rf "$WORK_DIR"
+rm -rf "$WORK_DIR"/{metrics.json,grid.png,last_checkpoint} "$WORK_DIR"/*.pth
 say "training $CONFIG with seed $SEED on image labels (6 to 8 minutes on two cores)"
 "$PYTHON" tools/train.py "$CONFIG" --work-dir "$WORK_DIR" \
     --cfg-options randomness.seed="$SEED"

@@ -33,14 +33,14 @@ class LocalizationMaps(NamedTuple):
 
     cam: Tensor
     """Class activation map of the classifier (multi-scale, normalised)."""
-    cam_aux: Tensor
-    """The same of the auxiliary classifier."""
     lam: Tensor
     """Localization map from class-patch similarity, ``Q P^T``."""
-    fused: Tensor
-    """``lam * cam``, normalised again."""
     attention: Tensor
     """Raw class-to-patch attention of the last block."""
+    fused: Tensor
+    """``lam * cam``, normalised again."""
+    cam_aux: Tensor
+    """Class activation map of the auxiliary classifier."""
 
 
 class LocalizationRequest(NamedTuple):
