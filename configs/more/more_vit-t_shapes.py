@@ -26,9 +26,10 @@ model = dict(
     # other scales cost half of the step and gain little on objects of one range
     localization=dict(scales=(1.0, )),
     # CAMs without ImageNet pretraining peak on small parts: lower thresholds. (With
-    # high=.2 the background of one class ran away with it in one of two seeds.)
+    # high=.2, low=.06 one class took the background along in one of two seeds;
+    # with high=.35, low=.08 the segmentation was 2 points worse.)
     pseudo_label=dict(
-        high=.35, low=.08, cre_high=.35, cam_high=.35, cam_low=.08,
+        high=.25, low=.1, cre_high=.35, cam_high=.35, cam_low=.1,
         switch_iter=800,
         # at half size the image is 48 pixels wide
         par=dict(dilations=(1, 2, 4, 8, 12))),
@@ -113,6 +114,6 @@ custom_hooks = [
         cam_scales=(1.0, ),
         lam_scales=(1.0, ))
 ]
-# the maps' own background thresholds, by the sweep of a run with another seed
-val_evaluator = dict(bkg=dict(cam=.1, lam=.5, fused=.1, attention=.5))
+# the maps' own background thresholds, by the sweep of the run with seed 0
+val_evaluator = dict(bkg=dict(cam=.15, lam=.5, fused=.1, attention=.5))
 test_evaluator = val_evaluator
