@@ -7,7 +7,6 @@ _base_ = [
 num_classes = 6
 embed_dims = 96
 max_iters = 1650
-test_size = (128, 128)
 model = dict(
     num_classes=num_classes,
     data_preprocessor=dict(size=(96, 96)),
@@ -40,57 +39,6 @@ model = dict(
         ure=dict(begin=600),
         seg=dict(begin=650),
         energy=dict(begin=1200)))
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='mmpretrain.RandomResizedCrop',
-        scale=(96, 96),
-        crop_ratio_range=(0.4, 1.0),
-        interpolation='bicubic',
-        backend='pillow'),
-    dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='RandomApply',
-        prob=0.5,
-        transforms=[
-            dict(
-                type='PILColorJitter', brightness=0.3, contrast=0.3,
-                saturation=0.3, hue=0.5)
-        ]),
-    # 1000 images from scratch: hidden parts make the CAM find the others
-    dict(
-        type='RandomCutOut', prob=1.0, n_holes=(0, 18), cutout_shape=(16, 16),
-        fill_in=(103.53, 116.28, 123.675)),
-    dict(type='PackImageLevelInputs')
-]
-# The crops magnify objects by 1.25 on average, so images are tested larger.
-val_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=test_size, keep_ratio=False),
-    dict(type='LoadAnnotations'),
-    dict(type='PackImageLevelInputs')
-]
-test_pipeline = val_pipeline
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(batch_size=10, dataset=dict(pipeline=val_pipeline))
-test_dataloader = val_dataloader
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=(side, side), keep_ratio=False)
-                for side in (128, 160, 192)  # 1, 1.25, 1.5
-            ],
-            [
-                dict(type='RandomFlip', prob=0.),
-                dict(type='RandomFlip', prob=1.)
-            ],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackImageLevelInputs')],
-        ])
-]
 # from scratch: a larger rate, the same for all layers
 optim_wrapper = dict(
     optimizer=dict(lr=3e-3),

@@ -7,13 +7,14 @@ data_root = 'data/shapes'
 metainfo = dict(classes=('background', 'disk', 'rectangle', 'triangle', 'cross', 'ring',
                          'hexagon'))
 crop_size = (96, 96)  # the size of the images
+# The crops magnify objects by 1.25 on average, so images are tested larger.
+test_size = (128, 128)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    # milder than VOC's: a pattern must keep its period within a patch
     dict(
         type='mmpretrain.RandomResizedCrop',
         scale=crop_size,
-        crop_ratio_range=(0.6, 1.0),
+        crop_ratio_range=(0.4, 1.0),
         interpolation='bicubic',
         backend='pillow'),
     dict(type='RandomFlip', prob=0.5),
@@ -23,16 +24,20 @@ train_pipeline = [
         transforms=[
             dict(
                 type='PILColorJitter',
-                brightness=0.2,
-                contrast=0.2,
-                saturation=0.2,
-                hue=0.1)
+                brightness=0.3,
+                contrast=0.3,
+                saturation=0.3,
+                hue=0.5)
         ]),
+    # 1000 images from scratch: hidden parts make the CAM find the others
+    dict(
+        type='RandomCutOut', prob=1.0, n_holes=(0, 18), cutout_shape=(16, 16),
+        fill_in=(103.53, 116.28, 123.675)),
     dict(type='PackImageLevelInputs')  # normalised by the data_preprocessor
 ]
 val_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=crop_size, keep_ratio=False),
+    dict(type='Resize', scale=test_size, keep_ratio=False),
     dict(type='LoadAnnotations'),
     dict(type='PackImageLevelInputs')
 ]
@@ -50,7 +55,7 @@ train_dataloader = dict(
         label_file='image_labels.json',
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
+    batch_size=10,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
@@ -74,7 +79,7 @@ tta_pipeline = [
         transforms=[
             [
                 dict(type='Resize', scale=(side, side), keep_ratio=False)
-                for side in (96, 120, 144)  # 1, 1.25, 1.5
+                for side in (128, 160, 192)  # 1, 1.25, 1.5
             ],
             [
                 dict(type='RandomFlip', prob=0.),
