@@ -160,3 +160,21 @@ def test_typo_in_a_nested_key(shapes, tmp_path):
                  '--work-dir', tmp_path, *options(shapes),
                  'model.backbone.dpeth=3', check=False)
     assert "unexpected keyword argument 'dpeth'" in output
+
+
+def test_pretrained_start_by_an_option(shapes, tmp_path):
+    """The README's way to name the ImageNet weights; here a ViT as small."""
+    from mmpretrain.models import VisionTransformer
+    vit = VisionTransformer(
+        dict(embed_dims=16, num_layers=3, num_heads=4,
+             feedforward_channels=384), img_size=96, patch_size=8)
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    output = run(sys.executable, ROOT / 'tools/train.py', CONFIG,
+                 '--work-dir', tmp_path / 'run', *options(shapes, 1),
+                 f'model.pretrained={tmp_path}/vit.pth')
+    assert f'Pretrained ViT {tmp_path}/vit.pth' in output
+    checkpoint = torch.load(tmp_path / 'run' / 'iter_1.pth', weights_only=False)
+    # one iteration of warm-up moves the weights by 1e-6 of the learning rate
+    torch.testing.assert_close(
+        checkpoint['state_dict']['backbone.layers.1.attn.qkv.weight'],
+        vit.layers[1].attn.qkv.weight.detach(), rtol=0, atol=1e-6)

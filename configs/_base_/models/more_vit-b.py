@@ -11,6 +11,9 @@ data_preprocessor = dict(
     seg_pad_val=255)
 model = dict(
     type='MoRe',
+    # file of a plain ViT-B/16 to start from, in timm's or mmpretrain's names; [P]:
+    # timm's, fine-tuned on ImageNet-1k from 21k (jx_vit_base_p16_224-80ecf9dd.pth)
+    pretrained=None,
     num_classes=num_classes,
     data_preprocessor=data_preprocessor,
     backbone=dict(
@@ -20,8 +23,7 @@ model = dict(
         patch_size=16,
         num_classes=num_classes,
         num_registers=4,  # [C]
-        aux_layer=-3,  # [C]
-        init_cfg=None),  # dict(type='Pretrained', checkpoint='...'): see README
+        aux_layer=-3),  # [C]
     graph=dict(
         type='GraphCategoryRepresentation',
         embed_dims=768,
