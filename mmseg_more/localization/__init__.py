@@ -3,13 +3,17 @@ from .bilateral import bilateral_energy, bilateral_filter
 from .dense_crf import DenseCRFOptions, dense_crf
 from .maps import (check_scales, class_patch_similarity, fuse_maps, merge_flip,
                    normalize_maps, resize_map, scaled_size)
+from .masks import (ClassProbabilities, map_probabilities,
+                    probabilities_to_mask, seg_probabilities, threshold_mask)
 from .pseudo_label import (IGNORE_INDEX, PatchLabels, affinity_pairs,
                            maps_to_labels, maps_to_patch_labels)
 from .refinement import (PAROptions, pixel_adaptive_refinement,
                          pixel_affinity, propagate, refine_labels)
 
 __all__ = [
-    'IGNORE_INDEX', 'DenseCRFOptions', 'PAROptions', 'PatchLabels',
+    'IGNORE_INDEX', 'ClassProbabilities', 'DenseCRFOptions', 'PAROptions',
+    'PatchLabels', 'map_probabilities', 'probabilities_to_mask',
+    'seg_probabilities', 'threshold_mask',
     'affinity_pairs', 'bilateral_energy', 'bilateral_filter', 'check_scales',
     'class_patch_similarity', 'dense_crf', 'fuse_maps', 'maps_to_labels',
     'maps_to_patch_labels', 'merge_flip', 'normalize_maps',

@@ -44,15 +44,28 @@ class LocalizationMaps(NamedTuple):
 
 
 class LocalizationRequest(NamedTuple):
-    """Which maps ``MoRe.predict`` shall put on its data samples."""
+    """Which maps ``MoRe.predict`` shall put on its data samples.
+
+    Every pass over image and flip is run once, whatever asks for its scale.
+    """
 
     maps: Tuple[str, ...] = ('cam', 'lam', 'fused')
     """Field names out of ``cam``, ``lam``, ``fused``, ``attention``."""
     cam_scales: Tuple[float, ...] = (1.0, )
-    """Scales of the CAM passes."""
+    """Scales of the CAM."""
     lam_scales: Tuple[float, ...] = (1.0, )
-    """Scales of the LAM and attention passes."""
+    """Scales of LAM and attention."""
+    ms_scales: Tuple[float, ...] = ()
+    """If there are any, each of ``maps`` at these scales as well, in the fields
+    ``cam_ms``, ``lam_ms`` and so on."""
+    seg_scales: Tuple[float, ...] = ()
+    """If there are any, the field ``seg_logits_ms``: segmentation logits of
+    image and flip summed, maximum over these scales."""
 
 
 MAP_NAMES: Tuple[str, ...] = ('cam', 'lam', 'fused', 'attention')
 """Maps that can be requested, in the order of tables and pictures."""
+MASK_SCALES: Tuple[float, ...] = (1., .5, .75, 1.25, 1.5, 1.75, 2.)
+"""Scales of the maps that become masks (METHOD, section 4)."""
+SEG_SCALES: Tuple[float, ...] = (1., 1.25, 1.5)
+"""Scales of the multi-scale segmentation (METHOD, section 8)."""

@@ -238,30 +238,53 @@ class MoRe(LocalizationMixin, BaseSegmentor):
 
         Returns:
             Data samples with ``seg_logits`` and ``pred_sem_seg`` (0 is
-            background), ``pred_score (K,)`` in [0, 1], ``pred_label``, and
-            the requested maps as PixelData ``(K, H, W)``.
+            background), ``pred_score (K,)`` in [0, 1], ``pred_label`` (indices of
+            the classes with a score above .5; if there is none, of those that the
+            segmentation shows on 5 patches at least), and what the request asks
+            for as PixelData ``(K, H, W)``.
         """
-        tokens = self.extract_feat(inputs)
-        logits = self.decode_head(tokens.patches).float()
+        request, results = self.localization_request, {}
+        if request is None:
+            tokens = self.extract_feat(inputs)
+            logits = self.decode_head(tokens.patches).float()
+            scores = self._image_logits(tokens)[0].float()
+        else:
+            passes = self.shared_passes(inputs, request)
+            logits, scores = passes.segmentation, passes.scores
+            results.update(passes.maps)
+            if passes.segmentation_ms is not None:
+                results['seg_logits_ms'] = passes.segmentation_ms
+        results = {
+            name: self._to_original(value, data_samples)
+            for name, value in results.items()
+        }
+        present = self._predicted_classes(scores, logits)
         if data_samples is None or any(map(self._is_padded, data_samples)):
             # else straight from the grid to the original size
             logits = L.resize_map(logits, inputs.shape[-2:])
-        scores = self._image_logits(tokens)[0].float()
-        request, maps = self.localization_request, {}
-        if request is not None:
-            found = self.localize(inputs, request.cam_scales,
-                                  request.lam_scales)
-            maps = {
-                name: self._to_original(getattr(found, name), data_samples)
-                for name in request.maps
-            }
         data_samples = self.postprocess_result(logits, data_samples)
         for i, sample in enumerate(data_samples):
             sample.set_field(scores[i].sigmoid(), 'pred_score')
-            sample.set_field((scores[i] > 0).nonzero().flatten(), 'pred_label')
-            for name, values in maps.items():
+            sample.set_field(present[i].nonzero().flatten(), 'pred_label')
+            for name, values in results.items():
                 sample.set_field(PixelData(data=values[i]), name)
         return data_samples
+
+    @staticmethod
+    def _predicted_classes(scores: Tensor,
+                           segmentation: Tensor,
+                           min_patches: int = 5) -> Tensor:
+        """Classes of images without labels, bool ``(B, K)``.
+
+        Those with a logit above 0; for an image that has none, those that the
+        segmentation ``(B, K+1, h, w)`` shows on ``min_patches`` at least.
+        """
+        classes = torch.arange(
+            1, segmentation.shape[1], device=segmentation.device)
+        labels = segmentation.argmax(dim=1).flatten(1)
+        shown = (labels[:, None] == classes[:, None]).sum(-1) >= min_patches
+        present = scores > 0
+        return torch.where(present.any(dim=1, keepdim=True), present, shown)
 
     @staticmethod
     def _is_padded(sample: SegDataSample) -> bool:
