@@ -3,12 +3,12 @@ from typing import Dict, NamedTuple, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.dataset import pseudo_collate
 from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..models.segmentors.original_shape import to_original
 from ..models.structures import LocalizationRequest
 from .drawing import (TITLES, color_labels, draw_grid, heat_overlay,
                       label_legend, strongest)
@@ -80,25 +80,14 @@ def _pseudo_label(model, inputs: Tensor, sample: SegDataSample) -> Tensor:
     cam = model.localize(inputs, model.train_scales).cam
     refined = model.pseudo_labeler.refined_labels(
         model.denormalize(inputs), cam, sample.gt_score.to(cam)[None])
-    return _to_original(refined[:, None].float(), sample)[0].long()
+    return to_original(refined.float(), sample, 'nearest')[0].long()
 
 
 def _original_image(model, inputs: Tensor,
                     sample: SegDataSample) -> np.ndarray:
-    pixels = _to_original(model.denormalize(inputs), sample, 'bilinear')
+    pixels = to_original(model.denormalize(inputs)[0], sample)
     pixels = pixels.round().clamp(0, 255).byte().permute(1, 2, 0)
     return np.ascontiguousarray(pixels.cpu().numpy())
-
-
-def _to_original(values: Tensor,
-                 sample: SegDataSample,
-                 mode: str = 'nearest') -> Tensor:
-    """Cut the padding off ``(1, C, H, W)`` and resize to ``ori_shape``."""
-    left, right, top, bottom = sample.metainfo.get('img_padding_size',
-                                                   (0, 0, 0, 0))
-    height, width = values.shape[-2:]
-    values = values[..., top:height - bottom, left:width - right]
-    return F.interpolate(values, size=sample.ori_shape[:2], mode=mode)[0]
 
 
 def draw_model_grid(model,

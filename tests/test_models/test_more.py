@@ -1,5 +1,4 @@
 """The segmentor beyond the reference figures."""
-import copy
 
 import pytest
 import torch
@@ -9,43 +8,9 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch.testing import assert_close
 
-from golden import ROOT, data_samples
+from tiny_model import batch, tiny_config, tiny_model
 from mmseg_more.models import LocalizationRequest
 from mmseg_more.models.loss_schedule import LossSchedule
-
-
-def tiny_config(**overrides):
-    cfg = Config.fromfile(ROOT / 'configs/more/more_vit-b_voc.py').model
-    cfg = copy.deepcopy(cfg)
-    cfg.num_classes = cfg.backbone.num_classes = 3
-    cfg.backbone.arch = dict(embed_dims=16, num_layers=4, num_heads=2,
-                             feedforward_channels=32)
-    cfg.backbone.img_size, cfg.backbone.patch_size = 64, 8
-    cfg.graph.embed_dims = 16
-    cfg.decode_head.update(in_channels=16, channels=16, num_classes=4)
-    cfg.localization.scales = (1.0, .5)
-    cfg.pseudo_label.par = dict(dilations=(1, 2), num_iters=2)
-    for name, value in overrides.items():
-        cfg[name] = value
-    return cfg
-
-
-def tiny_model(iteration=0, **overrides):
-    torch.manual_seed(0)
-    model = MODELS.build(tiny_config(**overrides))
-    model.init_weights()
-    model.iteration = iteration
-    return model
-
-
-def batch(*labels, size=(64, 64)):
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(
-        0, 256, (len(labels), 3, *size), generator=generator)
-    preprocessor = tiny_model().data_preprocessor
-    return ((images - preprocessor.mean) / preprocessor.std,
-            data_samples(torch.tensor(labels)))
-
 
 ALL = {'loss_cls', 'loss_cls_aux', 'loss_mct', 'loss_ptc', 'loss_cre',
        'loss_ure', 'loss_seg', 'loss_energy'}
@@ -152,66 +117,6 @@ def test_autocast(dtype):
             assert_close(value, exact[name], rtol=.03, atol=1e-3)
     sum(losses.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
-
-
-def test_predict():
-    model = tiny_model().eval()
-    inputs, _ = batch([1, 0, 0], [0, 1, 0])
-    samples = [SegDataSample(metainfo=dict(ori_shape=(50, 40),
-                                           img_shape=(64, 64)))
-               for _ in range(2)]
-    with torch.no_grad():
-        results = model.predict(inputs, samples)
-    for result in results:
-        assert result.pred_sem_seg.data.shape == (1, 50, 40)
-        assert result.seg_logits.data.shape == (4, 50, 40)
-        assert result.pred_score.shape == (3, )
-        assert torch.equal(result.pred_label,
-                           (result.pred_score > .5).nonzero().flatten())
-        assert 'cam' not in result
-    model.localization_request = LocalizationRequest(
-        maps=('cam', 'attention'), cam_scales=(1., .5))
-    results = model.predict(inputs, samples)
-    maps = model.localize(inputs, (1., .5), (1., ))
-    for i, result in enumerate(results):
-        assert result.cam.data.shape == result.attention.data.shape == (3, 50,
-                                                                       40)
-        assert 'lam' not in result
-        expected = torch.nn.functional.interpolate(
-            maps.cam[i:i + 1], size=(50, 40), mode='bilinear')[0]
-        assert_close(result.cam.data, expected)
-
-
-def test_predict_without_data_samples():
-    inputs, _ = batch([1, 0, 0])
-    with torch.no_grad():
-        result, = tiny_model().eval().predict(inputs)
-    assert result.pred_sem_seg.data.shape == (1, 64, 64)
-
-
-def test_predict_cuts_padding_off():
-    model = tiny_model().eval()
-    inputs, _ = batch([1, 0, 0])
-    meta = dict(ori_shape=(64, 48), img_shape=(64, 48),
-                img_padding_size=(0, 16, 0, 0))
-    with torch.no_grad():
-        result, = model.predict(inputs, [SegDataSample(metainfo=meta)])
-        logits = model.encode_decode(inputs)[0, :, :, :48]
-    assert_close(result.seg_logits.data, logits)
-
-
-@pytest.mark.parametrize('direction, axis', [('horizontal', -1),
-                                             ('vertical', -2)])
-def test_maps_are_unflipped_and_cut(direction, axis):
-    model = tiny_model().eval()
-    model.localization_request = LocalizationRequest(maps=('cam', ))
-    inputs, _ = batch([1, 0, 0])
-    meta = dict(ori_shape=(60, 48), img_padding_size=(0, 16, 4, 0), flip=True,
-                flip_direction=direction)
-    with torch.no_grad():
-        result, = model.predict(inputs, [SegDataSample(metainfo=meta)])
-    cam = model.localize(inputs).cam[0, :, 4:, :48]
-    assert torch.equal(result.cam.data, cam.flip(axis))
 
 
 def test_one_class():

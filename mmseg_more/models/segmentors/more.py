@@ -13,6 +13,7 @@ from ..loss_schedule import (DEFAULT_LOSSES, REACHED_BY, ActiveLosses,
                              LossSchedule, zero_gradient)
 from ..structures import LocalizationRequest, Tokens
 from .localization_mixin import LocalizationMixin
+from .original_shape import is_padded, to_original
 from .pseudo_labels import PseudoLabeler
 
 
@@ -254,12 +255,13 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             results.update(passes.maps)
             if passes.segmentation_ms is not None:
                 results['seg_logits_ms'] = passes.segmentation_ms
-        results = {
-            name: self._to_original(value, data_samples)
-            for name, value in results.items()
-        }
+        if data_samples is not None:
+            results = {
+                name: [to_original(*pair) for pair in zip(value, data_samples)]
+                for name, value in results.items()
+            }
         present = self._predicted_classes(scores, logits)
-        if data_samples is None or any(map(self._is_padded, data_samples)):
+        if data_samples is None or any(map(is_padded, data_samples)):
             # else straight from the grid to the original size
             logits = L.resize_map(logits, inputs.shape[-2:])
         data_samples = self.postprocess_result(logits, data_samples)
@@ -285,31 +287,3 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         shown = (labels[:, None] == classes[:, None]).sum(-1) >= min_patches
         present = scores > 0
         return torch.where(present.any(dim=1, keepdim=True), present, shown)
-
-    @staticmethod
-    def _is_padded(sample: SegDataSample) -> bool:
-        meta = sample.metainfo
-        padding = meta.get('img_padding_size', meta.get('padding_size', ()))
-        return any(padding)
-
-    @staticmethod
-    def _to_original(maps: Tensor,
-                     data_samples: Optional[List[SegDataSample]]
-                     ) -> List[Tensor]:
-        """Maps of the batch in the original shapes, as segmentations are:
-        padding cut off, flip undone, resized to ``ori_shape``."""
-        if data_samples is None:
-            return list(maps)
-        height, width = maps.shape[-2:]
-        results = []
-        for image_maps, sample in zip(maps, data_samples):
-            meta = sample.metainfo
-            left, right, top, bottom = meta.get(
-                'img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
-            values = image_maps[:, top:height - bottom, left:width - right]
-            if meta.get('flip'):
-                values = values.flip(
-                    -1 if meta['flip_direction'] == 'horizontal' else -2)
-            results.append(
-                L.resize_map(values[None], meta['ori_shape'][:2])[0])
-        return results
