@@ -1,0 +1,54 @@
+"""Files that are whole or not there."""
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Sequence, Union
+
+import numpy as np
+from PIL import Image
+
+
+def write_bytes(path: Union[str, Path], content: bytes) -> None:
+    """Write a file so that a reader, also after a crash, sees all of it or none.
+
+    The content goes to a hidden file in the same folder, which then takes the place of
+    ``path``. The folder is made if it is missing.
+
+    Raises:
+        OSError: If the folder or the disk does not take it; names ``path``, of which an
+            earlier version is still there. Nothing else is left behind.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+        try:
+            with os.fdopen(handle, 'wb') as file:
+                file.write(content)
+            os.chmod(temporary, 0o644)  # mkstemp gives 0600
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        # the same kind of error, with the name that the user knows
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def palette_png(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> bytes:
+    """A mask as a palette PNG, the format of PASCAL VOC: pixels are the labels.
+
+    Args:
+        mask: Dense labels ``(H, W)``, uint8.
+        palette: RGB colours, in 0..255, of the labels from 0 on; the labels beyond them
+            are black.
+    """
+    image = Image.fromarray(np.ascontiguousarray(mask, np.uint8))
+    # all 256: Pillow stores as many bits per pixel as the palette needs
+    colors = np.zeros((256, 3), np.uint8)
+    colors[:len(palette)] = palette
+    image.putpalette(colors.flatten().tolist())
+    buffer = io.BytesIO()
+    image.save(buffer, 'PNG')
+    return buffer.getvalue()

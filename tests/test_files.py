@@ -1,0 +1,55 @@
+"""Files are whole or not there."""
+import errno
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmseg_more.files import palette_png, write_bytes
+
+
+def test_writes_and_replaces(tmp_path):
+    path = tmp_path / 'new' / 'file.bin'
+    for content in (b'first', b'second'):
+        write_bytes(path, content)
+        assert path.read_bytes() == content
+    assert os.listdir(path.parent) == ['file.bin']
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_full_disk_leaves_the_earlier_file(tmp_path, monkeypatch):
+    path = tmp_path / 'file.bin'
+    write_bytes(path, b'first')
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'replace', full)
+    with pytest.raises(OSError, match='No space left on device.*file.bin') as error:
+        write_bytes(path, b'second')
+    assert error.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b'first'
+    assert os.listdir(tmp_path) == ['file.bin']
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(OSError, match='file/below/a.bin'):
+        write_bytes(tmp_path / 'file' / 'below' / 'a.bin', b'')
+
+
+def test_palette_png_keeps_labels_and_colours():
+    mask = np.array([[0, 1, 2], [2, 2, 255]], np.uint8)
+    palette = [(0, 0, 0), (10, 20, 30), (200, 100, 0)]
+    image = Image.open(io.BytesIO(palette_png(mask, palette)))
+    assert image.mode == 'P'
+    assert np.array_equal(np.asarray(image), mask)
+    assert np.asarray(image.convert('RGB'))[1, 1].tolist() == [200, 100, 0]
+
+
+def test_palette_png_of_a_row_that_is_not_contiguous():
+    mask = np.arange(12, dtype=np.uint8).reshape(4, 3).T[:1]
+    image = Image.open(io.BytesIO(palette_png(mask, [(i, i, i) for i in range(12)])))
+    assert np.array_equal(np.asarray(image), mask)
