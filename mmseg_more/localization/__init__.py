@@ -1,6 +1,8 @@
 """Pure tensor functions: maps, pseudo labels, refinement, filtering."""
 from .bilateral import bilateral_energy, bilateral_filter
-from .dense_crf import DenseCRFOptions, dense_crf
+from .crf_pool import CRFJob, CRFResult, DenseCRFPool
+from .dense_crf import (CLASS_EPSILON, CRFMask, DenseCRFOptions, dense_crf,
+                        dense_crf_mask)
 from .maps import (check_scales, class_patch_similarity, fuse_maps, merge_flip,
                    normalize_maps, resize_map, scaled_size)
 from .masks import (ClassProbabilities, map_probabilities,
@@ -11,11 +13,12 @@ from .refinement import (PAROptions, pixel_adaptive_refinement,
                          pixel_affinity, propagate, refine_labels)
 
 __all__ = [
-    'IGNORE_INDEX', 'ClassProbabilities', 'DenseCRFOptions', 'PAROptions',
+    'CLASS_EPSILON', 'IGNORE_INDEX', 'CRFJob', 'CRFMask', 'CRFResult',
+    'ClassProbabilities', 'DenseCRFOptions', 'DenseCRFPool', 'PAROptions',
     'PatchLabels', 'map_probabilities', 'probabilities_to_mask',
     'seg_probabilities', 'threshold_mask',
     'affinity_pairs', 'bilateral_energy', 'bilateral_filter', 'check_scales',
-    'class_patch_similarity', 'dense_crf', 'fuse_maps', 'maps_to_labels',
+    'class_patch_similarity', 'dense_crf', 'dense_crf_mask', 'fuse_maps', 'maps_to_labels',
     'maps_to_patch_labels', 'merge_flip', 'normalize_maps',
     'pixel_adaptive_refinement', 'pixel_affinity', 'propagate',
     'refine_labels', 'resize_map', 'scaled_size'

@@ -1,9 +1,14 @@
-"""Dense CRF on probabilities (METHOD: evaluation with CRF)."""
+"""Dense CRF on the probabilities of one image (METHOD: evaluation with CRF)."""
 from typing import NamedTuple
 
 import numpy as np
 
 from .bilateral import PYDENSECRF_HINT
+
+CLASS_EPSILON = 0.05
+"""Classes that stay below this probability all over an image cannot win there:
+leaving them out changed no more than 0.01 % of the pixels, measured by
+``tools/analysis/benchmark_masks.py``."""
 
 
 class DenseCRFOptions(NamedTuple):
@@ -23,37 +28,112 @@ class DenseCRFOptions(NamedTuple):
     """Weight of the appearance kernel."""
 
 
+class CRFMask(NamedTuple):
+    """The refined labels of one image."""
+
+    mask: np.ndarray
+    """Dense labels ``(H, W)`` uint8, 0 = background."""
+    confidence: np.ndarray
+    """Mean refined probability of the pixels that each channel won, float32
+    ``(C,)`` in [0, 1]; NaN for a channel that won none."""
+
+
 def dense_crf(image: np.ndarray,
               probs: np.ndarray,
-              options: DenseCRFOptions = DenseCRFOptions()) -> np.ndarray:
+              options: DenseCRFOptions = DenseCRFOptions(),
+              epsilon: float = 0.) -> np.ndarray:
     """Refine the class probabilities of one image.
 
     Args:
         image: RGB, uint8 ``(H, W, 3)``.
-        probs: Probabilities ``(C, H, W)`` in [0, 1] (clipped at 1e-5).
+        probs: Probabilities ``(C, H, W)`` in [0, 1] (clipped at 1e-5), the
+            background first.
         options: Kernel widths, weights and iterations.
+        epsilon: Channels but the background whose largest probability in the
+            image is below this are left out, which saves their share of the
+            time; they come back as 0. Defaults to 0: all take part.
 
     Returns:
         Refined probabilities, float32 ``(C, H, W)``.
 
     Raises:
-        ValueError: If the shapes or the image type do not fit.
+        ValueError: If the shapes, the image type or the probabilities (not
+            finite) do not fit.
         ImportError: If pydensecrf is missing; says how to install it.
     """
-    if image.dtype != np.uint8 or image.shape != (*probs.shape[1:], 3):
+    if (image.dtype != np.uint8 or probs.ndim != 3
+            or image.shape != (*probs.shape[1:], 3)):
         raise ValueError(
             'dense_crf expects a uint8 RGB image of shape '
             f'{(*probs.shape[1:], 3)} for probabilities of shape '
             f'{probs.shape}, got {image.dtype} {image.shape}')
+    if not np.isfinite(probs).all():
+        raise ValueError('dense_crf expects finite probabilities, got NaN or '
+                         'infinity')
+    keep = probs.reshape(len(probs), -1).max(1) >= epsilon
+    keep[0] = True
+    refined = np.zeros(probs.shape, np.float32)
+    if keep.sum() == 1:
+        refined[keep] = 1.  # the only class takes everything
+    else:
+        refined[keep] = _infer(image, probs[keep].astype(np.float32), options)
+    return refined
+
+
+def dense_crf_mask(image: np.ndarray,
+                   probs: np.ndarray,
+                   labels: np.ndarray,
+                   options: DenseCRFOptions = DenseCRFOptions(),
+                   epsilon: float = CLASS_EPSILON) -> CRFMask:
+    """Refine and give each pixel the dense label of its strongest channel.
+
+    Args:
+        image: RGB, uint8 ``(H, W, 3)``.
+        probs: Probabilities ``(C, H, W)`` in [0, 1], the background first.
+        labels: Dense label of each channel, integer ``(C,)`` in 0..254.
+        options: As in :func:`dense_crf`.
+        epsilon: As in :func:`dense_crf`. Defaults to ``CLASS_EPSILON``.
+
+    Raises:
+        ValueError: As :func:`dense_crf`, or if the labels do not fit.
+    """
+    if (labels.shape != (len(probs), )
+            or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0
+            or labels.max() > 254):
+        raise ValueError(
+            'expected an integer label in 0..254 for each of the '
+            f'{len(probs)} channels, got {labels.dtype} {labels.tolist()}')
+    refined = dense_crf(image, probs, options, epsilon)
+    winner = refined.argmax(0)
+    count = np.bincount(winner.ravel(), minlength=len(probs))
+    total = np.bincount(
+        winner.ravel(), refined.max(0).ravel(), minlength=len(probs))
+    confidence = np.divide(
+        total, count, out=np.full(len(probs), np.nan), where=count > 0)
+    return CRFMask(labels.astype(np.uint8)[winner],
+                   confidence.astype(np.float32))
+
+
+def import_densecrf():
+    """The extension ``pydensecrf.densecrf``.
+
+    Raises:
+        ImportError: If it is missing; says how to install it.
+    """
     try:
         from pydensecrf import densecrf
-        from pydensecrf.utils import unary_from_softmax
     except ImportError as error:
         raise ImportError(PYDENSECRF_HINT) from error
+    return densecrf
+
+
+def _infer(image: np.ndarray, probs: np.ndarray,
+           options: DenseCRFOptions) -> np.ndarray:
+    densecrf = import_densecrf()
+    from pydensecrf.utils import unary_from_softmax
     channels, height, width = probs.shape
     crf = densecrf.DenseCRF2D(width, height, channels)
-    crf.setUnaryEnergy(
-        np.ascontiguousarray(unary_from_softmax(probs.astype(np.float32))))
+    crf.setUnaryEnergy(np.ascontiguousarray(unary_from_softmax(probs)))
     crf.addPairwiseGaussian(
         sxy=options.gaussian_sxy, compat=options.gaussian_weight)
     crf.addPairwiseBilateral(
