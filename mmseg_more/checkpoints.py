@@ -1,6 +1,7 @@
 """Conversion of foreign state dicts: official MoRe, timm ViT, mmpretrain ViT.
 
-Pure functions on state dicts: nothing here reads files or edits its input.
+Pure functions on state dicts: nothing here reads files or edits its input. The command
+lines over them are in tools/model_converters/.
 """
 import re
 from collections import OrderedDict
@@ -27,19 +28,39 @@ _OFFICIAL_RENAMES = (
     (r'^graph_layer\.', 'graph.'),
     (r'^(aux_classifier|classifier)\.', r'\1.'),
 )
-# Held by the official file, used by nothing: the ViT's own head and a spare
-# linear layer of the graph.
-_OFFICIAL_UNUSED = re.compile(r'^(encoder\.head\.|graph_layer\._fc1\.)')
+# Held by the official file, used by nothing.
+_OFFICIAL_UNUSED = (
+    ('encoder.head.', "the ViT's own head, which MoRe does not use"),
+    ('graph_layer._fc1.', 'a linear layer that the graph does not use'),
+)
 _WRAPPERS = ('model_state_dict', 'state_dict', 'model')
 
 
-class ViTConversion(NamedTuple):
-    """A plain ViT turned into the start of a MoRe backbone."""
+class KeyRecord(NamedTuple):
+    """What became of one key of a source."""
+
+    source: str
+    """Its name there, ``module.`` removed."""
+    target: Optional[str]
+    """Our name; None if it was left out."""
+    shape: Tuple[int, ...]
+    """Of the tensor in the source."""
+    note: str = ''
+    """Why it was left out, or what was done beyond renaming."""
+
+
+class Conversion(NamedTuple):
+    """A foreign state dict in our names."""
 
     state_dict: Dict[str, Tensor]
-    """Keys and shapes of :class:`MoReViT`."""
-    dropped: List[str]
-    """Keys of the source that have no place there."""
+    """Our names to tensors."""
+    records: List[KeyRecord]
+    """A record of every key of the source, in its order."""
+
+    @property
+    def dropped(self) -> List[str]:
+        """Keys of the source that have no place in ours."""
+        return [r.source for r in self.records if r.target is None]
 
 
 def _rename(key: str, rules) -> Optional[str]:
@@ -95,32 +116,41 @@ def convert_official(state_dict: Mapping) -> Dict[str, Tensor]:
     Raises:
         ValueError: If a key is not one of the official model's.
     """
+    return official_conversion(state_dict).state_dict
+
+
+def official_conversion(state_dict: Mapping) -> Conversion:
+    """As :func:`convert_official`, with a record of every key."""
     converted: Dict[str, Tensor] = OrderedDict()
-    unknown = []
+    records, unknown = [], []
     for key, value in unwrap_state_dict(state_dict).items():
-        if _OFFICIAL_UNUSED.match(key):
+        shape = tuple(value.shape)
+        unused = [why for start, why in _OFFICIAL_UNUSED if key.startswith(start)]
+        if unused:
+            records.append(KeyRecord(key, None, shape, unused[0]))
             continue
         if key.startswith('encoder.'):
             name = key[len('encoder.'):]
-            converted['backbone.' + (_rename(name, _VIT_RENAMES) or name)] = value
-            continue
-        name = _rename(key, _OFFICIAL_RENAMES)
+            name = 'backbone.' + (_rename(name, _VIT_RENAMES) or name)
+        else:
+            name = _rename(key, _OFFICIAL_RENAMES)
         if name is None:
             unknown.append(key)
-        else:
-            converted[name] = value
+            continue
+        converted[name] = value
+        records.append(KeyRecord(key, name, shape))
     if unknown:
         raise ValueError(
             'not a state dict of the official MoRe code: it has no place for '
             f'{unknown[:5]}{" ..." if len(unknown) > 5 else ""}; expected keys '
             'under encoder., decoder., classifier., aux_classifier. and '
             'graph_layer.')
-    return converted
+    return Conversion(converted, records)
 
 
 def convert_plain_vit(checkpoint: Mapping, target: StateDict,
                       num_registers: int,
-                      grid_size: Tuple[int, int]) -> ViTConversion:
+                      grid_size: Tuple[int, int]) -> Conversion:
     """Turn a plain ViT (timm or mmpretrain names) into a MoRe backbone.
 
     The one class token is repeated for all extra tokens, and so is its
@@ -135,21 +165,23 @@ def convert_plain_vit(checkpoint: Mapping, target: StateDict,
         grid_size: ``(h, w)`` of the backbone's position grid.
 
     Returns:
-        The converted state dict and the keys that were dropped.
+        Keys and shapes of ``target``, and a record of every key.
 
     Raises:
         ValueError: If it is no ViT with one class token, or a shape differs; names the
             key and both shapes.
     """
-    source = unwrap_state_dict(checkpoint)
+    source, records, prefix = unwrap_state_dict(checkpoint), [], ''
     if any(key.startswith('backbone.') for key in source):
-        dropped = [k for k in source if not k.startswith('backbone.')]
+        prefix = 'backbone.'  # a whole classifier of mmpretrain
+        records = [
+            KeyRecord(k, None, tuple(v.shape), 'outside of the backbone')
+            for k, v in source.items() if not k.startswith(prefix)
+        ]
         source = {
-            k[len('backbone.'):]: v
-            for k, v in source.items() if k.startswith('backbone.')
+            k[len(prefix):]: v
+            for k, v in source.items() if k.startswith(prefix)
         }
-    else:
-        dropped = []
     for key in ('cls_token', 'pos_embed'):
         if key not in source:
             raise ValueError(
@@ -166,13 +198,20 @@ def convert_plain_vit(checkpoint: Mapping, target: StateDict,
     extra = target['cls_token'].shape[1]
     for key, value in source.items():
         name = _rename(key, _VIT_RENAMES) or key
+        shape, note = tuple(value.shape), ''
         if name not in target:
-            dropped.append(key)
+            records.append(
+                KeyRecord(prefix + key, None, shape,
+                          'the backbone has no such weight'))
             continue
         if name == 'cls_token':
             value = value.repeat(1, extra, 1)
+            note = f'repeated for {extra} tokens'
         elif name == 'pos_embed':
             value = _expand_positions(value, extra, num_registers, grid_size)
+            note = (f'class position repeated {extra - num_registers} times, '
+                    f'{num_registers} drawn for registers, grid of '
+                    f'{grid_size[0]}x{grid_size[1]}')
         if value.shape != target[name].shape:
             raise ValueError(
                 f"'{key}' of the pretrained checkpoint has shape "
@@ -180,7 +219,8 @@ def convert_plain_vit(checkpoint: Mapping, target: StateDict,
                 f'{tuple(target[name].shape)}: use the same arch and '
                 'patch_size')
         converted[name] = value
-    return ViTConversion(converted, dropped)
+        records.append(KeyRecord(prefix + key, name, shape, note))
+    return Conversion(converted, records)
 
 
 def _expand_positions(positions: Tensor, extra: int, num_registers: int,
