@@ -15,11 +15,10 @@ from .refinement import (PAROptions, pixel_adaptive_refinement,
 __all__ = [
     'CLASS_EPSILON', 'IGNORE_INDEX', 'CRFJob', 'CRFMask', 'CRFResult',
     'ClassProbabilities', 'DenseCRFOptions', 'DenseCRFPool', 'PAROptions',
-    'PatchLabels', 'map_probabilities', 'probabilities_to_mask',
-    'seg_probabilities', 'threshold_mask',
-    'affinity_pairs', 'bilateral_energy', 'bilateral_filter', 'check_scales',
-    'class_patch_similarity', 'dense_crf', 'dense_crf_mask', 'fuse_maps', 'maps_to_labels',
-    'maps_to_patch_labels', 'merge_flip', 'normalize_maps',
-    'pixel_adaptive_refinement', 'pixel_affinity', 'propagate',
-    'refine_labels', 'resize_map', 'scaled_size'
+    'PatchLabels', 'affinity_pairs', 'bilateral_energy', 'bilateral_filter',
+    'check_scales', 'class_patch_similarity', 'dense_crf', 'dense_crf_mask',
+    'fuse_maps', 'map_probabilities', 'maps_to_labels', 'maps_to_patch_labels',
+    'merge_flip', 'normalize_maps', 'pixel_adaptive_refinement',
+    'pixel_affinity', 'probabilities_to_mask', 'propagate', 'refine_labels',
+    'resize_map', 'scaled_size', 'seg_probabilities', 'threshold_mask'
 ]
