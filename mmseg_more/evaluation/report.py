@@ -1,13 +1,11 @@
 """How the figures are shown and written."""
 import json
 import math
-import os
-import os.path as osp
-import tempfile
-from typing import Mapping, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 from prettytable import PrettyTable
 
+from ..files import write_bytes
 from .functional import SegmentationFigures
 
 COLUMN_TITLES = dict(
@@ -64,29 +62,40 @@ def _number(value) -> str:
     return '-' if value is None or math.isnan(value) else f'{value:.2f}'
 
 
-def write_json(path: str, figures: Mapping[str, float]) -> None:
-    """Write flat figures so that a reader never sees half a file.
+def mean_figures(name: str, figures: SegmentationFigures) -> Dict[str, float]:
+    """Means over the labels, as ``NAME/mIoU`` and so on.
+
+    In percent, but for the confusion ratio.
+    """
+    return {
+        f'{name}/mIoU': 100 * figures.mean('iou'),
+        f'{name}/precision': 100 * figures.mean('precision'),
+        f'{name}/recall': 100 * figures.mean('recall'),
+        f'{name}/confusion_ratio': figures.mean('confusion_ratio'),
+    }
+
+
+def class_ious(name: str, figures: SegmentationFigures,
+               classes: Sequence[str]) -> Dict[str, float]:
+    """IoU of each class in percent, as ``NAME/IoU/CLASS``."""
+    return {
+        f'{name}/IoU/{cls}': 100 * iou
+        for cls, iou in zip(classes, figures.iou.tolist())
+    }
+
+
+def write_json(path: str, figures: Mapping[str, Any]) -> None:
+    """Write figures so that a reader never sees half a file.
 
     NaN, which JSON does not have, becomes ``null``.
 
     Args:
         path (str): File to write; its folder is made.
-        figures (Mapping[str, float]): Figures by their keys.
+        figures (Mapping): Figures by their keys, and what else JSON takes.
     """
-    folder = osp.dirname(osp.abspath(path))
-    os.makedirs(folder, exist_ok=True)
     content = {
-        key: None if math.isnan(value) else value
+        key: None if isinstance(value, float) and math.isnan(value) else value
         for key, value in figures.items()
     }
-    handle, temporary = tempfile.mkstemp(
-        dir=folder, prefix=f'.{osp.basename(path)}.')
-    try:
-        with os.fdopen(handle, 'w') as file:
-            json.dump(content, file, indent=2, allow_nan=False)
-            file.write('\n')
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    text = json.dumps(content, indent=2, allow_nan=False)
+    write_bytes(path, (text + '\n').encode())

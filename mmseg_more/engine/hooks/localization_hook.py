@@ -6,6 +6,7 @@ import mmcv
 import numpy as np
 from mmengine import fileio
 from mmengine.dist import is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -25,7 +26,9 @@ class LocalizationHook(Hook):
     after it. In between the data samples carry the maps, for
     ``LocalizationMetric`` and for this hook's pictures: the heat maps of each
     present class over the image, beside prediction and truth, through the
-    runner's visualizer (so to all of its backends).
+    runner's visualizer (so to all of its backends). Metrics that have an
+    attribute ``localization_request`` get it too, so that they say at which
+    scales their figures were taken.
 
     Args:
         maps (Sequence[str]): Maps to ask for, out of ``cam``, ``lam``,
@@ -34,6 +37,10 @@ class LocalizationHook(Hook):
             VOC's training, (1, .5, .75, 1.5).
         lam_scales (Sequence[float]): Scales of the LAM and of the attention.
             Defaults to (1, ), as the official validation.
+        ms_scales (Sequence[float]): If there are any, each of ``maps`` at these
+            scales as well, in the fields ``cam_ms`` and so on. Defaults to ().
+        seg_scales (Sequence[float]): If there are any, the field
+            ``seg_logits_ms``, see :class:`LocalizationRequest`. Defaults to ().
         draw (bool): Whether to draw. Defaults to True.
         interval (int): Draw one of that many samples, the first included.
             Defaults to 50.
@@ -59,6 +66,8 @@ class LocalizationHook(Hook):
                  maps: Sequence[str] = ('cam', 'lam', 'fused'),
                  cam_scales: Sequence[float] = (1., .5, .75, 1.5),
                  lam_scales: Sequence[float] = (1., ),
+                 ms_scales: Sequence[float] = (),
+                 seg_scales: Sequence[float] = (),
                  draw: bool = True,
                  interval: int = 50,
                  max_images: int = 8,
@@ -75,7 +84,10 @@ class LocalizationHook(Hook):
         self.request = LocalizationRequest(
             maps=tuple(name for name in MAP_NAMES if name in maps),
             cam_scales=check_scales(cam_scales, 'cam_scales'),
-            lam_scales=check_scales(lam_scales, 'lam_scales'))
+            lam_scales=check_scales(lam_scales, 'lam_scales'),
+            ms_scales=check_scales(ms_scales, 'ms_scales') if ms_scales else (),
+            seg_scales=check_scales(seg_scales, 'seg_scales')
+            if seg_scales else ())
         self.draw = draw
         self.interval = interval
         self.max_images = max_images
@@ -93,12 +105,20 @@ class LocalizationHook(Hook):
         """Forget a request that an aborted epoch has left behind."""
         self._set_request(runner, None)
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Ask for the maps."""
+    def _ask(self, runner: Runner, evaluator: Evaluator) -> None:
         self._num_seen = self._num_drawn = 0
         self._set_request(runner, self.request)
+        for metric in evaluator.metrics:
+            if hasattr(metric, 'localization_request'):
+                metric.localization_request = self.request
 
-    before_test_epoch = before_val_epoch
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Ask for the maps."""
+        self._ask(runner, runner.val_loop.evaluator)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Ask for the maps."""
+        self._ask(runner, runner.test_loop.evaluator)
 
     def after_val_epoch(self, runner: Runner, metrics: dict = None) -> None:
         """Take the request back."""

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from golden import model_config
 from mmseg_more.engine.hooks import LocalizationHook
 from mmseg_more.models.structures import LocalizationRequest
-from mmseg.registry import HOOKS, MODELS
+from mmseg.registry import HOOKS, METRICS, MODELS
 from mmseg.structures import SegDataSample
 
 SIZE = (24, 32)
@@ -121,7 +121,7 @@ def test_request_lasts_for_the_validation(tmp_path):
         cam_scales=(1, .5),
         draw=False)
     runner.train()
-    request = LocalizationRequest(('cam', 'lam'), (1., .5), (1., ))
+    request = LocalizationRequest(('cam', 'lam'), (1., .5), (1., ), (), ())
     assert model.requests == 2 * ([('loss', None)] * 2 +
                                   [('predict', request)] * 3)
     assert model.localization_request is None
@@ -129,6 +129,33 @@ def test_request_lasts_for_the_validation(tmp_path):
     assert metrics['seg/mIoU'] == 100
     assert 'lam/mIoU' in metrics and 'cam/mIoU' in metrics
     assert 'fused/mIoU' not in metrics
+
+
+def test_multi_scale_fields_and_metrics_that_ask(tmp_path):
+    cfg = model_config(
+        dict(K=2, dim=16, depth=4, heads=2, pos_img_size=64, patch=8,
+             decoder_mid=8))
+    runner = build_runner(
+        MODELS.build(cfg.model),
+        tmp_path,
+        maps=('lam', ),
+        ms_scales=[1, .5],
+        seg_scales=[1, 1.25],
+        draw=False)
+    metric = METRICS.get('LocalizationMetric')()
+    metric.localization_request = None
+    seen = []
+    metric.process = lambda batch, samples: seen.extend(samples)
+    metric.evaluate = lambda size: {}
+    runner.test_loop.evaluator.metrics.append(metric)
+    runner.test()
+    request = LocalizationRequest(('lam', ), (1., .5, .75, 1.5), (1., ),
+                                  (1., .5), (1., 1.25))
+    assert metric.localization_request == request
+    for sample in seen:
+        assert tuple(sample['lam_ms']['data'].shape) == (2, *SIZE)
+        assert tuple(sample['seg_logits_ms']['data'].shape) == (3, *SIZE)
+        assert 'cam_ms' not in sample
 
 
 def test_request_lasts_for_the_test(tmp_path):
@@ -210,6 +237,8 @@ def test_model_without_request(tmp_path):
     (dict(maps=()), 'maps must be'),
     (dict(cam_scales=(0, 1)), 'cam_scales'),
     (dict(lam_scales=()), 'lam_scales'),
+    (dict(ms_scales=(1, -1)), 'ms_scales'),
+    (dict(seg_scales=(0, )), 'seg_scales'),
     (dict(interval=0), 'interval'),
     (dict(alpha=2), 'alpha'),
 ])
