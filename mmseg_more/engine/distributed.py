@@ -1,12 +1,14 @@
 """Several processes on a machine without a GPU."""
 import datetime
 import os
-from typing import Optional
+from typing import Callable, Optional, TypeVar
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
+
+Result = TypeVar('Result')
 
 
 def without_accelerator() -> bool:
@@ -63,3 +65,24 @@ def _init_gloo(timeout: Optional[float]) -> None:
     if timeout is not None:
         options['timeout'] = datetime.timedelta(seconds=timeout)
     torch_dist.init_process_group(backend='gloo', **options)
+
+
+def on_main_process(action: Callable[[], Result]) -> Result:
+    """Do something in one process; all processes get the result, or its error.
+
+    Args:
+        action: What to do; its result can be pickled.
+
+    Raises:
+        OSError, ValueError: Those of ``action``, in every process.
+    """
+    answer = [None, None]
+    if is_main_process():
+        try:
+            answer[0] = action()
+        except (OSError, ValueError) as error:
+            answer[1] = error
+    broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]

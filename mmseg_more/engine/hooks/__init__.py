@@ -1,5 +1,8 @@
 from .iteration_hook import IterationHook
 from .localization_hook import LocalizationHook
+from .pseudo_label_hook import PseudoLabelHook
 from .sanity_check_hook import SanityCheckHook
 
-__all__ = ['IterationHook', 'LocalizationHook', 'SanityCheckHook']
+__all__ = [
+    'IterationHook', 'LocalizationHook', 'PseudoLabelHook', 'SanityCheckHook'
+]

@@ -1,0 +1,109 @@
+"""Turns a config into one that makes masks."""
+import copy
+from typing import Any, Mapping, Optional, Sequence, Union
+
+from mmengine.config import Config, ConfigDict
+from mmseg.registry import DATASETS
+
+from ...datasets import ImageLevelDataset
+from .identity import type_name, without_annotations
+from .recipe import make_recipe
+
+SPLITS = ('train', 'val', 'test')
+MASK_HOOKS = ('PseudoLabelHook', 'VOCExportHook')
+
+
+def use_pseudo_labels(cfg: Config,
+                      folder: str,
+                      source: str = 'lam',
+                      crf: Union[bool, Mapping[str, Any]] = False,
+                      split: str = 'test',
+                      multi_scale: bool = True,
+                      scales: Optional[Sequence[float]] = None,
+                      classes: str = 'image-labels',
+                      bkg: Optional[float] = None,
+                      soft_maps: bool = False,
+                      num_workers: Optional[int] = None) -> None:
+    """Have ``Runner.test`` write masks into ``folder`` instead of evaluating.
+
+    No mask of the truth is needed or opened. The images are those of a split, as
+    the test pipeline sees them, one at a time and in order.
+
+    Args:
+        cfg: Complete config; changed. (With ``launch.use_tta``, call that first.)
+        split: 'train', 'val' or 'test': whose data.
+        bkg: None: that of the test evaluator for this source, if it has any, or
+            else the model's own.
+        folder, source, crf, multi_scale, scales, classes, soft_maps,
+            num_workers: As in :class:`PseudoLabelHook`.
+
+    Raises:
+        ValueError: If an argument is wrong, or the config lacks the data.
+    """
+    if bkg is None:
+        bkg = _evaluated_bkg(cfg, source)
+    make_recipe(source, multi_scale, scales, classes, bkg, crf)
+    prepare_mask_run(cfg, split, dict(
+        type='PseudoLabelHook', out_dir=folder, source=source,
+        multi_scale=multi_scale, scales=scales, crf=crf, classes=classes, bkg=bkg,
+        soft_maps=soft_maps, num_workers=num_workers))
+
+
+def prepare_mask_run(cfg: Config, split: str, hook: dict) -> None:
+    """Give ``cfg`` the hook and its data, and take away what would hinder it."""
+    cfg.test_dataloader = mask_dataloader(cfg, split)
+    cfg.test_evaluator = []
+    if cfg.get('test_cfg') is None:
+        cfg.test_cfg = dict(type='TestLoop')
+    unwanted = ('LocalizationHook', *MASK_HOOKS)
+    cfg.custom_hooks = [
+        other for other in cfg.get('custom_hooks') or ()
+        if type_name(other) not in unwanted] + [hook]
+
+
+def mask_dataloader(cfg: Mapping[str, Any], split: str) -> ConfigDict:
+    """The data loader of a split, with the pipeline of the test.
+
+    Raises:
+        ValueError: If there is no such split, or it has no data of its own.
+    """
+    if split not in SPLITS:
+        raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
+    test, data = cfg.get('test_dataloader'), cfg.get(f'{split}_dataloader')
+    if data is None or test is None:
+        raise ValueError(f'masks of the {split} split need `test_dataloader` (for '
+                         f'its pipeline) and `{split}_dataloader` in the config')
+    dataset = copy.deepcopy(data['dataset'])
+    while type_name(dataset) == 'RepeatDataset':
+        dataset = dataset['dataset']
+    if 'pipeline' not in test['dataset'] or type_name(dataset) == 'ConcatDataset':
+        raise ValueError(
+            f'the {split} split is a {type_name(dataset)}: name one plain data '
+            f'set in `{split}_dataloader.dataset`, with the pipeline in '
+            '`test_dataloader.dataset.pipeline`')
+    dataset['pipeline'] = without_annotations(
+        copy.deepcopy(test['dataset']['pipeline']))
+    dataset['test_mode'] = True
+    kind = dataset['type']
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(kind, type) and issubclass(kind, ImageLevelDataset):
+        dataset['with_masks'] = False
+    loader = copy.deepcopy(test)
+    for key in ('batch_sampler', 'num_batch_per_epoch'):
+        loader.pop(key, None)
+    loader.update(batch_size=1, dataset=dataset,
+                  sampler=dict(type='DefaultSampler', shuffle=False))
+    return loader
+
+
+def _evaluated_bkg(cfg: Config, source: str) -> Optional[float]:
+    """The background threshold that the config evaluates a map with."""
+    evaluators = cfg.get('test_evaluator') or []
+    if not isinstance(evaluators, (list, tuple)):
+        evaluators = [evaluators]
+    for evaluator in evaluators:
+        bkg = evaluator.get('bkg')
+        bkg = bkg.get(source) if isinstance(bkg, Mapping) else bkg
+        if bkg is not None:
+            return bkg
+    return None

@@ -1,0 +1,268 @@
+"""A folder of masks that survives whatever ends the run that fills it."""
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+
+from ...datasets.image_labels import name_few
+from ...files import write_bytes
+from ...version import __version__
+
+MANIFEST = 'manifest.json'
+# left behind by a killed `write_bytes`
+_UNFINISHED = re.compile(r'\.(.+\.(png|npz|tgz|zip|tar\.gz)|manifest\.json)\.\w{8}')
+_NOTHING = '(nothing)'
+
+
+class MaskFolder:
+    """Masks ``NAME.png``, and ``manifest.json`` that says how they were made.
+
+    While a run goes on, every process appends what it has finished to a journal of
+    its own, ``.journal-RANK.jsonl``; the journals are folded into the manifest
+    when the next run begins, or at the end. An entry is written after its mask,
+    so a mask that has one is whole.
+
+    ``manifest.json``: ``complete`` (every image of the last run's split has a
+    mask), ``settings`` and ``checkpoint`` (what the masks are made by),
+    ``classes``, ``palette``, ``version`` (of this package), ``images`` (name ->
+    entry), ``failed`` (name -> what went wrong), ``without_class`` (names of the
+    images in which no class may appear: their masks are background).
+
+    Args:
+        root: The folder with the manifest.
+        masks: Folder of the masks, below ``root``.
+    """
+
+    def __init__(self, root: Union[str, Path], masks: str = '') -> None:
+        self.root = Path(root)
+        self.masks = self.root / masks
+        self._journal: Optional[int] = None
+        self._manifest: Dict[str, Any] = {}
+
+    # ----------------------------------------------------------------- paths
+    def mask_path(self, name: str) -> Path:
+        """Where the mask of an image goes."""
+        return self.masks / f'{name}.png'
+
+    def soft_path(self, name: str) -> Path:
+        """Where the soft map of an image goes."""
+        return self.root / 'soft' / f'{name}.npz'
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file, whole or not at all.
+
+        Raises:
+            OSError: If the disk is full, say; names the file and the remedy.
+        """
+        try:
+            write_bytes(path, content)
+        except OSError as error:
+            raise _explained(error, path) from error
+
+    def check_writable(self) -> None:
+        """Raise OSError now if nothing can be written there later."""
+        probe = self.root / f'.writable-{os.getpid()}'
+        self.write(probe, b'')
+        probe.unlink()
+
+    # -------------------------------------------------------- start of a run
+    def start(self, identity: Mapping[str, Any], checkpoint: Mapping[str, Any],
+              expected: Mapping[str, Optional[List[str]]],
+              soft_maps: bool = False) -> List[str]:
+        """Begin, or go on with, the masks of some images (in one process).
+
+        Args:
+            identity: ``settings``, ``classes``, ``palette``: with the weights
+                all that decides on the masks.
+            checkpoint: ``weights_sha256``, and where they come from.
+            expected: Name -> classes of its image labels; None where these do
+                not decide. An image whose labels have changed is done again.
+            soft_maps: Whether an image needs a soft map to be finished.
+
+        Returns:
+            Names of the images that are finished.
+
+        Raises:
+            ValueError: If the folder holds masks of another kind, or files that
+                no manifest explains.
+            OSError: If it cannot be written.
+        """
+        identity = json.loads(json.dumps(identity, default=str))
+        path = self.root / MANIFEST
+        if path.exists():
+            manifest = read_manifest(path)
+            self._check_same(manifest, identity, checkpoint)
+        else:
+            taken = [name for name in expected if self.mask_path(name).exists()]
+            if taken:
+                raise ValueError(
+                    f'{self.masks} holds {len(taken)} files that would be '
+                    f'overwritten ({name_few(taken)}), and no {MANIFEST}: choose '
+                    'a new folder for the masks')
+            manifest = dict(images={}, failed={})
+        self._manifest = dict(
+            complete=False, **identity, checkpoint=dict(checkpoint),
+            version=__version__, images=manifest['images'],
+            failed=manifest['failed'])
+        self._remove_unfinished()
+        self._fold()
+        return [name for name, labels in expected.items()
+                if self._is_finished(name, labels, soft_maps)]
+
+    def _check_same(self, manifest: dict, identity: dict,
+                    checkpoint: Mapping[str, Any]) -> None:
+        different = list(_differences(
+            {key: manifest.get(key) for key in identity}, identity))
+        used = manifest.get('checkpoint', {})
+        if used.get('weights_sha256') != checkpoint['weights_sha256']:
+            different.insert(0, (
+                f'the checkpoint is another one: {_describe(used)} there, '
+                f'{_describe(checkpoint)} now'))
+        if different:
+            more = f'; and {len(different) - 5} more' if len(different) > 5 else ''
+            raise ValueError(
+                f'{self.root} holds masks made in another way: '
+                f'{"; ".join(different[:5])}{more}. Choose another folder for '
+                'these masks, or delete that one to start again')
+
+    def _is_finished(self, name: str, labels: Optional[List[str]],
+                     soft_maps: bool) -> bool:
+        entry = self._manifest['images'].get(name)
+        if entry is None or labels is not None and entry['classes'] != labels:
+            return False
+        paths = [self.mask_path(name)] + soft_maps * [self.soft_path(name)]
+        # a file of no bytes: the machine, not only the process, went down
+        return all(path.is_file() and path.stat().st_size for path in paths)
+
+    def _remove_unfinished(self) -> None:
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if _UNFINISHED.fullmatch(name):
+                    os.unlink(os.path.join(folder, name))
+
+    # ---------------------------------------------------------- during a run
+    def open_journal(self, rank: int) -> None:
+        """From now on :meth:`record` works."""
+        self._journal = os.open(self.root / f'.journal-{rank}.jsonl',
+                                os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def record(self, name: str, entry: Mapping[str, Any]) -> None:
+        """Note that an image is finished, or has ``error``.
+
+        Raises:
+            OSError: As :meth:`write`.
+        """
+        line = (json.dumps({'image': name, **entry}) + '\n').encode()
+        try:
+            written = os.write(self._journal, line)
+            if written < len(line):  # the last that a full disk takes
+                os.write(self._journal, line[written:])
+        except OSError as error:
+            raise _explained(error, self.root) from error
+
+    def close_journal(self) -> None:
+        """End of this process's share."""
+        os.close(self._journal)
+        self._journal = None
+
+    # ---------------------------------------------------------- end of a run
+    def finish(self, names: Sequence[str]) -> Dict[str, str]:
+        """Fold the journals into the manifest (in one process).
+
+        Args:
+            names: All images of the split.
+
+        Returns:
+            Those of them that have no mask, with the reason.
+        """
+        self._fold(names)
+        images, failed = self._manifest['images'], self._manifest['failed']
+        return {name: failed.get(name, 'no process has reported it')
+                for name in names if name not in images}
+
+    def entry(self, name: str) -> dict:
+        """What the manifest says of an image, after :meth:`finish`."""
+        return self._manifest['images'][name]
+
+    def _fold(self, names: Optional[Sequence[str]] = None) -> None:
+        """Write the manifest with what the journals say, and remove them."""
+        manifest = self._manifest
+        images, failed = manifest['images'], manifest['failed']
+        journals = sorted(self.root.glob('.journal-*.jsonl'))
+        for entry in _read_journals(journals):
+            name = entry.pop('image')
+            images.pop(name, None)
+            failed.pop(name, None)
+            if 'error' in entry:
+                failed[name] = entry['error']
+            else:
+                images[name] = entry
+        for part in ('images', 'failed'):
+            manifest[part] = dict(sorted(manifest[part].items()))
+        manifest['without_class'] = [
+            name for name, entry in manifest['images'].items()
+            if not entry['classes']]
+        manifest['complete'] = names is not None and all(
+            name in images for name in names)
+        content = json.dumps(manifest, indent=1, allow_nan=False) + '\n'
+        self.write(self.root / MANIFEST, content.encode())
+        for journal in journals:
+            journal.unlink()
+
+
+def read_manifest(path: Union[str, Path]) -> dict:
+    """The manifest of a folder of masks.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        manifest = json.loads(Path(path).read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path} is not valid JSON: {error}') from error
+    if not isinstance(manifest, dict) or not all(
+            isinstance(manifest.get(key), dict)
+            for key in ('settings', 'checkpoint', 'images', 'failed')):
+        raise ValueError(f'{path} is not the manifest of a folder of masks: '
+                         'choose another folder')
+    return manifest
+
+
+def _read_journals(journals: List[Path]) -> Iterator[dict]:
+    for journal in journals:
+        for line in journal.read_bytes().splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue  # torn by the end of its process: the image is redone
+
+
+def _differences(there: Any, now: Any, path: str = '') -> Iterator[str]:
+    """Where two JSON values differ, in words."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        for key in dict.fromkeys((*there, *now)):
+            yield from _differences(there.get(key, _NOTHING), now.get(key, _NOTHING),
+                                    f'{path}.{key}' if path else key)
+    elif isinstance(there, list) and isinstance(now, list) and (
+            len(there) == len(now)):
+        for index, pair in enumerate(zip(there, now)):
+            yield from _differences(*pair, f'{path}[{index}]')
+    elif there != now:
+        yield f'{path} is {_short(there)} there, {_short(now)} now'
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f'{text[:60]}...'
+
+
+def _describe(checkpoint: Mapping[str, Any]) -> str:
+    digest = str(checkpoint.get('weights_sha256'))[:12]
+    return f'{checkpoint.get("path") or "weights of a training"} ({digest})'
+
+
+def _explained(error: OSError, path: Path) -> OSError:
+    return OSError(
+        error.errno, f'{error.strerror} (what is finished stays: make room or '
+        'give the rights, and start the same command again)', str(path))
