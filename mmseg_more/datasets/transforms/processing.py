@@ -25,7 +25,7 @@ class PILColorJitter(ColorJitter):
     def transform(self, results: dict) -> dict:
         """Change ``img``."""
         order, brightness, contrast, saturation, hue = self._rand_params()
-        image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
+        image = Image.fromarray(mmcv.bgr2rgb(results['img']))
         for index in order:
             if index == 0 and brightness is not None:
                 image = ImageEnhance.Brightness(image).enhance(brightness)
@@ -35,7 +35,7 @@ class PILColorJitter(ColorJitter):
                 image = ImageEnhance.Color(image).enhance(saturation)
             elif index == 3 and hue is not None:
                 image = _shift_hue(image, hue)
-        results['img'] = np.ascontiguousarray(np.asarray(image)[..., ::-1])
+        results['img'] = mmcv.rgb2bgr(np.asarray(image))
         return results
 
 
