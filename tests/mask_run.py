@@ -53,41 +53,42 @@ class KillHook(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def make_data(folder):
+def make_data(folder, images=IMAGES, classes=CLASSES):
     """Images of noise in different sizes, their labels, and a checkpoint."""
     generator = np.random.default_rng(0)
-    for name, (size, _) in IMAGES.items():
+    for name, (size, _) in images.items():
         path = folder / 'images' / f'{name}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         small = generator.integers(0, 256, (3, 4, 3), np.uint8)
         cv2.imwrite(str(path), cv2.resize(small, size[::-1]))
-    labels = {name: labels for name, (_, labels) in IMAGES.items()}
+    labels = {name: labels for name, (_, labels) in images.items()}
     (folder / 'labels.json').write_text(json.dumps(labels))
-    save_weights(folder / 'weights.pth', seed=0)
+    save_weights(folder / 'weights.pth', 0, classes)
     return folder
 
 
-def save_weights(path, seed):
+def save_weights(path, seed, classes=CLASSES):
     torch.manual_seed(seed)
-    model = MODELS.build(config(path.parent).model)
+    model = MODELS.build(config(path.parent, classes).model)
     # untrained classifiers see nothing: let some classes win
     torch.nn.init.normal_(model.classifier.weight, std=.1)
     torch.save(dict(state_dict=model.state_dict()), path)
 
 
-def config(data):
+def config(data, classes=CLASSES):
     """The shapes' config, for a model of a thousandth of a second."""
+    num = len(classes) - 1
     cfg = Config.fromfile(ROOT / 'configs/more/more_vit-t_shapes.py')
     cfg.merge_from_dict({
-        'model.num_classes': 2, 'model.backbone.num_classes': 2,
+        'model.num_classes': num, 'model.backbone.num_classes': num,
         'model.backbone.arch.embed_dims': 16, 'model.backbone.arch.num_layers': 3,
         'model.graph.embed_dims': 16, 'model.decode_head.in_channels': 16,
-        'model.decode_head.channels': 8, 'model.decode_head.num_classes': 3,
+        'model.decode_head.channels': 8, 'model.decode_head.num_classes': num + 1,
         'log_level': 'WARNING'})
     dataset = dict(
         type='ImageLevelDataset', data_root=str(data), label_file='labels.json',
         data_prefix=dict(img_path='images', seg_map_path='no_masks'),
-        metainfo=dict(classes=CLASSES))
+        metainfo=dict(classes=classes))
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)

@@ -100,7 +100,7 @@ class PseudoLabelHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Fail now, and not after the training."""
         if self._after_train:
-            mask_dataloader(runner.cfg, self.split)
+            self._own_dataloader(runner)
             self.folder.check_writable()
 
     def after_train(self, runner: Runner) -> None:
@@ -108,7 +108,7 @@ class PseudoLabelHook(Hook):
         if not self._after_train:
             return
         loader = runner.build_dataloader(
-            mask_dataloader(runner.cfg, self.split), seed=runner.seed)
+            self._own_dataloader(runner), seed=runner.seed)
         fp16 = (runner.cfg.get('test_cfg') or {}).get('fp16', False)
         loop, runner._test_loop = runner._test_loop, TestLoop(
             runner, loader, [], fp16)
@@ -118,6 +118,10 @@ class PseudoLabelHook(Hook):
         finally:
             runner._test_loop = loop
             self._enabled = False
+
+    def _own_dataloader(self, runner: Runner) -> dict:
+        return mask_dataloader(runner.cfg, self.split,
+                               self.recipe.classes == 'image-labels')
 
     # -------------------------------------------------------------- the test
     def before_test_epoch(self, runner: Runner) -> None:

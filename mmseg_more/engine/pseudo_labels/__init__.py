@@ -1,5 +1,6 @@
 """Masks of whole data sets: `PseudoLabelHook`, the VOC export, and their parts."""
-from .config import mask_dataloader, prepare_mask_run, use_pseudo_labels
+from .config import (SPLITS, mask_dataloader, prepare_mask_run,
+                     use_pseudo_labels)
 from .data import MaskImage, MaskLoader, check_labels, check_paths, list_images
 from .folder import MANIFEST, MaskFolder, read_manifest
 from .identity import (file_sha256, model_settings, weights_sha256,
@@ -9,7 +10,7 @@ from .run import MaskRun, soft_map, won_probability
 
 __all__ = [
     'CLASSES', 'MANIFEST', 'MaskFolder', 'MaskImage', 'MaskLoader', 'MaskRecipe',
-    'MaskRun', 'SOURCES', 'check_labels', 'check_paths', 'file_sha256',
+    'MaskRun', 'SOURCES', 'SPLITS', 'check_labels', 'check_paths', 'file_sha256',
     'list_images', 'make_recipe', 'mask_dataloader', 'model_settings',
     'prepare_mask_run', 'read_manifest', 'soft_map', 'use_pseudo_labels',
     'weights_sha256', 'without_annotations', 'won_probability'

@@ -5,7 +5,8 @@ from typing import Any, Mapping, Optional, Sequence, Union
 from mmengine.config import Config, ConfigDict
 from mmseg.registry import DATASETS
 
-from ...datasets import ImageLevelDataset
+from ...datasets import (COCO14ImageLevelDataset, ImageLevelDataset,
+                         VOCImageLevelDataset)
 from .identity import type_name, without_annotations
 from .recipe import make_recipe
 
@@ -43,15 +44,17 @@ def use_pseudo_labels(cfg: Config,
     if bkg is None:
         bkg = _evaluated_bkg(cfg, source)
     make_recipe(source, multi_scale, scales, classes, bkg, crf)
-    prepare_mask_run(cfg, split, dict(
+    hook = dict(
         type='PseudoLabelHook', out_dir=folder, source=source,
         multi_scale=multi_scale, scales=scales, crf=crf, classes=classes, bkg=bkg,
-        soft_maps=soft_maps, num_workers=num_workers))
+        soft_maps=soft_maps, num_workers=num_workers)
+    prepare_mask_run(cfg, split, hook, with_labels=classes == 'image-labels')
 
 
-def prepare_mask_run(cfg: Config, split: str, hook: dict) -> None:
+def prepare_mask_run(cfg: Config, split: str, hook: dict,
+                     with_labels: bool) -> None:
     """Give ``cfg`` the hook and its data, and take away what would hinder it."""
-    cfg.test_dataloader = mask_dataloader(cfg, split)
+    cfg.test_dataloader = mask_dataloader(cfg, split, with_labels)
     cfg.test_evaluator = []
     if cfg.get('test_cfg') is None:
         cfg.test_cfg = dict(type='TestLoop')
@@ -61,8 +64,15 @@ def prepare_mask_run(cfg: Config, split: str, hook: dict) -> None:
         if type_name(other) not in unwanted] + [hook]
 
 
-def mask_dataloader(cfg: Mapping[str, Any], split: str) -> ConfigDict:
+def mask_dataloader(cfg: Mapping[str, Any], split: str,
+                    with_labels: bool) -> ConfigDict:
     """The data loader of a split, with the pipeline of the test.
+
+    Args:
+        cfg: Complete config.
+        split: 'train', 'val' or 'test'.
+        with_labels: Whether image labels are needed. Otherwise our data sets need
+            not have any (unless labels decide on which images belong to them).
 
     Raises:
         ValueError: If there is no such split, or it has no data of its own.
@@ -88,6 +98,13 @@ def mask_dataloader(cfg: Mapping[str, Any], split: str) -> ConfigDict:
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     if isinstance(kind, type) and issubclass(kind, ImageLevelDataset):
         dataset['with_masks'] = False
+        selects = dataset.get('skip_unlabeled',
+                              issubclass(kind, COCO14ImageLevelDataset))
+        if not with_labels and not selects:
+            dataset['label_file'] = ''
+            prefix = dataset.get('data_prefix') or {}
+            if prefix or issubclass(kind, VOCImageLevelDataset):
+                dataset['data_prefix'] = dict(prefix, xml_path=None)
     loader = copy.deepcopy(test)
     for key in ('batch_sampler', 'num_batch_per_epoch'):
         loader.pop(key, None)

@@ -2,6 +2,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -46,17 +47,33 @@ def read(path):
     return np.asarray(Image.open(path))
 
 
-def outputs(data, request):
+@pytest.fixture(scope='module')
+def outputs(data):
     """What the model says of each image, asked for by hand."""
+    request = LocalizationRequest(ms_scales=(1., .5), seg_scales=(1., .5))
     cfg = mask_config(data, data.parent / 'by_hand')
     cfg.custom_hooks = []
-    runner = mask_run.run(cfg)
-    runner.model.localization_request = request
-    runner.model.eval()
-    with torch.no_grad():
-        samples = [runner.model.test_step(batch)[0]
-                   for batch in runner.test_dataloader]
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        runner = mask_run.run(cfg)
+        runner.model.localization_request = request
+        with torch.no_grad():
+            samples = [runner.model.test_step(batch)[0]
+                       for batch in runner.test_dataloader]
     return {mask_run.name_of(sample.img_path, data): sample for sample in samples}
+
+
+@pytest.fixture(scope='module')
+def finished(data):
+    """A run without CRF."""
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        run(data, data.parent / 'finished')
+    return data.parent / 'finished'
+
+
+@pytest.fixture
+def masks(finished, tmp_path):
+    """A folder of its own for a test, all done."""
+    return shutil.copytree(finished, tmp_path / 'masks')
 
 
 def classes_of(name):
@@ -65,12 +82,11 @@ def classes_of(name):
 
 # ------------------------------------------------------------------ the masks
 @pytest.mark.parametrize('source', ['lam', 'cam', 'fused'])
-def test_masks_of_maps(data, tmp_path, source):
+def test_masks_of_maps(data, outputs, tmp_path, source):
     run(data, tmp_path / 'masks', source=source, bkg=.3)
-    samples = outputs(data, LocalizationRequest((source, ), ms_scales=(1., .5)))
-    assert len(samples) == len(IMAGES)
+    assert len(outputs) == len(IMAGES)
     for name, (size, _) in IMAGES.items():
-        expected = threshold_mask(samples[name].get(f'{source}_ms').data,
+        expected = threshold_mask(outputs[name].get(f'{source}_ms').data,
                                   classes_of(name), .3)
         mask = Image.open(tmp_path / 'masks' / f'{name}.png')
         assert mask.mode == 'P' and np.asarray(mask).shape == size
@@ -78,16 +94,15 @@ def test_masks_of_maps(data, tmp_path, source):
     assert read(tmp_path / 'masks' / 'b.png').any()
 
 
-def test_masks_of_the_segmentation(data, tmp_path):
+def test_masks_of_the_segmentation(data, outputs, tmp_path):
     run(data, tmp_path / 'one', source='seg', scales=None, multi_scale=False,
         classes='all')
     run(data, tmp_path / 'two', source='seg', classes='image-labels')
-    samples = outputs(data, LocalizationRequest((), seg_scales=(1., .5)))
     for name in IMAGES:
-        one = samples[name].pred_sem_seg.data[0]
+        one = outputs[name].pred_sem_seg.data[0]
         assert np.array_equal(read(tmp_path / 'one' / f'{name}.png'), one)
         allowed = [0] + [index + 1 for index in classes_of(name)]
-        logits = samples[name].seg_logits_ms.data
+        logits = outputs[name].seg_logits_ms.data
         two = torch.tensor(allowed)[logits[allowed].argmax(0)]
         assert np.array_equal(read(tmp_path / 'two' / f'{name}.png'), two)
     settings = manifest(tmp_path / 'one')['settings']
@@ -100,18 +115,16 @@ def test_masks_of_the_segmentation(data, tmp_path):
 
 
 @pytest.mark.parametrize('source', ['lam', 'seg'])
-def test_masks_by_crf(data, tmp_path, source):
+def test_masks_by_crf(data, outputs, tmp_path, source):
     options = dict(num_iters=2, bilateral_sxy=5., epsilon=0.)
     run(data, tmp_path / 'masks', source=source, crf=options)
-    samples = outputs(data, LocalizationRequest(
-        ('lam', ), ms_scales=(1., .5), seg_scales=(1., .5)))
     crf = DenseCRFOptions(num_iters=2, bilateral_sxy=5.)
     for name in IMAGES:
         if source == 'lam':
-            probs, labels = map_probabilities(samples[name].lam_ms.data,
+            probs, labels = map_probabilities(outputs[name].lam_ms.data,
                                               classes_of(name))
         else:
-            probs, labels = seg_probabilities(samples[name].seg_logits_ms.data,
+            probs, labels = seg_probabilities(outputs[name].seg_logits_ms.data,
                                               classes_of(name))
         image = np.array(Image.open(data / 'images' / f'{name}.png'))
         refined = dense_crf(image, probs.numpy(), crf)
@@ -127,7 +140,7 @@ def test_masks_by_crf(data, tmp_path, source):
         crf._asdict(), epsilon=0.)
 
 
-def test_palette_and_manifest(data, tmp_path):
+def test_palette_and_manifest(data, outputs, tmp_path):
     run(data, tmp_path / 'masks', bkg=.3)
     found = manifest(tmp_path / 'masks')
     assert found['complete'] and found['failed'] == {}
@@ -143,8 +156,7 @@ def test_palette_and_manifest(data, tmp_path):
                             capture_output=True, text=True, check=True)
     assert digest.stdout.split()[0] == checkpoint['sha256']
 
-    lam = outputs(data, LocalizationRequest(
-        ('lam', ), ms_scales=(1., .5)))['b'].lam_ms.data
+    lam = outputs['b'].lam_ms.data
     entry = found['images']['b']
     mask = read(tmp_path / 'masks' / 'b.png')
     assert entry['size'] == [30, 20] and entry['classes'] == ['disk', 'star']
@@ -168,28 +180,25 @@ def test_image_without_a_class(data, tmp_path, capfd):
         capfd.readouterr())
 
 
-def test_predicted_classes_need_no_labels(data, tmp_path):
+def test_predicted_classes_need_no_labels(data, outputs, tmp_path):
     cfg = mask_config(data, tmp_path / 'masks', classes='predicted')
-    del cfg.test_dataloader.dataset['label_file']
-    runner = mask_run.run(cfg)
-    del runner
-    samples = outputs(data, None)
+    assert cfg.test_dataloader.dataset.label_file == ''
+    mask_run.run(cfg)
     for name, entry in manifest(tmp_path / 'masks')['images'].items():
         assert entry['classes'] == [
-            mask_run.CLASSES[i + 1] for i in samples[name].pred_label]
+            mask_run.CLASSES[i + 1] for i in outputs[name].pred_label]
     cfg = mask_config(data, tmp_path / 'other')
     del cfg.test_dataloader.dataset['label_file']
     with pytest.raises(ValueError, match="6 of 6 images have no image labels.*'pred"):
         mask_run.run(cfg)
 
 
-def test_soft_maps(data, tmp_path):
+def test_soft_maps(data, outputs, tmp_path):
     run(data, tmp_path / 'masks', soft_maps=True, crf=True)
-    lam = outputs(data, LocalizationRequest(('lam', ), ms_scales=(1., .5)))
     for name, (size, _) in IMAGES.items():
         soft = np.load(io.BytesIO((tmp_path / 'masks/soft' /
                                    f'{name}.npz').read_bytes()))
-        expected = map_probabilities(lam[name].lam_ms.data, classes_of(name))
+        expected = map_probabilities(outputs[name].lam_ms.data, classes_of(name))
         assert soft['size'].tolist() == list(size)
         assert soft['labels'].tolist() == expected.labels.tolist()
         height, width = max(1, size[0] // 4), max(1, size[1] // 4)
@@ -327,26 +336,24 @@ def test_killed_and_started_again(data, tmp_path):
     assert files(tmp_path / 'parts') == files(tmp_path / 'whole')
 
 
-def test_nothing_left_to_do(data, tmp_path, monkeypatch):
-    run(data, tmp_path / 'masks')
+def test_nothing_left_to_do(data, masks, tmp_path, monkeypatch):
     before = {path: path.stat().st_mtime_ns
-              for path in (tmp_path / 'masks').rglob('*.png')}
+              for path in masks.rglob('*.png')}
     monkeypatch.setattr('mmseg_more.models.MoRe.predict', None)  # not called
-    run(data, tmp_path / 'masks')
+    run(data, masks)
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_changed_labels_are_done_again(data, tmp_path):
-    run(data, tmp_path / 'masks', bkg=.3)
-    before = files(tmp_path / 'masks')
+def test_changed_labels_are_done_again(data, masks, tmp_path):
+    before = files(masks)
     labels = {name: labels for name, (_, labels) in IMAGES.items()}
     labels['b'] = ['star']
     (tmp_path / 'labels.json').write_text(json.dumps(labels))
-    cfg = mask_config(data, tmp_path / 'masks', bkg=.3)
+    cfg = mask_config(data, masks)
     cfg.test_dataloader.dataset.label_file = str(tmp_path / 'labels.json')
     mask_run.run(cfg)
-    assert manifest(tmp_path / 'masks')['images']['b']['classes'] == ['star']
-    after = files(tmp_path / 'masks')
+    assert manifest(masks)['images']['b']['classes'] == ['star']
+    after = files(masks)
     assert {name for name in after if after[name] != before[name]} == {
         'b.png', 'manifest.json'}
 
@@ -400,7 +407,7 @@ def test_image_of_another_size_than_its_file(data, tmp_path):
         mask_run.run(cfg)
 
 
-def test_full_disk(data, tmp_path, monkeypatch):
+def test_full_disk(data, finished, tmp_path, monkeypatch):
     """A real ENOSPC from the third mask on; then there is room again."""
     real, count = written_files.tempfile.mkstemp, []
 
@@ -422,8 +429,7 @@ def test_full_disk(data, tmp_path, monkeypatch):
     names = {name for name in files(tmp_path / 'masks') if name[0] != '.'}
     assert names == {'a.png', 'b.png', 'manifest.json'}
     run(data, tmp_path / 'masks')
-    run(data, tmp_path / 'other')
-    assert files(tmp_path / 'masks') == files(tmp_path / 'other')
+    assert files(tmp_path / 'masks') == files(finished)
 
 
 def test_full_disk_while_the_journal_is_written(data, tmp_path, monkeypatch):
@@ -453,17 +459,16 @@ def test_unwritable_folder_is_noticed_before_the_training(tmp_path):
         hook.before_train(FakeRunner)
 
 
-def test_another_checkpoint(data, tmp_path):
-    run(data, tmp_path / 'masks')
-    before = files(tmp_path / 'masks')
-    cfg = mask_config(data, tmp_path / 'masks')
+def test_another_checkpoint(data, masks, tmp_path):
+    before = files(masks)
+    cfg = mask_config(data, masks)
     cfg.load_from = str(tmp_path / 'other.pth')
     os.symlink(data / 'images', tmp_path / 'images')
     mask_run.save_weights(tmp_path / 'other.pth', seed=1)
     with pytest.raises(ValueError, match='the checkpoint is another one: .*weights.pth.*'
                        'there, .*other.pth.* now. Choose another folder'):
         mask_run.run(cfg)
-    assert files(tmp_path / 'masks') == before
+    assert files(masks) == before
     # the same weights in another file are the same checkpoint
     mask_run.save_weights(tmp_path / 'other.pth', seed=0)
     mask_run.run(cfg)
@@ -477,19 +482,17 @@ def test_another_checkpoint(data, tmp_path):
     (dict(classes='predicted'), 'settings.classes is image-labels there'),
     (dict(soft_maps=True), 'settings.soft_maps is False there, True now'),
 ])
-def test_other_settings(data, tmp_path, options, message):
-    run(data, tmp_path / 'masks')
+def test_other_settings(data, masks, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        run(data, tmp_path / 'masks', **options)
+        run(data, masks, **options)
 
 
-def test_other_pipeline_and_palette(data, tmp_path):
-    run(data, tmp_path / 'masks')
-    cfg = mask_config(data, tmp_path / 'masks')
+def test_other_pipeline_and_palette(data, masks, tmp_path):
+    cfg = mask_config(data, masks)
     cfg.test_dataloader.dataset.pipeline[1].scale = (48, 56)
     with pytest.raises(ValueError, match=r'settings.pipeline\[1\].scale\[1\] is 48 th'):
         mask_run.run(cfg)
-    cfg = mask_config(data, tmp_path / 'masks')
+    cfg = mask_config(data, masks)
     cfg.test_dataloader.dataset.metainfo.palette = [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
     with pytest.raises(ValueError, match=r'palette\[1\]\[0\] is 128 there, 1 now'):
         mask_run.run(cfg)
@@ -515,9 +518,8 @@ def test_folder_of_the_images(data):
     assert not (data / 'images' / 'manifest.json').exists()
 
 
-def test_evaluator_that_would_see_a_part(data, tmp_path):
-    run(data, tmp_path / 'masks')
-    cfg = mask_config(data, tmp_path / 'masks')
+def test_evaluator_that_would_see_a_part(data, masks, tmp_path):
+    cfg = mask_config(data, masks)
     cfg.test_evaluator = [dict(type='LocalizationMetric')]
     with pytest.raises(ValueError, match='6 are done.*set test_evaluator'):
         mask_run.run(cfg)
