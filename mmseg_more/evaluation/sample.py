@@ -1,6 +1,9 @@
 """Reads what is evaluated from a data sample, and says what is missing."""
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
+import mmcv
+import numpy as np
+from mmengine import fileio
 from torch import Tensor
 
 from ..models.structures import MAP_NAMES
@@ -32,6 +35,8 @@ _REMEDY = {
     'pred_score':
     'use a model that predicts it, as the segmentor "MoRe" does',
 }
+_REMEDY_MAPS = ('let dict(type="LocalizationHook", maps=..., ms_scales=..., '
+                'seg_scales=...) ask the segmentor "MoRe" for it')
 
 
 def read_sample(sample: dict,
@@ -70,10 +75,47 @@ def read_sample(sample: dict,
     return EvaluatedSample(truth, pred, maps, **scores)
 
 
+def read_pixels(sample: dict, name: str, channels: int,
+                size: Tuple[int, int]) -> Tensor:
+    """The values ``(channels, H, W)`` of a field, their shape checked.
+
+    Raises:
+        KeyError: The field is missing.
+        ValueError: It has another shape.
+    """
+    value = _pixels(sample, name)
+    _check_shape(sample, name, value, (channels, *size))
+    return value
+
+
+def read_image(sample: dict,
+               size: Tuple[int, int],
+               backend_args: Optional[dict] = None) -> np.ndarray:
+    """The image itself, RGB ``(H, W, 3)`` uint8, from its file.
+
+    Args:
+        sample (dict): With ``img_path``.
+        size: The size that labels and maps have.
+        backend_args: As in ``LoadImageFromFile``.
+
+    Raises:
+        ValueError: It has another size.
+    """
+    image = mmcv.imfrombytes(
+        fileio.get(sample['img_path'], backend_args=backend_args),
+        channel_order='rgb')
+    if image.shape[:2] != tuple(size):
+        raise ValueError(
+            f'{_image(sample)} has {image.shape[:2]} pixels, its labels and '
+            f'maps {tuple(size)}: the pipeline must keep the size of the file '
+            "in `ori_shape`, as LoadImageFromFile's defaults do")
+    return image
+
+
 def _field(sample: dict, name: str) -> Any:
     if name not in sample:
         raise KeyError(f'"{name}" is missing on the data sample of '
-                       f'{_image(sample)}: {_REMEDY[name]}.')
+                       f'{_image(sample)}: {_REMEDY.get(name, _REMEDY_MAPS)}.')
     return sample[name]
 
 

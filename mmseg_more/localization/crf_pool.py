@@ -46,10 +46,11 @@ class CRFResult(NamedTuple):
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may run on."""
+    """Cores for this process, at least 1: its share if torchrun has started others."""
+    count = os.cpu_count() or 1
     if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    return max(1, count // int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
 
 
 class DenseCRFPool:
@@ -65,8 +66,9 @@ class DenseCRFPool:
     drops jobs that were not drained.
 
     Args:
-        num_workers: Processes. Defaults to the number of usable cores. 0:
-            images are refined in this process, while they are submitted.
+        num_workers: Processes. Defaults to one per core of this process, see
+            :func:`usable_cores`. 0: images are refined in this process, while
+            they are submitted.
         max_pending: Open jobs. Defaults to 4 for each worker.
         options: Settings of the CRF. Defaults to MoRe's.
         epsilon: Classes below this probability are left out, see

@@ -3,12 +3,11 @@ import math
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from torch.testing import assert_close
 
-from localization_samples import CLASSES, MAPS, K, evaluate_rank, make_sample
+from localization_samples import CLASSES, MAPS, K, make_sample
 from mmseg_more.evaluation import LocalizationMetric
 from mmseg_more.evaluation.functional import confusion_matrix, mean_iou
 from mmseg_more.localization import maps_to_labels
@@ -189,13 +188,6 @@ def test_bad_arguments():
     metric.dataset_meta = dict(classes=CLASSES[1:])
     with pytest.raises(ValueError, match='"background" first'):
         metric.process(None, [make_sample(0).to_dict()])
-
-
-def test_two_ranks_count_each_image_once(tmp_path):
-    mp.spawn(evaluate_rank, args=(2, str(tmp_path), 5), nprocs=2)
-    alone = evaluate([make_sample(i) for i in range(5)], bkg=.4)
-    for rank in range(2):
-        assert torch.load(tmp_path / f'{rank}.pt') == alone
 
 
 def test_multi_label_metric_reads_the_same_samples():

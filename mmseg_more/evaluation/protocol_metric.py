@@ -1,0 +1,263 @@
+"""Raw, multi-scale, multi-scale with CRF: all protocols in one run, one table."""
+import weakref
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+
+import torch
+from mmengine.logging import MMLogger, print_log
+from mmseg.registry import METRICS
+from torch import Tensor
+
+from ..localization import map_probabilities, seg_probabilities
+from ..localization.crf_pool import CRFJob, CRFResult, DenseCRFPool
+from ..localization.dense_crf import CLASS_EPSILON, DenseCRFOptions
+from ..models.structures import LocalizationRequest
+from .counting import CountingMetric
+from .functional import (SegmentationFigures, confusion_matrix,
+                         segmentation_figures)
+from .localization_metric import SEGMENTATION
+from .protocol_report import PROTOCOLS, format_protocols, size_range
+from .report import class_ious, mean_figures, write_json
+from .sample import EvaluatedSample, read_image, read_pixels, read_sample
+from .thresholds import MapThresholds
+
+MAPS = ('cam', 'lam', 'fused')
+
+
+@METRICS.register_module()
+class ProtocolMetric(CountingMetric):
+    """Score CAM, LAM, fused map and segmentation under three protocols at once.
+
+    ========= =========================== ==========================================
+    protocol  maps                        segmentation
+    ========= =========================== ==========================================
+    raw       scale 1 (the seed)          the prediction as it is
+    ms        the mask scales             flip sum, maximum over the test scales
+    ms_crf    ms, dense CRF (the mask)    softmax of ms, dense CRF
+    ========= =========================== ==========================================
+
+    Maps show the classes of the image label only; without CRF a pixel is background
+    where they are ``<= bkg``, for the CRF the background is 1 - their maximum
+    (METHOD: evaluation). The segmentation is free to show all classes. Everything is
+    scored at the original size of the image. The CRF runs in worker processes while
+    the network goes on.
+
+    The maps come from :class:`LocalizationHook`, which also tells the scales;
+    :func:`~mmseg_more.evaluation.use_protocols` puts both into a config. In distributed runs every image
+    counts once.
+
+    Keys, in percent: ``cam/raw/mIoU``, ``cam/ms/mIoU``, ``cam/ms_crf/mIoU``, the same
+    for ``lam``, ``fused`` and ``seg``. The table shows, in parentheses, what the best
+    threshold would give.
+
+    Args:
+        bkg (float | dict): As in :class:`LocalizationMetric`, for scale 1 and for
+            several scales.
+        thresholds (Sequence[float], optional): As in :class:`LocalizationMetric`.
+        split (str, optional): What to call the images in the report.
+        crf (dict, optional): Fields of
+            :class:`~mmseg_more.localization.DenseCRFOptions` that shall differ.
+        epsilon (float): Classes below this probability are left out of the CRF.
+        num_workers (int, optional): Processes for the CRF, as in
+            :class:`~mmseg_more.localization.DenseCRFPool`.
+        ignore_index (int): Label of pixels that do not count. Defaults to 255.
+        out_json (str, optional): File to write the figures to: the keys above, also
+            with ``precision``, ``recall``, ``confusion_ratio``, ``mIoU_best``,
+            ``best_threshold`` and ``IoU/NAME``, and all settings under ``settings``.
+        backend_args (dict, optional): Where the images are read from, as in
+            ``LoadImageFromFile``.
+        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix (str, optional): As in :class:`BaseMetric`.
+    """
+
+    _pool: Optional[DenseCRFPool] = None
+
+    def __init__(self,
+                 bkg: Union[float, Mapping[str, float]] = .5,
+                 thresholds: Optional[Sequence[float]] = None,
+                 split: Optional[str] = None,
+                 crf: Optional[Mapping[str, float]] = None,
+                 epsilon: float = CLASS_EPSILON,
+                 num_workers: Optional[int] = None,
+                 ignore_index: int = 255,
+                 out_json: Optional[str] = None,
+                 backend_args: Optional[dict] = None,
+                 collect_device: str = 'cpu',
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.thresholds = MapThresholds(bkg, thresholds)
+        self.split = split
+        self.crf = DenseCRFOptions(**(crf or {}))
+        self.epsilon = epsilon
+        self.num_workers = num_workers
+        self.ignore_index = ignore_index
+        self.out_json = out_json
+        self.backend_args = backend_args
+        self.localization_request: Optional[LocalizationRequest] = None
+
+    def _reset(self) -> None:
+        super()._reset()
+        if self._pool is not None:
+            self._close_pool()
+            self._pool = None
+
+    # ------------------------------------------------------------ per image
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Count one batch, and hand it to the CRF.
+
+        Args:
+            data_batch: Not used.
+            data_samples (Sequence[dict]): Samples of the model as dicts.
+
+        Raises:
+            RuntimeError: If the CRF of an image has failed; with its name. Figures
+                over the other images would not be comparable.
+        """
+        request = self.localization_request
+        if (request is None or not request.ms_scales or not request.seg_scales
+                or {1.} != {*request.cam_scales, *request.lam_scales}):
+            raise ValueError(
+                'ProtocolMetric compares scale 1 with several: it needs '
+                'dict(type="LocalizationHook", cam_scales=(1.,), lam_scales='
+                '(1.,), ms_scales=..., seg_scales=...) among custom_hooks, as '
+                f'use_protocols puts it there; the request is {request}')
+        try:
+            if self._pool is None:
+                self._pool = DenseCRFPool(
+                    self.num_workers, options=self.crf, epsilon=self.epsilon)
+                # once, at the latest when a run that broke off is forgotten
+                self._close_pool = weakref.finalize(self, self._pool.close)
+            for sample in data_samples:
+                self._process_image(sample)
+        except BaseException:
+            self._reset()
+            raise
+
+    def _process_image(self, sample: dict) -> None:
+        num_classes = self._num_classes()
+        read = read_sample(sample, num_classes, self.ignore_index)
+        size = tuple(read.truth.shape)
+        logits = read_pixels(sample, 'seg_logits_ms', num_classes + 1, size)
+        maps = {
+            name + suffix: read_pixels(sample, name + suffix, num_classes, size)
+            for name in MAPS
+            for suffix in ('', '_ms')
+        }
+        counts = {
+            f'{SEGMENTATION}/raw': self._confusion(read.pred, read.truth),
+            f'{SEGMENTATION}/ms': self._confusion(logits.argmax(0), read.truth),
+        }
+        for name in MAPS:
+            for protocol, suffix in (('raw', ''), ('ms', '_ms')):
+                counts[f'{name}/{protocol}'] = self.thresholds.histogram(
+                    name, maps[name + suffix], read.gt_score, read.truth,
+                    self.ignore_index)
+        number = self._new_image((sample.get('img_shape'), size))
+        self._add(number, counts)
+        self._submit(sample, number, read, {
+            name: maps[f'{name}_ms']
+            for name in MAPS
+        }, logits)
+
+    def _confusion(self, pred: Tensor, truth: Tensor) -> Tensor:
+        return confusion_matrix(pred, truth.to(pred.device),
+                                self._num_classes() + 1,
+                                self.ignore_index).cpu()
+
+    def _submit(self, sample: dict, number: int, read: EvaluatedSample,
+                maps: Dict[str, Tensor], logits: Tensor) -> None:
+        image = read_image(sample, tuple(read.truth.shape), self.backend_args)
+        present = read.gt_score.nonzero().flatten()
+        probabilities = {
+            name: map_probabilities(value, present)
+            for name, value in maps.items()
+        }
+        probabilities[SEGMENTATION] = seg_probabilities(logits)
+        truth = read.truth.cpu()
+        for name, (probs, labels) in probabilities.items():
+            self._collect(
+                self._pool.submit(
+                    CRFJob(f'{sample["img_path"]} ({name})', image,
+                           probs.cpu().numpy(), labels.cpu().numpy(),
+                           (number, name, truth))))
+
+    def _collect(self, results: List[CRFResult]) -> None:
+        for result in results:
+            if result.error is not None:
+                raise RuntimeError(
+                    f'{result.error}. Figures over the other images alone '
+                    'would not be comparable: repair this one or take it out '
+                    'of the split')
+            number, name, truth = result.payload
+            self._add(number, {
+                f'{name}/ms_crf':
+                self._confusion(torch.from_numpy(result.mask), truth)
+            })
+
+    # ------------------------------------------------------------ all images
+    def evaluate(self, size: int) -> dict:
+        """Wait for the CRF, then sum over the ranks and compute the figures.
+
+        Args:
+            size (int): Number of images of the data set.
+        """
+        try:
+            if self._pool is not None:
+                self._collect(self._pool.drain())
+            return super().evaluate(size)
+        finally:
+            self._reset()
+
+    def compute_metrics(self, results: List[tuple]) -> Dict[str, float]:
+        """Figures from the summed counts.
+
+        Args:
+            results (list[tuple]): Size in the network and original size of each
+                image.
+        """
+        if not results:
+            raise ValueError('no image was evaluated: the data set is empty')
+        written: Dict[str, Any] = {}
+        for name in (*MAPS, SEGMENTATION):
+            for protocol in PROTOCOLS:
+                written.update(self._figures(name, protocol))
+        settings = self._settings(results)
+        print_log(
+            format_protocols(written, (*MAPS, SEGMENTATION), settings),
+            MMLogger.get_current_instance())
+        if self.out_json:
+            write_json(self.out_json, dict(written, settings=settings))
+        return {
+            key: value
+            for key, value in written.items() if key.endswith('/mIoU')
+        }
+
+    def _figures(self, name: str, protocol: str) -> Dict[str, float]:
+        key = f'{name}/{protocol}'
+        confusion, extra = self._counts[key], {}
+        if name != SEGMENTATION and protocol != 'ms_crf':
+            swept = self.thresholds.figures(name, confusion)
+            confusion = swept.confusion
+            extra = {
+                f'{key}/mIoU_best': 100 * swept.best_miou,
+                f'{key}/best_threshold': swept.best_threshold
+            }
+        figures: SegmentationFigures = segmentation_figures(confusion)
+        return {
+            **mean_figures(key, figures),
+            **extra,
+            **class_ious(key, figures, self.dataset_meta['classes'])
+        }
+
+    def _settings(self, results: List[tuple]) -> Dict[str, Any]:
+        """What has to be known to compare the figures; JSON takes it."""
+        networks, originals = zip(*results)
+        return dict(
+            split=self.split,
+            num_images=len(results),
+            image_size=size_range(originals),
+            network_size=size_range(networks),
+            ms_scales=list(self.localization_request.ms_scales),
+            seg_scales=list(self.localization_request.seg_scales),
+            bkg={name: self.thresholds.bkg[name] for name in MAPS},
+            crf=self.crf._asdict(),
+            epsilon=self.epsilon)

@@ -1,0 +1,77 @@
+"""Turns a config into one that scores masks by all protocols."""
+from typing import Any, Mapping, Optional, Sequence
+
+from mmengine.config import Config
+
+from ..models.structures import MASK_SCALES, SEG_SCALES
+from .localization_metric import LocalizationMetric
+from .protocol_metric import MAPS, ProtocolMetric
+
+
+def use_protocols(cfg: Config,
+                  out_json: Optional[str] = None,
+                  num_workers: Optional[int] = None,
+                  ms_scales: Sequence[float] = MASK_SCALES,
+                  seg_scales: Sequence[float] = SEG_SCALES) -> None:
+    """Have ``Runner.test`` score all protocols in place of the seeds alone.
+
+    :class:`ProtocolMetric` takes the place of ``LocalizationMetric`` in
+    ``test_evaluator``, with its thresholds; other metrics stay.
+    :class:`LocalizationHook` is told the scales.
+
+    Args:
+        cfg: Complete config; changed.
+        out_json: File for the figures.
+        num_workers: Processes for the CRF; None for one per usable core.
+        ms_scales: Scales of the maps that become masks.
+        seg_scales: Scales of the segmentation.
+
+    Raises:
+        ValueError: If the config tests with test-time augmentation, which has
+            scales of its own, or has no test data.
+    """
+    if cfg.model.type == 'MoReTTAModel':
+        raise ValueError('the protocols run scales and flips of their own: leave '
+                         'test-time augmentation (--tta) out')
+    if not cfg.get('test_dataloader'):
+        raise ValueError('the protocols need `test_dataloader` in the config')
+    evaluators = cfg.get('test_evaluator') or []
+    if not isinstance(evaluators, (list, tuple)):
+        evaluators = [evaluators]
+    known = ('LocalizationMetric', LocalizationMetric)
+    metric = dict(
+        type=ProtocolMetric.__name__,
+        split=_split_name(cfg.test_dataloader.dataset),
+        num_workers=num_workers,
+        out_json=out_json)
+    for evaluator in evaluators:
+        if evaluator['type'] in known:
+            metric.update({
+                key: evaluator[key]
+                for key in ('bkg', 'thresholds', 'ignore_index')
+                if key in evaluator
+            })
+    cfg.test_evaluator = [metric] + [
+        other for other in evaluators if other['type'] not in known
+    ]
+    hooks = list(cfg.get('custom_hooks') or [])
+    asked = dict(type='LocalizationHook', draw=False)
+    for hook in hooks:
+        if hook['type'] == 'LocalizationHook':
+            asked = dict(hook)
+    asked.update(
+        maps=MAPS,
+        cam_scales=(1., ),
+        lam_scales=(1., ),
+        ms_scales=tuple(ms_scales),
+        seg_scales=tuple(seg_scales))
+    cfg.custom_hooks = [
+        hook for hook in hooks if hook['type'] != 'LocalizationHook'
+    ] + [asked]
+
+
+def _split_name(dataset: Mapping[str, Any]) -> str:
+    while 'dataset' in dataset:  # RepeatDataset and its like
+        dataset = dataset['dataset']
+    split = dataset.get('ann_file') or 'all images'
+    return f'{split} of {dataset.get("data_root") or dataset["type"]}'

@@ -1,0 +1,17 @@
+"""Counts of several ranks."""
+import torch
+import torch.multiprocessing as mp
+
+from localization_samples import evaluate_rank, make_protocol_sample, metrics
+
+NUM_IMAGES = 5
+
+
+def test_two_ranks_count_each_image_once(tmp_path):
+    samples = [make_protocol_sample(i, tmp_path) for i in range(NUM_IMAGES)]
+    mp.spawn(evaluate_rank, args=(2, str(tmp_path), NUM_IMAGES), nprocs=2)
+    for name, metric in metrics().items():
+        metric.process(None, [sample.to_dict() for sample in samples])
+        alone = metric.evaluate(NUM_IMAGES)
+        for rank in range(2):
+            assert torch.load(tmp_path / f'{rank}.pt')[name] == alone
