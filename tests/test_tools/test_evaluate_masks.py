@@ -1,0 +1,119 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from golden import ROOT
+
+TOOL = ROOT / 'tools/analysis/evaluate_masks.py'
+TRUTH = {'a': [[0, 1], [1, 255]], 'below/a': [[2, 2, 0]]}
+MASKS = {'a': [[0, 1], [0, 2]], 'below/a': [[2, 0, 0]]}
+
+
+def save(folder, labels):
+    for name, values in labels.items():
+        path = folder / f'{name}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.array(values, np.uint8)).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    save(tmp_path / 'masks', MASKS)
+    save(tmp_path / 'truth', TRUTH)
+    return tmp_path / 'masks', tmp_path / 'truth'
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys):
+    """Run the tool in this process; its output, or its error."""
+    spec = importlib.util.spec_from_file_location('evaluate_masks', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def evaluate(*arguments):
+        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
+        try:
+            module.main()
+        except SystemExit as stop:
+            assert stop.code == 2
+            return capsys.readouterr().err.splitlines()[-1]
+        return capsys.readouterr().out
+
+    return evaluate
+
+
+def rows(output):
+    return {line.split('|')[1].strip(): [cell.strip() for cell in line.split('|')[2:-1]]
+            for line in output.splitlines() if '|' in line}
+
+
+def test_figures(folders, evaluate, tmp_path):
+    output = evaluate(*folders, '--num-classes', 3, '--json', tmp_path / 'out.json')
+    table = rows(output)
+    # background: 2 right (a: 1, below/a: 1), 2 false positives, none missed
+    assert table['background'] == ['50.00', '50.00', '100.00']
+    assert table['1'] == ['50.00', '100.00', '50.00']
+    assert table['2'] == ['50.00', '100.00', '50.00']
+    assert table['3'] == ['-', '-', '-']
+    assert table['mean'] == ['50.00', '83.33', '66.67']
+    assert '2 images, mIoU 50.00 over the 3 labels' in output
+    figures = json.loads((tmp_path / 'out.json').read_text())
+    assert figures == {'images': 2, 'mIoU': 50., 'IoU/background': 50., 'IoU/1': 50.,
+                       'IoU/2': 50., 'IoU/3': None}
+
+
+def test_list_of_images(folders, evaluate, tmp_path):
+    (tmp_path / 'list.txt').write_text('below/a\n\n')
+    output = evaluate(*folders, '--classes', 'cat', 'dog', '--ann-file',
+                      tmp_path / 'list.txt')
+    assert rows(output)['dog'] == ['50.00', '100.00', '50.00']
+    assert '1 images, mIoU 50.00' in output
+
+
+def test_classes_of_the_manifest(folders, evaluate):
+    message = evaluate(*folders)
+    assert 'has no manifest.json: give --classes or --num-classes' in message
+    (folders[0] / 'manifest.json').write_text(json.dumps(dict(
+        settings={}, checkpoint={}, images={}, failed={},
+        classes=['background', 'cat', 'dog'])))
+    assert rows(evaluate(*folders))['cat'] == ['50.00', '100.00', '50.00']
+
+
+def test_missing_files(folders, evaluate, tmp_path):
+    (tmp_path / 'list.txt').write_text('a\nb\nc\n')
+    message = evaluate(*folders, '--num-classes', 2, '--ann-file', tmp_path / 'list.txt')
+    assert "2 of 3 images of" in message and "have no mask" in message
+    assert "'b', 'c'" in message
+    (folders[1] / 'a.png').unlink()
+    message = evaluate(*folders, '--num-classes', 2)
+    assert 'truth/a.png does not exist' in message
+    assert 'nowhere does not exist' in evaluate('nowhere', folders[1])
+    (tmp_path / 'empty').mkdir()
+    assert 'names no mask' in evaluate(tmp_path / 'empty', folders[1])
+
+
+def test_files_that_do_not_fit(folders, evaluate):
+    message = evaluate(*folders, '--num-classes', 1)
+    assert 'masks/a.png holds the labels [2], expected 0..1: are --classes' in message
+    save(folders[0], {'a': [[0, 255], [0, 0]]})
+    message = evaluate(*folders, '--num-classes', 2)
+    assert 'masks/a.png holds the labels [255], expected 0..2:' in message
+    save(folders[0], {'a': [[0, 0, 0]]})
+    message = evaluate(*folders, '--num-classes', 2)
+    assert 'masks/a.png has 1x3 pixels' in message and 'truth/a.png 2x2' in message
+    Image.new('RGB', (2, 2)).save(folders[0] / 'a.png')
+    assert 'is a picture (RGB)' in evaluate(*folders, '--num-classes', 2)
+
+
+def test_command_line(folders):
+    result = subprocess.run(
+        [sys.executable, TOOL, *folders, '--num-classes', '2'], text=True, cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert result.returncode == 0 and 'mIoU 50.00' in result.stdout
