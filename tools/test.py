@@ -3,8 +3,12 @@
     python tools/test.py configs/more/more_vit-b_voc.py work_dirs/more_vit-b_voc/iter_20000.pth
 
 It adds to MMSegmentation's own script, which works on the same configs: misspelled keys
-are errors, several metrics in one evaluator can be given --out, and --launcher works
-without a GPU.
+are errors, several metrics in one evaluator can be given --out, --launcher works without
+a GPU, and instead of the usual evaluation there are
+
+    --pseudo-labels DIR   write a mask for each image, for a second network to train on
+    --protocols           CAM, LAM, fused and segmentation: raw, multi-scale, with CRF
+    --export-voc FILE     write the archive that the PASCAL VOC server takes
 """
 import argparse
 import os
@@ -12,6 +16,20 @@ import os
 from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
+from mmseg_more.engine.pseudo_labels import CLASSES, SOURCES, SPLITS, use_pseudo_labels
+from mmseg_more.engine.voc_export import use_voc_export
+from mmseg_more.evaluation.protocols import use_protocols
+
+# option -> the purposes that know it
+MASK_OPTIONS = {
+    'source': ('pseudo_labels', ),
+    'classes': ('pseudo_labels', ),
+    'soft_maps': ('pseudo_labels', ),
+    'split': ('pseudo_labels', 'export_voc'),
+    'single_scale': ('pseudo_labels', 'export_voc'),
+    'crf': ('pseudo_labels', 'export_voc'),
+    'crf_workers': ('pseudo_labels', 'export_voc', 'protocols'),
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,6 +61,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tta', action='store_true', help='test time augmentation')
     # torch.distributed.launch passes --local-rank, torchrun the environment variable
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    _add_mask_options(parser)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
@@ -65,6 +84,77 @@ def _apply(args: argparse.Namespace) -> None:
         launch.use_tta(cfg)
     if args.out is not None:
         launch.set_output_dir(cfg, args.out)
+    _apply_mask_options(args)
+
+
+def _add_mask_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('masks and their figures')
+    purpose = group.add_mutually_exclusive_group()
+    purpose.add_argument(
+        '--pseudo-labels',
+        metavar='DIR',
+        help='write a mask for each image into DIR, and no figures; what is there '
+        'already is not made again')
+    purpose.add_argument(
+        '--protocols',
+        nargs='?',
+        const='',
+        metavar='JSON',
+        help='one table of CAM, LAM, fused map and segmentation: raw, multi-scale, and '
+        'multi-scale with CRF; the figures go to the JSON file as well')
+    purpose.add_argument(
+        '--export-voc',
+        metavar='FILE',
+        help='write the results tree for the PASCAL VOC server (.zip, .tar.gz, .tgz)')
+    group.add_argument(
+        '--source',
+        choices=SOURCES,
+        help='what the pseudo labels are made of (default: lam)')
+    group.add_argument(
+        '--crf', action='store_true', help='refine the masks by a dense CRF')
+    group.add_argument(
+        '--single-scale',
+        action='store_true',
+        help='masks of scale 1 in place of the multi-scale ones')
+    group.add_argument(
+        '--classes',
+        choices=CLASSES,
+        help='which classes a pseudo label may show (default: image-labels)')
+    group.add_argument(
+        '--soft-maps',
+        action='store_true',
+        help='write the maps beside the pseudo labels, at a quarter of the size')
+    group.add_argument(
+        '--split',
+        choices=SPLITS,
+        help='whose images get masks: those of {train,val,test}_dataloader, all seen '
+        'through the test pipeline (default: test)')
+    group.add_argument(
+        '--crf-workers',
+        type=int,
+        metavar='N',
+        help='processes for the CRF (default: one per core; 0: none)')
+
+
+def _apply_mask_options(args: argparse.Namespace) -> None:
+    purpose = next((name for name in ('pseudo_labels', 'protocols', 'export_voc')
+                    if getattr(args, name) is not None), None)
+    for option, purposes in MASK_OPTIONS.items():
+        value = getattr(args, option)
+        if value not in (None, False) and purpose not in purposes:
+            flags = ' or '.join('--' + name.replace('_', '-') for name in purposes)
+            raise ValueError(f'--{option.replace("_", "-")} belongs to {flags}')
+    masks = dict(
+        crf=args.crf, split=args.split or 'test',
+        multi_scale=not args.single_scale, num_workers=args.crf_workers)
+    if purpose == 'pseudo_labels':
+        use_pseudo_labels(
+            args.cfg, args.pseudo_labels, source=args.source or 'lam',
+            classes=args.classes or 'image-labels', soft_maps=args.soft_maps, **masks)
+    elif purpose == 'export_voc':
+        use_voc_export(args.cfg, args.export_voc, **masks)
+    elif purpose == 'protocols':
+        use_protocols(args.cfg, args.protocols or None, num_workers=args.crf_workers)
 
 
 def main() -> None:
