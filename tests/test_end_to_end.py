@@ -114,6 +114,41 @@ def test_test_time_augmentation(trained, shapes, tmp_path):
     assert 'seg/mIoU' in output
 
 
+def test_pseudo_labels(trained, shapes, tmp_path):
+    """Of the training images, whose masks are not there."""
+    work_dir, _ = trained
+    data, folder = tmp_path / 'no_masks', tmp_path / 'masks'
+    shutil.copytree(shapes, data)
+    shutil.rmtree(data / 'SegmentationClass')
+    command = (sys.executable, ROOT / 'tools/test.py', CONFIG,
+               work_dir / 'iter_4.pth', '--work-dir', tmp_path / 'work',
+               '--pseudo-labels', folder, '--source', 'fused', '--split',
+               'train', '--crf', '--crf-workers', 1)
+    run(*command, *options(data))
+    names = (data / 'ImageSets/Segmentation/train.txt').read_text().split()
+    assert sorted(path.stem for path in folder.glob('*.png')) == sorted(names)
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    assert manifest['settings']['source'] == 'fused'
+    # again: nothing to do; other settings in the same folder: refused
+    assert '0 of 12 masks are to be made' in run(*command, *options(data))
+    other = run(*command, '--single-scale', *options(data), check=False)
+    assert 'scales' in other.splitlines()[-1]
+
+
+def test_protocols(trained, shapes, tmp_path):
+    work_dir, _ = trained
+    output = run(sys.executable, ROOT / 'tools/test.py', CONFIG,
+                 work_dir / 'iter_4.pth', '--work-dir', tmp_path,
+                 '--protocols', tmp_path / 'p.json', *options(shapes))
+    assert 'multi-scale + CRF' in output and '4 images' in output
+    figures = json.loads((tmp_path / 'p.json').read_text())
+    expected = scalars(work_dir)[-1]
+    for name in ('cam', 'lam', 'fused', 'seg'):
+        assert figures[f'{name}/raw/mIoU'] == pytest.approx(
+            expected[f'{name}/mIoU'], abs=.05)  # a few pixels at a tie
+        assert 0 <= figures[f'{name}/ms_crf/mIoU'] <= 100
+
+
 def test_training_never_opens_a_mask(shapes, tmp_path):
     """With the mask folder deleted, and resumed from the middle."""
     data = tmp_path / 'no_masks'

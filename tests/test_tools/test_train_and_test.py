@@ -119,6 +119,18 @@ def test_checkpoint_with_other_classes(run, config, tmp_path):
             'model.num_classes=3')
 
 
+@pytest.mark.parametrize('arguments, message', [
+    (('--source', 'cam'), '--source belongs to --pseudo-labels'),
+    (('--crf', '--protocols'), '--crf belongs to --pseudo-labels or --export-voc'),
+    (('--pseudo-labels', 'a', '--protocols'), 'not allowed with'),
+    (('--pseudo-labels', 'a', '--source', 'cams'), 'invalid choice')])
+def test_mask_options_that_do_not_fit(run, capsys, config, tmp_path, arguments,
+                                      message):
+    (tmp_path / 'a.pth').touch()
+    assert message in error_of(run, capsys, 'test', config, tmp_path / 'a.pth',
+                               *arguments)
+
+
 def test_missing_config(run, capsys, config):
     message = error_of(run, capsys, 'train', str(config)[:-4] + 'x.py')
     assert 'does not exist. Did you mean' in message and str(config) in message
