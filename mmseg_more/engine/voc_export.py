@@ -27,7 +27,7 @@ COMPETITIONS = ('comp5', 'comp6')
 class VOCExportHook(PseudoLabelHook):
     """Write the file that is uploaded to the server of PASCAL VOC 2012.
 
-    ``tools/test.py CONFIG CHECKPOINT --voc-export FILE`` puts it into the config
+    ``tools/test.py CONFIG CHECKPOINT --export-voc FILE`` puts it into the config
     (:func:`use_voc_export`). The segmentation of every image of the split, at the
     image's size, goes to ``results/VOC2012/Segmentation/comp6_test_cls/ID.png`` in
     a folder beside FILE (its name without suffix), which works as that of

@@ -8,7 +8,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 _IRRELEVANT = frozenset(('init_cfg', 'pretrained', 'losses', 'pseudo_label',
-                         'localization', 'train_cfg'))
+                         'localization', 'train_cfg', 'with_cp'))
 
 
 def weights_sha256(model: nn.Module) -> str:
