@@ -7,13 +7,14 @@ from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule, ModuleList
 from mmengine.runner import CheckpointLoader
-from mmpretrain.models.backbones.vision_transformer import (
-    TransformerEncoderLayer, VisionTransformer)
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ...checkpoints import convert_plain_vit
 from ..structures import Tokens
+from .encoder_layer import EncoderLayer
 
 _ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
 
@@ -43,12 +44,20 @@ class MoReViT(BaseModule):
             reference code, which shifts the sampling grid slightly and which
             converted checkpoints depend on; 'size' resizes to the target size.
             Defaults to 'offset'.
+        with_cp: Activation checkpointing: a training pass keeps the tokens
+            between the blocks alone and computes the rest again in the backward
+            pass. Passes without a gradient are as ever. Defaults to False.
+        compile: Compile the blocks, one by one, with ``torch.compile``: True, or a
+            dict of its arguments, for which ``dynamic=True`` is the default, since
+            the scales of the CAM passes give several numbers of tokens. Names in
+            the state dict stay. Defaults to False.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` starts from a plain
             ViT, in timm's or mmpretrain's names (see
             :func:`mmseg_more.checkpoints.convert_plain_vit`). Defaults to None.
 
     Raises:
-        ValueError: For an unknown arch or option, or sizes that do not fit.
+        ValueError: For an unknown arch or option, sizes that do not fit, or
+            ``compile`` with a PyTorch that cannot compile modules in place.
     """
 
     def __init__(self,
@@ -60,6 +69,8 @@ class MoReViT(BaseModule):
                  aux_layer: int = -3,
                  drop_path_rate: float = 0.,
                  interpolate: str = 'offset',
+                 with_cp: bool = False,
+                 compile: Union[bool, dict] = False,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
         arch = self._arch_settings(arch)
@@ -97,15 +108,29 @@ class MoReViT(BaseModule):
             torch.zeros(1, self.num_extra_tokens, dims))
         self.pos_embed = nn.Parameter(
             torch.zeros(1, self.num_extra_tokens + self.grid_size[0]**2, dims))
-        norm_cfg = dict(type='LN', eps=1e-6)
         self.layers = ModuleList(
-            TransformerEncoderLayer(
+            EncoderLayer(
                 embed_dims=dims,
                 num_heads=arch['num_heads'],
                 feedforward_channels=arch['feedforward_channels'],
-                drop_path_rate=drop_path_rate * i / max(depth - 1, 1),
-                norm_cfg=norm_cfg) for i in range(depth))
-        self.ln1 = nn.LayerNorm(dims, eps=norm_cfg['eps'])
+                drop_path_rate=drop_path_rate * i / max(depth - 1, 1))
+            for i in range(depth))
+        self.ln1 = nn.LayerNorm(dims, eps=1e-6)
+        self.with_cp = with_cp
+        if compile is not False:
+            self._compile_layers({} if compile is True else dict(compile))
+
+    def _compile_layers(self, options: dict) -> None:
+        """Have each block compiled when it is first called.
+
+        Blocks alike share the compiled code, which is therefore ready after the time
+        of one block.
+        """
+        if not hasattr(nn.Module, 'compile'):
+            raise ValueError('backbone.compile needs PyTorch 2.2 or newer, this is '
+                             f'{torch.__version__}')
+        for layer in self.layers:
+            layer.compile(**{'dynamic': True, **options})
 
     @staticmethod
     def _arch_settings(arch: Union[str, dict]) -> dict:
@@ -170,13 +195,10 @@ class MoReViT(BaseModule):
             [self.pos_embed[:, :extra],
              resized.flatten(2).transpose(1, 2)], dim=1)
 
-    def _attention_logits(self, layer: nn.Module, tokens: Tensor,
-                          grid: Tuple[int, int]) -> Tensor:
-        """Summed over heads, ``q k^T`` is the product over all channels."""
-        query, key, _ = layer.attn.qkv(layer.ln1(tokens)).chunk(3, dim=-1)
-        query = query[:, self.num_registers:self.num_extra_tokens]
-        key = key[:, self.num_extra_tokens:]
-        return (query @ key.transpose(1, 2)).unflatten(2, grid)
+    def _run(self, layer: EncoderLayer, tokens: Tensor) -> Tensor:
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, tokens, use_reentrant=False)
+        return layer(tokens)
 
     def forward(self, images: Tensor, with_attention: bool = False) -> Tokens:
         """Encode images.
@@ -201,15 +223,16 @@ class MoReViT(BaseModule):
         patches, grid = self.patch_embed(images)
         x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], 1)
         x = x + self._positions(tuple(grid))
+        extra = self.num_extra_tokens
         attention = aux = None
         for index, layer in enumerate(self.layers):
             if with_attention and index == len(self.layers) - 1:
-                attention = self._attention_logits(layer, x, grid)
-            x = layer(x)
+                attention = layer.class_attention(
+                    x, self.num_registers, extra).unflatten(2, grid)
+            x = self._run(layer, x)
             if index == self.aux_index:
                 aux = x
         x = self.ln1(x)
-        extra = self.num_extra_tokens
         as_map = [
             t[:, extra:].transpose(1, 2).unflatten(2, grid) for t in (x, aux)
         ]
