@@ -42,7 +42,7 @@ def use_pseudo_labels(cfg: Config,
         ValueError: If an argument is wrong, or the config lacks the data.
     """
     if bkg is None:
-        bkg = _evaluated_bkg(cfg, source)
+        bkg = evaluated_bkg(cfg, source)
     make_recipe(source, multi_scale, scales, classes, bkg, crf)
     hook = dict(
         type='PseudoLabelHook', out_dir=folder, source=source,
@@ -113,7 +113,7 @@ def mask_dataloader(cfg: Mapping[str, Any], split: str,
     return loader
 
 
-def _evaluated_bkg(cfg: Config, source: str) -> Optional[float]:
+def evaluated_bkg(cfg: Config, source: str) -> Optional[float]:
     """The background threshold that the config evaluates a map with."""
     evaluators = cfg.get('test_evaluator') or []
     if not isinstance(evaluators, (list, tuple)):
