@@ -4,7 +4,7 @@ import torch.distributed as torch_dist
 from mmengine.config import Config
 
 from mmseg_more.engine import distributed
-from mmseg_more.engine.distributed import prepare_distributed
+from mmseg_more.engine.distributed import on_main_process, prepare_distributed
 
 LAUNCHED = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT='0')
 
@@ -45,3 +45,13 @@ def test_own_wrapper_settings_are_kept():
     prepare_distributed(cfg)
     assert cfg.model_wrapper_cfg.broadcast_buffers is True
     assert cfg.model_wrapper_cfg.device_ids is None
+
+
+def test_errors_of_the_main_process_are_those_of_all():
+    """One process; tests/test_engine/test_hooks runs two."""
+    def fail():
+        raise OSError('full')
+
+    assert on_main_process(lambda: 3) == 3
+    with pytest.raises(OSError, match='full'):
+        on_main_process(fail)
