@@ -9,18 +9,13 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.runner import Runner
 
 from localization_samples import (CLASSES, MAPS, REQUEST, K,
                                   make_protocol_sample)
-from mmseg_more.evaluation import (LocalizationMetric, ProtocolMetric,
-                                   use_protocols)
+from mmseg_more.evaluation import ProtocolMetric
 from mmseg_more.evaluation.functional import confusion_matrix, mean_iou
 from mmseg_more.evaluation.protocol_report import size_range
 from mmseg_more.localization import crf_worker, dense_crf, maps_to_labels
-from mmseg_more.models.structures import MASK_SCALES, SEG_SCALES
-from tiny_model import tiny_config
 
 NUM_IMAGES = 5
 
@@ -212,99 +207,3 @@ def test_bad_arguments(kwargs):
 def test_size_range():
     assert size_range([(3, 5), (3, 7)]) == '3x5..7'
     assert size_range([None]) == 'unknown'
-
-
-# ------------------------------------------------------------------ the config
-def test_config_of_the_shapes(repo_root):
-    cfg = Config.fromfile(repo_root / 'configs/more/more_vit-t_shapes.py')
-    use_protocols(cfg, 'figures.json', num_workers=3)
-    metric, = cfg.test_evaluator
-    assert metric == dict(
-        type='ProtocolMetric',
-        split='ImageSets/Segmentation/val.txt of data/shapes',
-        num_workers=3,
-        out_json='figures.json',
-        bkg=dict(cam=.15, lam=.5, fused=.1, attention=.5))
-    hooks = {hook['type']: hook for hook in cfg.custom_hooks}
-    assert len(hooks) == len(cfg.custom_hooks) == 3
-    hook = hooks['LocalizationHook']
-    assert hook['maps'] == MAPS and hook['cam_scales'] == (1., )
-    assert hook['ms_scales'] == MASK_SCALES
-    assert hook['seg_scales'] == SEG_SCALES
-
-
-def test_other_metrics_stay_and_a_missing_hook_comes():
-    cfg = Config(
-        dict(
-            model=dict(type='MoRe'),
-            test_dataloader=dict(dataset=dict(type='A', data_root='b')),
-            test_evaluator=[
-                dict(type='IoUMetric'),
-                dict(type=LocalizationMetric, ignore_index=254)
-            ]))
-    use_protocols(cfg)
-    assert [m['type'] for m in cfg.test_evaluator
-            ] == ['ProtocolMetric', 'IoUMetric']
-    assert cfg.test_evaluator[0]['ignore_index'] == 254
-    assert cfg.test_evaluator[0]['split'] == 'all images of b'
-    assert [h['type'] for h in cfg.custom_hooks] == ['LocalizationHook']
-
-
-def test_what_cannot_be_scored_by_protocols():
-    with pytest.raises(ValueError, match='--tta'):
-        use_protocols(Config(dict(model=dict(type='MoReTTAModel'))))
-    with pytest.raises(ValueError, match='test_dataloader'):
-        use_protocols(Config(dict(model=dict(type='MoRe'))))
-
-
-def make_folder(root, num_images=3, size=(40, 48)):
-    generator = np.random.default_rng(0)
-    for name in ('images', 'masks'):
-        (root / name).mkdir()
-    for index in range(num_images):
-        cv2.imwrite(str(root / f'images/{index}.png'),
-                    generator.integers(0, 256, (*size, 3), np.uint8))
-        cv2.imwrite(str(root / f'masks/{index}.png'),
-                    generator.integers(0, K + 1, size, np.uint8))
-    labels = {str(i): ['circle', 'star'] for i in range(num_images)}
-    (root / 'labels.json').write_text(json.dumps(labels))
-
-
-def test_a_run_of_the_model(tmp_path):
-    make_folder(tmp_path)
-    cfg = Config(
-        dict(
-            default_scope='mmseg',
-            model=tiny_config(),
-            test_dataloader=dict(
-                batch_size=2,
-                num_workers=0,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dict(
-                    type='ImageLevelDataset',
-                    data_root=str(tmp_path),
-                    data_prefix=dict(img_path='images', seg_map_path='masks'),
-                    label_file='labels.json',
-                    metainfo=dict(classes=CLASSES),
-                    test_mode=True,
-                    pipeline=[
-                        dict(type='LoadImageFromFile'),
-                        dict(type='Resize', scale=(64, 64), keep_ratio=False),
-                        dict(type='LoadAnnotations'),
-                        dict(type='PackImageLevelInputs')
-                    ])),
-            test_cfg=dict(type='TestLoop'),
-            work_dir=str(tmp_path / 'work'),
-            log_level='WARNING'))
-    cfg.model.type = 'MoRe'
-    use_protocols(cfg, num_workers=1, ms_scales=(1., .5), seg_scales=(1., ))
-    cfg.test_evaluator = [
-        dict(cfg.test_evaluator[0], out_json=str(tmp_path / 'p.json'))
-    ]
-    metrics = Runner.from_cfg(cfg).test()
-    assert all(0 <= value <= 100 for value in metrics.values())
-    settings = json.loads((tmp_path / 'p.json').read_text())['settings']
-    assert settings['num_images'] == 3
-    assert settings['image_size'] == '40x48'
-    assert settings['network_size'] == '64x64'
-    assert settings['ms_scales'] == [1., .5]
