@@ -1,5 +1,5 @@
 """Writes a mask for every image of a test run."""
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from mmengine.dist import barrier, get_dist_info
 from mmengine.hooks import Hook
@@ -153,6 +153,7 @@ class PseudoLabelHook(Hook):
         self._original = loop.dataloader
         self._loader = loop.dataloader = MaskLoader(
             loop.dataloader, todo[rank::world_size], self._run.fail)
+        loop.run_iter = self._guarded(loop.run_iter)
         runner.logger.info(
             f'{type(self).__name__}: {len(todo)} of {len(self._images)} masks '
             f'are to be made, {len(self._loader)} of them by this process')
@@ -207,6 +208,19 @@ class PseudoLabelHook(Hook):
             {image.name: [names[i] for i in image.labels] if by_labels else None
              for image in self._images}, self.soft_maps)
 
+    def _guarded(self, run_iter: Callable[[int, Any], None]
+                 ) -> Callable[[int, Any], None]:
+        """An image that is too large or too small for the network fails alone."""
+
+        def guarded(idx: int, data_batch: Any) -> None:
+            try:
+                run_iter(idx, data_batch)
+            except (RuntimeError, ValueError) as error:
+                self._run.fail(self._loader.current,
+                               f'{type(error).__name__}: {error}')
+
+        return guarded
+
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
                         outputs: Sequence[SegDataSample]) -> None:
         """Make the mask of one image."""
@@ -224,6 +238,7 @@ class PseudoLabelHook(Hook):
             model = unwrap_model(runner.model, 'localization_request')
             model.localization_request = None
         runner.test_loop.dataloader = self._original
+        del runner.test_loop.run_iter
         barrier()
         self._missing = on_main_process(lambda: self.folder.finish(
             [image.name for image in self._images]))

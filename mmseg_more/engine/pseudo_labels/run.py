@@ -1,11 +1,13 @@
 """From the network's output of one image after the other to files."""
 import io
+import logging
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import mmcv
 import numpy as np
 import torch.nn.functional as F
 from mmengine import fileio
+from mmengine.logging import print_log
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
@@ -89,7 +91,9 @@ class MaskRun:
             pending)))
 
     def fail(self, image: MaskImage, message: str) -> None:
-        """Note that an image has no mask, and why."""
+        """Note that an image has no mask, and why; the run goes on."""
+        print_log(f'no mask of {image.path}: {message}', logger='current',
+                  level=logging.WARNING)
         self.folder.record(image.name, dict(error=message))
 
     def drain(self) -> None:

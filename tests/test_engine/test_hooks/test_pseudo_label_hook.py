@@ -83,7 +83,8 @@ def classes_of(name):
 # ------------------------------------------------------------------ the masks
 @pytest.mark.parametrize('source', ['lam', 'cam', 'fused'])
 def test_masks_of_maps(data, outputs, tmp_path, source):
-    run(data, tmp_path / 'masks', source=source, bkg=.3)
+    runner = run(data, tmp_path / 'masks', source=source, bkg=.3)
+    assert runner.model.localization_request is None
     assert len(outputs) == len(IMAGES)
     for name, (size, _) in IMAGES.items():
         expected = threshold_mask(outputs[name].get(f'{source}_ms').data,
@@ -387,6 +388,18 @@ def test_failing_crf(data, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match='1 of 6 images have no mask.*images/c.png'):
         run(data, tmp_path / 'masks', crf=True)
     assert list(manifest(tmp_path / 'masks')['failed']) == ['c']
+
+
+def test_image_that_the_network_fails_on(data, tmp_path, capfd):
+    """Without Resize an image of one row is smaller than a patch."""
+    cfg = mask_config(data, tmp_path / 'masks', scales=(1., ))
+    del cfg.test_dataloader.dataset.pipeline[1]
+    with pytest.raises(RuntimeError, match='1 of 6 images have no mask.*images/d.png: '
+                       'ValueError: .*smaller than one patch'):
+        mask_run.run(cfg)
+    found = manifest(tmp_path / 'masks')
+    assert list(found['failed']) == ['d'] and len(found['images']) == 5
+    assert 'no mask of' in ''.join(capfd.readouterr())
 
 
 def test_image_of_another_size_than_its_file(data, tmp_path):
