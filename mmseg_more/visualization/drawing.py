@@ -71,6 +71,51 @@ def color_labels(labels: Array,
     return picture
 
 
+def mask_overlay(image: np.ndarray,
+                 labels: Array,
+                 palette: Sequence[Sequence[int]],
+                 classes: Optional[Sequence[str]] = None,
+                 alpha: float = .5) -> np.ndarray:
+    """Colour the classes in an image; background stays as it is.
+
+    Args:
+        image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
+        labels (Tensor | np.ndarray): ``(H, W)`` or ``(1, H, W)``, 0 =
+            background.
+        palette (Sequence): ``C`` RGB colours, background first.
+        classes (Sequence[str], optional): ``C`` names, to be written where
+            a class is widest and its name fits.
+        alpha (float): Share of the colours, in [0, 1]. Defaults to .5.
+    """
+    labels = tensor2ndarray(labels)
+    labels = labels[0] if labels.ndim == 3 else labels
+    _check_size(image, labels, 'mask')
+    blended = cv2.addWeighted(image, 1 - alpha, color_labels(labels, palette),
+                              alpha, 0)
+    picture = np.where((labels == 0)[..., None], image, blended)
+    if classes is not None:
+        for label in np.unique(labels):
+            if 0 < label < len(classes):
+                _write_name(picture, labels == label, classes[label])
+    return picture
+
+
+def _write_name(picture: np.ndarray, region: np.ndarray, name: str) -> None:
+    """Write into ``picture``, around the innermost pixel of ``region``."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, .45
+    (width, height), _ = cv2.getTextSize(name, font, scale, 1)
+    if width + 2 > picture.shape[1] or height + 6 > picture.shape[0]:
+        return
+    inside = cv2.distanceTransform(
+        np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    y, x = np.unravel_index(inside.argmax(), inside.shape)
+    x = int(np.clip(x - width // 2, 1, picture.shape[1] - width - 1))
+    y = int(np.clip(y + height // 2, height + 2, picture.shape[0] - 4))
+    for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(picture, name, (x, y), font, scale, color, thickness,
+                    cv2.LINE_AA)
+
+
 def label_legend(
         labels: Collection[int],
         classes: Sequence[str],

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmseg_more.visualization import (color_labels, draw_grid, heat_overlay,
-                                      localization_panel, strongest)
+                                      localization_panel, mask_overlay, strongest)
 from mmseg_more.visualization.drawing import IGNORE_COLOR, label_legend
 
 PALETTE = [[0, 0, 0], [200, 0, 0], [0, 200, 0]]
@@ -57,6 +57,25 @@ def test_legend_names_what_is_shown():
     assert list(legend.items()) == [('background', PALETTE[0]),
                                     ('star', PALETTE[2]),
                                     ('ignored', IGNORE_COLOR)]
+
+
+def test_mask_overlay_leaves_the_background():
+    picture, labels = image(40, 60), np.zeros((40, 60), int)
+    labels[10:30, 10:50] = 1
+    half = mask_overlay(picture, labels, PALETTE)
+    assert np.array_equal(half[labels == 0], picture[labels == 0])
+    expected = (picture[20, 20] / 2 + np.array(PALETTE[1]) / 2)
+    assert np.allclose(half[20, 20], expected, atol=1)
+    # the name is written inside the class, where it fits
+    named = mask_overlay(picture, torch.from_numpy(labels[None]), PALETTE, CLASSES, 1.)
+    assert count_color(named, (255, 255, 255)) > count_color(picture, (255, 255, 255))
+    assert np.array_equal(named[[0, -1]], picture[[0, -1]])
+    for height, width in ((1, 60), (60, 1), (1, 1)):
+        thin = mask_overlay(image(height, width), np.ones((height, width), int), PALETTE,
+                            CLASSES, 1.)
+        assert (thin == PALETTE[1]).all()
+    with pytest.raises(ValueError, match='the mask is'):
+        mask_overlay(picture, labels[:5], PALETTE)
 
 
 def test_strongest():

@@ -1,0 +1,72 @@
+"""What comes out of an inferencer."""
+import json
+import os.path as osp
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
+from mmseg.structures import SegDataSample
+
+from ..files import write_bytes
+from ..models.structures import MAP_NAMES
+from .inference_inputs import InferenceInput
+
+
+class ImageResult(NamedTuple):
+    """What became of one image."""
+
+    input: InferenceInput
+    """The image."""
+    sample: Optional[SegDataSample]
+    """``pred_sem_seg`` (the mask), ``pred_score``, ``pred_label``, ``seg_logits`` and the
+    requested maps, at the size of the image; None after an error."""
+    error: Optional[str] = None
+    """What went wrong, with the name of the image; None where nothing did."""
+    pixels: Optional[np.ndarray] = None
+    """The image as it was read, BGR ``(H, W, 3)``."""
+    picture: Optional[np.ndarray] = None
+    """RGB ``(H, W, 3)``, if one was asked for."""
+
+    def scores(self, classes: Sequence[str]) -> Dict[str, float]:
+        """Score in [0, 1] of each class by its name; ``classes`` has background first."""
+        return {name: round(float(score), 4)
+                for name, score in zip(classes[1:], self.sample.pred_score)}
+
+    def predicted(self, classes: Sequence[str]) -> List[str]:
+        """Names of the predicted classes."""
+        return [classes[1 + int(index)] for index in self.sample.pred_label]
+
+    def mask(self) -> np.ndarray:
+        """Dense labels ``(H, W)`` uint8, 0 = background."""
+        return self.sample.pred_sem_seg.data[0].numpy().astype(np.uint8)
+
+    def maps(self) -> Dict[str, np.ndarray]:
+        """The requested maps by name, float32 ``(K, H, W)`` in [0, 1]."""
+        return {name: self.sample.get(name).data.numpy()
+                for name in MAP_NAMES if name in self.sample}
+
+
+def summary(result: ImageResult, classes: Sequence[str]) -> Dict[str, Any]:
+    """What ``scores.json`` says of one image."""
+    path = dict(path=result.input.path)
+    if result.error is not None:
+        return dict(path, error=result.error)
+    return dict(path, classes=result.predicted(classes), scores=result.scores(classes))
+
+
+def write_scores(folder: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write ``scores.json``, by the names of the images' files."""
+    content = json.dumps(entries, indent=1, ensure_ascii=False) + '\n'
+    write_bytes(osp.join(folder, 'scores.json'), content.encode())
+
+
+RESULT_KEYS = ('predictions', 'visualization', 'scores', 'classes', 'maps', 'errors')
+"""Keys of what a call of the inferencer returns."""
+
+
+def unpack(result: ImageResult, classes: Sequence[str]) -> Dict[str, Any]:
+    """One image's part of what a call of the inferencer returns; light."""
+    if result.error is not None:
+        return {**dict.fromkeys(RESULT_KEYS), 'errors': result.error}
+    return dict(predictions=result.mask(), visualization=result.picture,
+                scores=result.scores(classes), classes=result.predicted(classes),
+                maps=result.maps(), errors=None)

@@ -1,0 +1,36 @@
+"""A picture of what the model says of one image."""
+from typing import Mapping, Optional, Sequence
+
+import numpy as np
+
+from .drawing import Array, localization_panel, mask_overlay
+
+
+def draw_prediction(image: np.ndarray,
+                    mask: Array,
+                    palette: Sequence[Sequence[int]],
+                    classes: Sequence[str],
+                    maps: Optional[Mapping[str, Array]] = None,
+                    present: Sequence[int] = (),
+                    alpha: float = .5,
+                    with_labels: bool = True) -> np.ndarray:
+    """The mask over the image; with maps, a panel of them all.
+
+    Args:
+        image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
+        mask (Tensor | np.ndarray): Dense labels ``(H, W)``, 0 = background.
+        palette (Sequence): ``C`` RGB colours, background first.
+        classes (Sequence[str]): ``C`` names.
+        maps (Mapping, optional): Field name -> ``(K, H, W)`` in [0, 1].
+        present (Sequence[int]): Classes whose maps are shown, from 0.
+        alpha (float): Share of colours and heat, in [0, 1]. Defaults to .5.
+        with_labels (bool): Whether names are written into the mask; a panel
+            has a legend. Defaults to True.
+
+    Returns:
+        np.ndarray: RGB uint8, of the image's size without maps.
+    """
+    if maps:
+        return localization_panel(image, maps, present, dict(mask=mask), classes,
+                                  palette, alpha)
+    return mask_overlay(image, mask, palette, classes if with_labels else None, alpha)

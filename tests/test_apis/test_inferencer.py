@@ -1,0 +1,460 @@
+"""MoReInferencer: images of every kind in, scores, maps, masks and files out."""
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+from torch.testing import assert_close
+
+from golden import Golden, model_config
+from mmseg_more import localization as L
+from mmseg_more.apis import ImageResult, MoReInferencer, make_settings
+from mmseg_more.apis.inference_inputs import list_inputs
+from mmseg_more.checkpoints import convert_official
+from mmseg_more.datasets import VOCImageLevelDataset
+from mmseg_more.localization.dense_crf import dense_crf_mask
+from mmseg_more.models.structures import MASK_SCALES
+
+GOLDEN = Golden('inference')
+VOC = list(VOCImageLevelDataset.METAINFO['classes'])
+CLOSE = dict(rtol=1e-5, atol=1e-5)
+
+
+def small_config(scale=(64, 48)):
+    """The VOC config at the sizes of the reference; ``scale`` is (width, height)."""
+    cfg = model_config(GOLDEN.meta)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    assert pipeline[1].type == 'Resize'
+    pipeline[1].scale = scale
+    return cfg
+
+
+def save_weights(path, edit=lambda weights: None, **meta):
+    weights = convert_official(GOLDEN.group('sd.'))
+    edit(weights)
+    torch.save(dict(state_dict=weights, meta=meta), path)
+    return str(path)
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    return save_weights(tmp_path_factory.mktemp('weights') / 'more.pth')
+
+
+@pytest.fixture(scope='module')
+def inferencer(weights):
+    return MoReInferencer(small_config(), weights, device='cpu', show_progress=False)
+
+
+@pytest.fixture(scope='module')
+def exact(weights):
+    """That sees the image of the reference as it is."""
+    return MoReInferencer(small_config((128, 96)), weights, device='cpu')
+
+
+@pytest.fixture(scope='module')
+def reference():
+    """The image of the reference figures as an array, BGR."""
+    return np.ascontiguousarray(GOLDEN['image_u8'][0].permute(1, 2, 0).numpy()[..., ::-1])
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(
+        0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images, and a file that is none."""
+    (tmp_path / 'in').mkdir()
+    for index, name in enumerate(('b.png', 'a.PNG', 'c.jpg')):
+        cv2.imwrite(str(tmp_path / 'in' / name), noise(20 + index, 30, index))
+    (tmp_path / 'in' / 'notes.txt').write_text('no image')
+    return tmp_path / 'in'
+
+
+# ------------------------------------------------------------------------- results
+def test_scores_maps_and_mask_are_the_model_s(exact, reference):
+    result = exact(reference, maps=('lam', 'cam'))
+    assert set(result) == {'predictions', 'visualization', 'scores', 'classes', 'maps',
+                           'errors'}
+    assert list(result['scores']) == VOC[1:]
+    assert_close(torch.tensor(list(result['scores'].values())),
+                 GOLDEN['cls'][0].sigmoid(), rtol=0, atol=6e-5)  # four decimals
+    assert result['classes'] == [
+        VOC[1 + i] for i in (GOLDEN['cls'][0] > 0).nonzero().flatten().tolist()]
+    for name in ('cam', 'lam'):
+        values = torch.from_numpy(result['maps'][name])
+        assert_close(values[None, :, ::2, ::2], GOLDEN[f'{name}.1'], **CLOSE)
+    logits = L.resize_map(GOLDEN['segs'], (96, 128))
+    assert result['predictions'].dtype == np.uint8
+    assert (result['predictions'] == logits.argmax(1)[0].numpy()).mean() > .9999
+    assert result['visualization'] is None and result['errors'] is None
+
+
+def test_multi_scale(exact, reference):
+    sample = exact(reference, True, source='seg', multi_scale=True,
+                        maps=['cam', 'attention'])
+    assert_close(sample.cam.data[None, :, ::2, ::2], GOLDEN['cam.ms'], **CLOSE)
+    assert sample.attention.data.shape == (20, 96, 128)
+    assert 'lam' not in sample and 'cam_ms' not in sample
+    # the reference scales the image to squares: the logits here are those of mmseg's TTA
+    assert sample.seg_logits.data.shape == (21, 96, 128)
+    assert torch.equal(sample.pred_sem_seg.data[0], sample.seg_logits.data.argmax(0))
+    own = exact(reference, True, source='cam', scales=(1., .5), maps='cam')
+    assert not torch.allclose(own.cam.data, sample.cam.data)
+
+
+@pytest.mark.parametrize('source', ['lam', 'cam', 'fused'])
+def test_mask_of_a_map(inferencer, reference, source):
+    sample = inferencer(reference, True, source=source, bkg=.4, maps=source)
+    expected = L.threshold_mask(sample.get(source).data, sample.pred_label, .4)
+    assert expected.unique().numel() > 1
+    assert torch.equal(sample.pred_sem_seg.data[0], expected.long())
+
+
+def test_mask_with_crf(inferencer, reference):
+    for source in ('lam', 'seg'):
+        sample = inferencer(reference, True, source=source, crf=dict(epsilon=0.),
+                            maps=() if source == 'seg' else source)
+        probs = L.seg_probabilities(sample.seg_logits.data) if source == 'seg' else \
+            L.map_probabilities(sample.lam.data, sample.pred_label)
+        expected = dense_crf_mask(
+            np.ascontiguousarray(reference[..., ::-1]), probs.probs.numpy(),
+            probs.labels.numpy(), epsilon=0.)
+        assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), expected.mask)
+
+
+def test_threshold_comes_from_the_config(weights):
+    cfg = small_config()
+    inferencer = MoReInferencer(cfg, weights, device='cpu')
+    assert inferencer.settings(source='lam').recipe.bkg == cfg.model.pseudo_label.bkg
+    cfg.test_evaluator = dict(type='LocalizationMetric', bkg=dict(lam=.3))
+    inferencer = MoReInferencer(cfg, weights, device='cpu')
+    assert inferencer.settings(source='lam').recipe.bkg == .3
+    assert inferencer.settings(source='lam', bkg=.2).recipe.bkg == .2
+    assert inferencer.settings(source='lam', crf=True).recipe.bkg is None
+
+
+def test_predicted_classes_restrict_the_segmentation(inferencer, reference):
+    sample = inferencer(reference, True, mask_classes='predicted')
+    allowed = {0, *(sample.pred_label + 1).tolist()}
+    assert set(sample.pred_sem_seg.data.unique().tolist()) <= allowed
+    everything = inferencer(reference, True).pred_sem_seg.data
+    assert not set(everything.unique().tolist()) <= allowed
+
+
+@pytest.mark.parametrize('crf', [False, True])
+def test_no_class_at_all_is_background(weights, tmp_path, crf):
+    """An image without any predicted class."""
+
+    def nothing(state):
+        # logits of the classes are below 0 everywhere, those of the background above
+        state['classifier.weight'].fill_(0)
+        state['decode_head.conv_seg.weight'].fill_(0)
+
+    path = save_weights(tmp_path / 'more.pth', nothing)
+    inferencer = MoReInferencer(small_config(), path, device='cpu', show_progress=False)
+    for source in ('lam', 'fused'):
+        result = inferencer(noise(20, 30), source=source, crf=crf, maps=('lam', ),
+                            return_vis=True)
+        assert result['classes'] == []
+        assert result['predictions'].shape == (20, 30)
+        assert not result['predictions'].any()
+        assert result['visualization'].dtype == np.uint8
+
+
+@pytest.mark.parametrize('size', [(1, 50), (50, 1), (1, 1), (7, 333)])
+def test_images_of_any_size(inferencer, size):
+    result = inferencer(noise(*size), source='lam', crf=True, maps=('cam', ),
+                        return_vis=True)
+    assert result['predictions'].shape == size
+    assert result['maps']['cam'].shape == (20, *size)
+    plain = inferencer(noise(*size), return_vis=True)
+    assert plain['visualization'].shape == (*size, 3)
+
+
+def test_network_is_left_without_a_request(inferencer):
+    inferencer(noise(20, 30), maps='cam')
+    assert inferencer.model.localization_request is None
+
+
+# -------------------------------------------------------------------------- inputs
+def test_kinds_of_inputs_agree(inferencer, folder):
+    paths = sorted(folder.glob('*.[pPj]*'))
+    pixels = [cv2.imread(str(path)) for path in paths]
+    whole = inferencer(str(folder), maps='lam')
+    assert [len(value) for value in whole.values()] == [3] * 6
+    assert [p.name for p in paths] == ['a.PNG', 'b.png', 'c.jpg']
+    for index, (path, image) in enumerate(zip(paths, pixels)):
+        for single in (str(path), path, image):
+            result = inferencer(single, maps='lam')
+            assert np.array_equal(result['predictions'], whole['predictions'][index])
+            assert result['scores'] == whole['scores'][index]
+            assert_close(result['maps']['lam'], whole['maps'][index]['lam'])
+    mixed = inferencer([folder, pixels[0], str(paths[2])])
+    for key in ('scores', 'classes'):
+        assert mixed[key] == whole[key] + [whole[key][0], whole[key][2]]
+    assert inferencer([str(paths[0])])['scores'] == whole['scores'][:1]
+
+
+def test_gray_array_is_its_three_channels(inferencer):
+    gray = noise(20, 30)[..., 0]
+    result = inferencer(gray)
+    expected = inferencer(np.stack([gray] * 3, axis=2))
+    assert result['scores'] == expected['scores']
+
+
+def test_batches_change_nothing(inferencer, folder):
+    one = inferencer(str(folder), maps='lam', source='lam', crf=True, num_workers=2)
+    three = inferencer(str(folder), batch_size=3, maps='lam', source='lam', crf=True,
+                       num_workers=0)
+    for mine, theirs in zip(one['maps'], three['maps']):
+        assert_close(mine['lam'], theirs['lam'], **CLOSE)
+    assert one['classes'] == three['classes']
+
+
+def test_batch_of_different_sizes(weights, folder):
+    cfg = small_config()
+    cfg.test_dataloader.dataset.pipeline[1].keep_ratio = True
+    inferencer = MoReInferencer(cfg, weights, device='cpu', show_progress=False)
+    assert len(inferencer(str(folder))['predictions']) == 3
+    with pytest.raises(ValueError, match='batch_size=1'):
+        inferencer(str(folder), batch_size=2)
+
+
+@pytest.mark.parametrize('inputs, kind, message', [
+    ('nowhere.jpg', FileNotFoundError, 'nowhere.jpg does not exist'),
+    ([], ValueError, 'no inputs'),
+    (3, TypeError, 'got int'),
+    (np.zeros((4, 5, 4), np.uint8), ValueError, r'uint8 \(4, 5, 4\)'),
+    (np.zeros((4, 5, 3)), ValueError, r'float64 \(4, 5, 3\)'),
+    (np.zeros((0, 5, 3), np.uint8), ValueError, r'\(0, 5, 3\)'),
+])
+def test_wrong_inputs(inferencer, inputs, kind, message):
+    with pytest.raises(kind, match=message):
+        inferencer.stream(inputs)  # at once, not when the first result is asked for
+
+
+def test_folder_without_images(inferencer, tmp_path):
+    (tmp_path / 'notes.txt').touch()
+    with pytest.raises(ValueError, match='holds no image'):
+        inferencer(str(tmp_path))
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(maps=('lam', 'seg')), r"maps must be out of .* got \['seg'\]"),
+    (dict(source='map'), "source must be one of .* got 'map'"),
+    (dict(mask_classes='image-labels'), 'classes must be one of predicted, all'),
+    (dict(source='lam', mask_classes='all'), "classes='all' is for source='seg'"),
+    (dict(source='lam', bkg=2), 'bkg'),
+    (dict(scales=(0, )), 'scales'),
+    (dict(sorce='lam'), "unknown argument {'sorce'}"),
+])
+def test_wrong_arguments(inferencer, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        inferencer.stream(noise(4, 5), **arguments)
+
+
+# --------------------------------------------------------------------------- files
+def test_files(inferencer, folder, tmp_path):
+    out = tmp_path / 'out'
+    result = inferencer(str(folder), source='lam', crf=True, out_dir=str(out), bkg=.3)
+    assert sorted(str(p.relative_to(out)) for p in out.rglob('*.*')) == sorted(
+        ['scores.json'] + [f'{kind}/{name}.png' for kind in ('pred', 'vis')
+                           for name in 'abc'])
+    for name, mask in zip('abc', result['predictions']):
+        written = Image.open(out / 'pred' / f'{name}.png')
+        assert written.mode == 'P' and np.array_equal(np.asarray(written), mask)
+        colors = np.array(written.getpalette()).reshape(-1, 3)[:21]
+        assert colors.tolist() == [list(c) for c in VOCImageLevelDataset.METAINFO['palette']]
+        assert cv2.imread(str(out / 'vis' / f'{name}.png')).shape == (*mask.shape, 3)
+    scores = json.loads((out / 'scores.json').read_text())
+    assert list(scores) == ['a', 'b', 'c']
+    assert scores['b'] == dict(path=str(folder / 'b.png'), classes=result['classes'][1],
+                               scores=result['scores'][1])
+
+
+def test_only_some_files(inferencer, tmp_path):
+    inferencer([noise(4, 5), noise(6, 7)], out_dir=str(tmp_path), img_out_dir='',
+               pred_out_dir='masks')
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*.*')) == [
+        'masks/array_00000000.png', 'masks/array_00000001.png', 'scores.json']
+
+
+def test_two_inputs_of_one_name(inferencer, folder, tmp_path):
+    inputs = [str(folder / 'b.png'), str(tmp_path / 'b.jpg')]
+    cv2.imwrite(inputs[1], noise(5, 6))
+    assert len(inferencer(inputs)['predictions']) == 2
+    with pytest.raises(ValueError, match='would both be written as b.png'):
+        inferencer(inputs, out_dir=str(tmp_path / 'out'))
+    assert not (tmp_path / 'out').exists()
+
+
+def test_unwritable_folder(inferencer, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(OSError, match='file/pred/array_00000000.png'):
+        inferencer(noise(4, 5), out_dir=str(tmp_path / 'file'), img_out_dir='')
+
+
+def test_pictures(inferencer, reference, monkeypatch):
+    shown = []
+    monkeypatch.setattr(inferencer.visualizer, 'show',
+                        lambda *arguments: shown.append(arguments))
+    plain = inferencer(reference, source='lam', bkg=.4, return_vis=True,
+                       with_labels=False, opacity=1., show=True, wait_time=2)
+    colors = np.array(inferencer.model.dataset_meta['palette'])
+    mask, picture = plain['predictions'], plain['visualization']
+    assert np.array_equal(picture[mask > 0], colors[mask[mask > 0]])
+    assert np.array_equal(picture[mask == 0], reference[..., ::-1][mask == 0])
+    assert shown[0][1:] == ('array_00000000', 2)
+    panel = inferencer(reference, maps=('cam', 'lam'), return_vis=True)['visualization']
+    assert panel.shape[1] > 4 * 160  # image, two maps and the mask
+
+
+# -------------------------------------------------------------------------- faults
+@pytest.mark.parametrize('crf', [False, True])
+def test_corrupt_image_in_a_folder(inferencer, folder, tmp_path, crf):
+    arguments = dict(source='lam', crf=crf, bkg=.3, num_workers=1)
+    before = inferencer(str(folder), **arguments)
+    (folder / 'aa.jpg').write_bytes(b'\xff\xd8 no image')
+    (folder / 'ab.png').touch()
+    after = inferencer(str(folder), batch_size=2, out_dir=str(tmp_path / 'out'),
+                       **arguments)
+    names = sorted(p.stem for p in folder.glob('*.[pPj]*'))
+    assert names == ['a', 'aa', 'ab', 'b', 'c']
+    assert after['errors'] == [None] + [
+        f'{folder / name} does not decode as an image' for name in ('aa.jpg', 'ab.png')
+    ] + [None] * 2
+    assert after['predictions'][1] is None and after['scores'][2] is None
+    for mine, theirs in zip([0, 3, 4], range(3)):
+        assert after['scores'][mine] == before['scores'][theirs]
+    assert sorted(os.listdir(tmp_path / 'out' / 'pred')) == ['a.png', 'b.png', 'c.png']
+    scores = json.loads((tmp_path / 'out' / 'scores.json').read_text())
+    assert scores['aa']['error'] == after['errors'][1]
+    samples = inferencer(str(folder), True)
+    assert [sample is None for sample in samples] == [False, True, True, False, False]
+
+
+def test_a_single_corrupt_image_is_an_error(inferencer, tmp_path):
+    (tmp_path / 'a.jpg').write_bytes(b'no image')
+    with pytest.raises(ValueError, match='a.jpg does not decode as an image'):
+        inferencer(str(tmp_path / 'a.jpg'))
+
+
+def test_results_come_one_by_one(inferencer, folder):
+    """The second image is not read before the first result is taken."""
+    stream = inferencer.stream(str(folder))
+    first = next(stream)
+    assert isinstance(first, ImageResult) and first.input.name == 'a'
+    (folder / 'b.png').write_bytes(b'')
+    assert next(stream).error.endswith('b.png does not decode as an image')
+    assert next(stream).error is None
+
+
+def test_crash_of_the_pipeline_names_the_image(inferencer, folder, monkeypatch):
+    whole = inferencer.pipeline
+
+    def fail(results):
+        if results['img_path'].endswith('b.png'):
+            raise RuntimeError('broken')
+        return whole(results)
+
+    monkeypatch.setattr(inferencer, 'pipeline', fail)
+    errors = inferencer(str(folder))['errors']
+    assert errors[0] is None and errors[2] is None
+    assert 'b.png, an image of 20x30 pixels, fails' in errors[1] and 'broken' in errors[1]
+
+
+# ---------------------------------------------------------------------- the model
+def test_names_from_the_checkpoint_before_the_config(tmp_path):
+    names = ['background', *(f'thing {i}' for i in range(20))]
+    path = save_weights(tmp_path / 'a.pth', dataset_meta=dict(classes=names, palette=None))
+    model = MoReInferencer(small_config(), path, device='cpu').model
+    assert model.dataset_meta['classes'] == names
+    assert model.dataset_meta['palette'][1] == [128, 0, 0]
+    given = [f'given {i}' for i in range(21)]
+    model = MoReInferencer(small_config(), path, given, [[1, 2, 3]] * 21, 'cpu').model
+    assert model.dataset_meta == dict(classes=given, palette=[[1, 2, 3]] * 21)
+
+
+def test_names_that_do_not_fit_or_are_not_known(tmp_path, weights):
+    path = save_weights(tmp_path / 'a.pth', dataset_meta=dict(
+        classes=['background', 'cat'], palette=None))
+    with pytest.raises(ValueError, match='classes of the checkpoint has 2 .* needs 21'):
+        MoReInferencer(small_config(), path, device='cpu')
+    cfg = small_config()
+    cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
+    cfg.test_dataloader = None
+    with pytest.raises(ValueError, match='give `classes`'):
+        MoReInferencer(cfg, weights, device='cpu')
+    inferencer = MoReInferencer(cfg, weights, VOC, device='cpu')
+    assert inferencer(noise(4, 5))['predictions'].shape == (4, 5)
+
+
+def test_config_as_file_and_config_in_the_checkpoint(weights, tmp_path, reference,
+                                                     inferencer):
+    expected = inferencer(reference)['scores']
+    small_config().dump(tmp_path / 'config.py')
+    for model in (str(tmp_path / 'config.py'), tmp_path / 'config.py'):
+        assert MoReInferencer(model, weights, device='cpu')(
+            reference)['scores'] == expected
+    path = save_weights(tmp_path / 'a.pth', cfg=small_config().pretty_text)
+    assert MoReInferencer(weights=path, device='cpu')(reference)['scores'] == expected
+
+
+def test_built_model(inferencer, reference):
+    inferencer.model.cfg = Config(small_config()._cfg_dict)
+    again = MoReInferencer(inferencer.model, device='cpu')
+    assert again.model is inferencer.model
+    assert again(reference)['scores'] == inferencer(reference)['scores']
+    with pytest.raises(ValueError, match='`cfg`'):
+        MoReInferencer(torch.nn.Linear(1, 1))
+
+
+def test_wrong_model_or_weights(tmp_path, weights, repo_root):
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        MoReInferencer(small_config(), str(tmp_path / 'nowhere.pth'))
+    with pytest.raises(FileNotFoundError, match='nowhere.py'):
+        MoReInferencer('nowhere.py', weights)
+    short = save_weights(tmp_path / 'a.pth', lambda s: s.pop('graph.norm.bias'))
+    with pytest.raises(ValueError, match='graph.norm.bias'):
+        MoReInferencer(small_config(), short, device='cpu')
+    torch.save(dict(state_dict=GOLDEN.group('sd.')), tmp_path / 'official.pth')
+    with pytest.raises(ValueError, match='official MoRe code: convert it by .*official2mmseg.py'):
+        MoReInferencer(small_config(), str(tmp_path / 'official.pth'), device='cpu')
+    cfg = small_config()
+    cfg.test_dataloader.dataset.pipeline = [dict(type='PackImageLevelInputs')]
+    with pytest.raises(ValueError, match='LoadImageFromFile first'):
+        MoReInferencer(cfg, weights, device='cpu')
+    other = Config.fromfile(repo_root / 'configs/two_stage/segformer_b0_shapes.py')
+    with pytest.raises(TypeError, match='got a EncoderDecoder: use mmseg.apis'):
+        MoReInferencer(other, device='cpu')
+
+
+def test_without_weights_it_is_random(reference):
+    inferencer = MoReInferencer(small_config(), device='cpu')
+    assert inferencer.model.dataset_meta['classes'] == VOC
+    assert inferencer(reference)['predictions'].shape == (96, 128)
+
+
+# -------------------------------------------------------------------------- parts
+def test_settings_ask_for_no_more_than_needed():
+    assert make_settings().request is None
+    lam = make_settings('lam', maps='cam', multi_scale=True).request
+    assert lam.maps == ('cam', 'lam') and lam.ms_scales == MASK_SCALES
+    assert (lam.cam_scales, lam.lam_scales, lam.seg_scales) == ((), (), ())
+    seg = make_settings('seg', scales=(1., 2.)).request
+    assert (seg.maps, seg.ms_scales, seg.seg_scales) == ((), (), (1., 2.))
+
+
+def test_inputs_are_named_after_files():
+    found = list_inputs([Path(__file__), 'http://host/b.jpg', noise(2, 2)])
+    assert [item.name for item in found] == [
+        Path(__file__).stem, 'b', 'array_00000002']
+    assert [item.index for item in found] == [0, 1, 2]

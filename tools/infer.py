@@ -1,0 +1,107 @@
+"""Run MoRe on images without labels: class scores, masks, maps, pictures.
+
+    python tools/infer.py IMAGE_OR_FOLDER... CONFIG CHECKPOINT --out-dir out
+    python tools/infer.py photos configs/more/more_vit-b_voc.py more_voc.pth \\
+        --source lam --multi-scale --crf --maps cam lam
+
+OUT gets ``pred/NAME.png`` (palette PNGs, 0 is background), ``vis/NAME.png`` (pictures) and
+``scores.json`` (predicted classes and scores of each image). Images that cannot be read
+are reported by name, the rest goes on, and the exit status is 1.
+"""
+import argparse
+import sys
+from typing import Optional, Sequence
+
+from mmengine.config import DictAction
+
+from mmseg_more.apis import MoReInferencer
+from mmseg_more.engine import launch
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('inputs', nargs='+', help='images, or folders of images')
+    parser.add_argument('config', help='config of the model')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out-dir', default='outputs', help='folder to write to (default: %(default)s)')
+    parser.add_argument(
+        '--source',
+        choices=['seg', 'lam', 'cam', 'fused'],
+        default='seg',
+        help='what the masks are made of: the segmentation head or a localization map '
+        '(default: %(default)s)')
+    parser.add_argument(
+        '--multi-scale',
+        action='store_true',
+        help='several scales, with flips: 1, 1.25, 1.5 for seg, seven for maps')
+    parser.add_argument(
+        '--scales', nargs='+', type=float, metavar='S', help='these scales instead')
+    parser.add_argument(
+        '--crf', action='store_true', help='refine the masks by the dense CRF')
+    parser.add_argument(
+        '--num-workers',
+        type=int,
+        help='processes for the CRF (default: one per core)')
+    parser.add_argument(
+        '--bkg',
+        type=float,
+        help='background threshold of a map without CRF (default: of the config)')
+    parser.add_argument(
+        '--mask-classes',
+        choices=['predicted', 'all'],
+        help='classes that a mask may show (default: all for seg, else predicted)')
+    parser.add_argument(
+        '--maps',
+        nargs='+',
+        default=(),
+        choices=['cam', 'lam', 'fused', 'attention'],
+        help='draw these maps of the predicted classes beside the mask')
+    parser.add_argument(
+        '--no-pictures', action='store_true', help='masks and scores alone')
+    parser.add_argument(
+        '--opacity', type=float, default=.5, help='of the colours (default: %(default)s)')
+    parser.add_argument('--show', action='store_true', help='show each picture')
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        help='images that the network sees together (default: %(default)s)')
+    parser.add_argument('--device', help='default: a GPU where there is one')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override some settings in the used config')
+    args = parser.parse_args(argv)
+    if args.batch_size < 1 or (args.num_workers or 0) < 0:
+        parser.error('--batch-size must be at least 1 and --num-workers at least 0')
+    return args
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    args = parse_args(argv)
+    try:
+        inferencer = MoReInferencer(
+            launch.load_config(args.config, args.cfg_options), args.checkpoint,
+            device=args.device)
+        results = inferencer.stream(
+            args.inputs, args.batch_size, num_workers=args.num_workers,
+            out_dir=args.out_dir, img_out_dir='' if args.no_pictures else 'vis',
+            source=args.source, multi_scale=args.multi_scale, scales=args.scales,
+            crf=args.crf, bkg=args.bkg, mask_classes=args.mask_classes, maps=args.maps,
+            opacity=args.opacity, show=args.show)
+        errors = [result.error for result in results]
+    except (OSError, TypeError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    failed = [error for error in errors if error is not None]
+    print(f'{len(errors) - len(failed)} of {len(errors)} images: {args.out_dir}')
+    for error in failed:
+        print(f'error: {error}', file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
