@@ -11,6 +11,9 @@ from torch import nn
 
 from ..config_check import check_config
 
+# Beginnings of names that the official MoRe code has, and this package has not
+_OFFICIAL = ('encoder.blocks.', 'graph_layer.')
+
 Shapes = Tuple[Tuple[int, ...], Tuple[int, ...]]
 
 
@@ -54,13 +57,20 @@ def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
     own = model.state_dict()
     found = {re.sub(r'^module\.', '', key): value for key, value in state_dict.items()}
     common = [key for key in found if key in own]
+    # its classifiers have our names
+    if any(key.startswith(_OFFICIAL) for key in found) and not any(
+            key.startswith(_OFFICIAL) for key in own):
+        raise ValueError(
+            'this is a checkpoint of the official MoRe code: convert it by '
+            'tools/model_converters/official2mmseg.py '
+            '(mmseg_more.checkpoints.convert_official).')
     if not common:
         raise ValueError(
             'no weight of the checkpoint has the name of one of the model: it has '
             f'{", ".join(list(found)[:3])}, ..., the model {", ".join(list(own)[:3])}, '
             '.... If it is an official MoRe checkpoint, convert it by '
-            'mmseg_more.checkpoints.convert_official; a plain ViT goes into '
-            'model.backbone.init_cfg, not load_from.')
+            'tools/model_converters/official2mmseg.py; a plain ViT goes into '
+            'model.pretrained, not load_from.')
     different = {key: (tuple(found[key].shape), tuple(own[key].shape)) for key in common
                  if found[key].shape != own[key].shape}
     if different:

@@ -68,7 +68,16 @@ def test_another_width_is_not_another_number_of_classes(hook):
 def test_weights_of_something_else(hook):
     with pytest.raises(ValueError, match='it has weights, a, ..., the model embed.weight') as error:
         load(hook, Net(), dict(weights=dict(), a=1))
-    assert 'convert_official' in str(error.value)
+    assert 'official2mmseg.py' in str(error.value)
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_official_checkpoint(hook, prefix):
+    """Whose classifiers have the names and shapes of ours."""
+    state = {prefix + key: value for key, value in Net().state_dict().items()}
+    state[f'{prefix}encoder.blocks.0.norm1.bias'] = torch.zeros(4)
+    with pytest.raises(ValueError, match='official MoRe code: convert it by .*official2mmseg'):
+        load(hook, Net(), dict(state_dict=state))
 
 
 class TTA(BaseTTAModel):
