@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...localization.bilateral import bilateral_energy
+from ...localization.bilateral import BACKENDS, bilateral_energy
 from ...localization.pseudo_label import IGNORE_INDEX
 
 _ENERGY_SCALE = 1e-7
@@ -21,6 +21,10 @@ class DenseEnergyLoss(nn.Module):
         sigma_xy: Width in pixels of the full image. Defaults to 100.
         scale_factor: Size of the images in the energy. Defaults to 0.5.
         ignore_index: Label without a decision. Defaults to 255.
+        backend: Who filters: ``'lattice'`` (tensor operations, any device),
+            ``'pydensecrf'`` (on the CPU, image by image) or ``'auto'``, the faster one;
+            see :func:`mmseg_more.localization.choose_backend`. Defaults to
+            ``'auto'``.
         loss_weight: Factor of the loss. Defaults to 1.0.
     """
 
@@ -29,16 +33,21 @@ class DenseEnergyLoss(nn.Module):
                  sigma_xy: float = 100.,
                  scale_factor: float = 0.5,
                  ignore_index: int = IGNORE_INDEX,
+                 backend: str = 'auto',
                  loss_weight: float = 1.0) -> None:
         super().__init__()
         if min(sigma_rgb, sigma_xy, scale_factor) <= 0:
             raise ValueError(
                 'sigma_rgb, sigma_xy and scale_factor must be > 0, got '
                 f'{sigma_rgb}, {sigma_xy} and {scale_factor}')
+        if backend not in BACKENDS:
+            raise ValueError(
+                f'backend must be one of {BACKENDS}, got {backend!r}')
         self.sigma_rgb = sigma_rgb
         self.sigma_xy = sigma_xy
         self.scale_factor = scale_factor
         self.ignore_index = ignore_index
+        self.backend = backend
         self.loss_weight = loss_weight
 
     def forward(self, logits: Tensor, labels: Tensor,
@@ -56,7 +65,7 @@ class DenseEnergyLoss(nn.Module):
         factor = self.scale_factor
         images = F.interpolate(images, scale_factor=factor, mode='nearest')
         probs = F.interpolate(
-            logits.softmax(dim=1),
+            logits.float().softmax(dim=1),
             scale_factor=factor,
             mode='bilinear',
             align_corners=False)
@@ -66,4 +75,4 @@ class DenseEnergyLoss(nn.Module):
         gate = gate.masked_fill(labels == self.ignore_index, 1.).clamp(min=0)
         return self.loss_weight * bilateral_energy(
             probs, images, gate, self.sigma_rgb, self.sigma_xy * factor,
-            _ENERGY_SCALE)
+            _ENERGY_SCALE, self.backend)

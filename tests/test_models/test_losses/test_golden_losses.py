@@ -86,12 +86,13 @@ def test_segmentation():
         _check(criterion(full, labels), f'{key}.loss')
 
 
-def test_energy():
+@pytest.mark.parametrize('backend', ['auto', 'lattice', 'pydensecrf'])
+def test_energy(backend):
     logits = _leaf('seg_logits')
     full = F.interpolate(logits, size=OPS['refined'].shape[-2:],
                          mode='bilinear', align_corners=False)
-    loss = DenseEnergyLoss()(full, OPS['refined'].long(),
-                             OPS['image_u8'].float())
+    loss = DenseEnergyLoss(backend=backend)(full, OPS['refined'].long(),
+                                            OPS['image_u8'].float())
     _check(loss, 'energy.loss', logits, 'energy.grad', rtol=1e-4)
 
 
@@ -238,7 +239,8 @@ def test_no_present_class_gives_zero():
     lambda: ConfidentRelationLoss(temperature=0),
     lambda: TokenDiscriminationLoss(temperature=-1),
     lambda: UncertainRelationLoss(max_tokens=0),
-    lambda: DenseEnergyLoss(sigma_rgb=0)
+    lambda: DenseEnergyLoss(sigma_rgb=0),
+    lambda: DenseEnergyLoss(backend='gpu')
 ])
 def test_impossible_settings(build):
     with pytest.raises(ValueError, match='must be'):
