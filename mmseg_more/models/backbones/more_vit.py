@@ -175,6 +175,13 @@ class MoReViT(BaseModule):
             f'{result.dropped or "nothing"}. Not found in the file: '
             f'{missing.missing_keys or "nothing"}.')
 
+    def hidden_bytes(self, size: Tuple[int, int]) -> int:
+        """Bytes of a hidden layer, the widest activation, for one image of
+        ``(H, W)`` pixels in float32."""
+        patches = (size[0] // self.patch_size) * (size[1] // self.patch_size)
+        width = self.layers[0].feedforward_channels
+        return 4 * width * (self.num_extra_tokens + patches)
+
     def _positions(self, grid: Tuple[int, int]) -> Tensor:
         """Positions for a grid of ``(h, w)`` patches, ``(1, R+K+N, D)``."""
         if grid == self.grid_size:

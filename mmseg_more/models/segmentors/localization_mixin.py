@@ -1,12 +1,17 @@
 """How MoRe's tokens become localization maps (MoRe, section 3.2)."""
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+from functools import partial
+from typing import (Callable, Dict, Iterable, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ... import localization as L
+from ...localization.present import PresentClasses
 from ..structures import LocalizationMaps, LocalizationRequest, Tokens
+from .passes import (SegmentationPasses, SharedPasses, classify,
+                     fastest_chunk)
 
 Plan = Dict[str, Tuple[str, Tuple[float, ...]]]
 """Name of a result -> kind of map and the scales that are summed."""
@@ -21,45 +26,67 @@ class TrainingCAMs(NamedTuple):
     """Of the auxiliary classifier, in [0, 1]."""
 
 
-class SharedPasses(NamedTuple):
-    """What one set of multi-scale passes over a batch gives."""
-
-    maps: Dict[str, Tensor]
-    """Normalised maps ``(B, K, H, W)`` in [0, 1], by the names of the plan."""
-    scores: Tensor
-    """Image logits ``(B, K)`` of the images as they are."""
-    segmentation: Tensor
-    """Segmentation logits ``(B, K+1, h, w)`` of the images as they are."""
-    segmentation_ms: Optional[Tensor]
-    """Logits of image and flip summed, maximum over the scales,
-    ``(B, K+1, H, W)``; None unless asked for."""
-
-
 class LocalizationMixin:
-    """Maps of the segmentor :class:`MoRe`, which holds the network."""
+    """Maps of the segmentor :class:`MoRe`, which holds the network.
 
-    def _tokens_with_flip(self, inputs: Tensor, scale: float,
-                          with_attention: bool = False) -> Tokens:
-        """Tokens of the scaled images, then of their flips (2B)."""
+    Passes that need no gradient run ``chunk_size`` images at a time.
+    """
+
+    def _set_localization(self,
+                          scales: Sequence[float] = (1.0, 0.5, 0.75, 1.5),
+                          chunk_size: Optional[int] = None,
+                          **unknown) -> None:
+        if unknown:
+            raise ValueError(f'unknown keys {sorted(unknown)} in `localization`: '
+                             "it takes 'scales' and 'chunk_size'")
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError('localization.chunk_size must be None or at least 1 '
+                             f'image, got {chunk_size}')
+        self.train_scales = L.check_scales(scales, 'localization.scales')
+        self.chunk_size = chunk_size
+
+    def _run_backbone(self,
+                      images: Tensor,
+                      read: Callable[[Tokens], Dict[str, Tensor]],
+                      with_attention: bool = False) -> Dict[str, Tensor]:
+        """What ``read`` makes of the tokens of ``images``, chunk by chunk."""
+        chunk_size = self.chunk_size or fastest_chunk(
+            images, self.backbone.hidden_bytes(images.shape[-2:]))
+        parts = [
+            read(self.backbone(chunk, with_attention))
+            for chunk in images.split(chunk_size)
+        ]
+        return {
+            name: torch.cat([part[name] for part in parts])
+            for name in parts[0]
+        }
+
+    def _with_flip(self, inputs: Tensor, scale: float) -> Tensor:
+        """The scaled images, then their flips, ``(2B, 3, h, w)``."""
         images = L.resize_map(inputs,
                               L.scaled_size(inputs.shape[-2:], scale))
-        return self.backbone(
-            torch.cat([images, images.flip(-1)]), with_attention)
+        return torch.cat([images, images.flip(-1)])
 
     def _image_logits(self, tokens: Tokens) -> Tuple[Tensor, Tensor]:
         """Logits ``(B, K)`` of both classifiers on max-pooled patches."""
         return tuple(
-            classifier(F.adaptive_max_pool2d(patches, 1)).flatten(1)
+            classify(classifier, F.adaptive_max_pool2d(patches, 1)).flatten(1)
             for classifier, patches in ((self.classifier, tokens.patches),
                                         (self.aux_classifier,
                                          tokens.aux_patches)))
 
-    def _cams(self, tokens: Tokens) -> Tuple[Tensor, Tensor]:
-        return (self.classifier(tokens.patches),
-                self.aux_classifier(tokens.aux_patches))
+    def _cams(self, tokens: Tokens) -> Dict[str, Tensor]:
+        """Maps of both classifiers, ``(B, K, h, w)``, not normalised."""
+        return dict(
+            cam=classify(self.classifier, tokens.patches),
+            cam_aux=classify(self.aux_classifier, tokens.aux_patches))
 
     @torch.no_grad()
-    def training_cams(self, inputs: Tensor, tokens: Tokens) -> TrainingCAMs:
+    def training_cams(self,
+                      inputs: Tensor,
+                      tokens: Tokens,
+                      classes: Optional[PresentClasses] = None
+                      ) -> TrainingCAMs:
         """Normalised multi-scale CAMs of a training batch (no gradient).
 
         The forward pass of the step serves scale 1; only its flip is run again.
@@ -67,24 +94,33 @@ class LocalizationMixin:
         Args:
             inputs: Normalised images ``(B, 3, H, W)``.
             tokens: Their tokens.
+            classes: Classes that are wanted, since the maps of all are as many
+                images of full size; None for all.
 
         Returns:
-            Final and auxiliary CAM, ``(B, K, H, W)`` in [0, 1].
+            Final and auxiliary CAM, ``(B, C, H, W)`` in [0, 1], of the C
+            channels of ``classes`` (of all K classes).
         """
         size = inputs.shape[-2:]
-        sums = [0., 0.]
+        sums: Dict[str, Tensor] = {}
         for scale in self.train_scales:
             if L.scaled_size(size, scale) == tuple(size):
-                pairs = zip(
-                    self._cams(tokens),
-                    self._cams(self.backbone(inputs.flip(-1))))
+                cams = self._cams(tokens)
+                flips = self._run_backbone(inputs.flip(-1), self._cams)
+                pairs = {name: (cams[name], flips[name]) for name in cams}
             else:
-                both = self._cams(self._tokens_with_flip(inputs, scale))
-                pairs = (cam.chunk(2) for cam in both)
-            for i, (cam, flipped) in enumerate(pairs):
-                sums[i] = sums[i] + L.merge_flip(
-                    cam.float(), flipped.float(), size).relu_()
-        return TrainingCAMs(*(L.normalize_maps(s) for s in sums))
+                both = self._run_backbone(
+                    self._with_flip(inputs, scale), self._cams)
+                pairs = {name: cam.chunk(2) for name, cam in both.items()}
+            for name, pair in pairs.items():
+                if classes is not None:
+                    pair = [classes.select(cam) for cam in pair]
+                merged = L.merge_flip(*pair, size).relu_()
+                sums[name] = sums[name].add_(
+                    merged) if name in sums else merged
+        return TrainingCAMs(
+            **{name: L.normalize_maps(value)
+               for name, value in sums.items()})
 
     @torch.no_grad()
     def localize(self,
@@ -144,8 +180,8 @@ class LocalizationMixin:
                 wanted = name in request.maps or fuse and name != 'attention'
                 if wanted and scales:
                     plan[name + suffix] = (name, scales)
-        segmentation = _Segmentation(self, inputs.shape[-2:],
-                                     request.seg_scales)
+        segmentation = SegmentationPasses(self, inputs.shape[-2:],
+                                          request.seg_scales)
         maps = self._run_passes(inputs, plan, segmentation)
         if fuse:
             for suffix in ('', '_ms'):
@@ -164,7 +200,7 @@ class LocalizationMixin:
     def _run_passes(self,
                     inputs: Tensor,
                     plan: Plan,
-                    segmentation: Optional['_Segmentation'] = None
+                    segmentation: Optional[SegmentationPasses] = None
                     ) -> Dict[str, Tensor]:
         """Run every scale of ``plan`` once; normalised maps by their names."""
         size = inputs.shape[-2:]
@@ -177,51 +213,36 @@ class LocalizationMixin:
             for name, (kind, some) in plan.items():
                 if scale in some:
                     due.setdefault(kind, []).append(name)
-            tokens = self._tokens_with_flip(inputs, scale, 'attention' in due)
+            found = self._run_backbone(
+                self._with_flip(inputs, scale),
+                partial(self._read, due, segmentation, scale),
+                with_attention='attention' in due)
             if segmentation is not None:
-                segmentation.add(tokens, scale)
+                segmentation.add(found, scale)
             for kind, names in due.items():
-                merged = L.merge_flip(
-                    *self._raw_maps(kind, tokens).float().chunk(2), size)
+                merged = L.merge_flip(*found[kind].chunk(2), size)
                 if kind.startswith('cam'):
                     merged = merged.relu_()
                 for name in names:
                     sums[name] = sums[name] + merged if name in sums else merged
         return {name: L.normalize_maps(value) for name, value in sums.items()}
 
+    def _read(self, kinds: Iterable[str],
+              segmentation: Optional[SegmentationPasses], scale: float,
+              tokens: Tokens) -> Dict[str, Tensor]:
+        """Maps ``(B, K, h, w)`` of one pass before any normalisation, by their
+        kinds, and what ``segmentation`` needs of it."""
+        found = {kind: self._raw_maps(kind, tokens) for kind in kinds}
+        if segmentation is not None:
+            found.update(segmentation.read(tokens, scale))
+        return found
+
     def _raw_maps(self, kind: str, tokens: Tokens) -> Tensor:
-        """Maps ``(B, K, h, w)`` of one pass, before any normalisation."""
         if kind == 'cam':
-            return self.classifier(tokens.patches)
+            return classify(self.classifier, tokens.patches)
         if kind == 'cam_aux':
-            return self.aux_classifier(tokens.aux_patches)
+            return classify(self.aux_classifier, tokens.aux_patches)
         if kind == 'lam':
             return L.class_patch_similarity(
                 self.class_tokens(tokens), tokens.patches.float())
         return tokens.attention
-
-
-class _Segmentation:
-    """Collects segmentation and image logits from passes that maps need too."""
-
-    def __init__(self, model: LocalizationMixin, size: Tuple[int, int],
-                 scales: Tuple[float, ...]) -> None:
-        self.model, self.size, self.scales = model, size, scales
-        self.scores: Optional[Tensor] = None
-        self.logits: Optional[Tensor] = None
-        self.merged: Optional[Tensor] = None
-
-    def add(self, tokens: Tokens, scale: float) -> None:
-        """Take what is wanted from the tokens of images and flips (2B)."""
-        if scale == 1:
-            scores = self.model._image_logits(tokens)[0]
-            self.scores = scores.chunk(2)[0].float()
-        if scale != 1 and scale not in self.scales:
-            return
-        image, flip = self.model.decode_head(tokens.patches).float().chunk(2)
-        if scale == 1:
-            self.logits = image
-        if scale in self.scales:
-            logits = L.resize_map(image + flip.flip(-1), self.size)
-            self.merged = logits if self.merged is None else torch.maximum(
-                self.merged, logits)

@@ -9,6 +9,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ... import localization as L
+from ...localization.present import present_classes
 from ..loss_schedule import (DEFAULT_LOSSES, REACHED_BY, ActiveLosses,
                              LossSchedule, zero_gradient)
 from ..structures import LocalizationRequest, Tokens
@@ -27,8 +28,11 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             tokens as they are (the paper's ablation without GCR).
         decode_head: Config of :class:`LargeFOVHead`, ``num_classes`` is K + 1.
         num_classes: K, foreground classes.
-        localization: ``dict(scales=...)``: scales of the CAM passes in
-            training. Defaults to ``dict(scales=(1.0, 0.5, 0.75, 1.5))``.
+        localization: ``scales``, those of the CAM passes in training, defaults to
+            ``(1.0, 0.5, 0.75, 1.5)``. ``chunk_size``, images (flips count) per
+            pass without a gradient, in training and for maps, for when memory
+            is short; defaults to None: all at once on a GPU, and on a CPU what
+            is fastest.
         pseudo_label: Arguments of :class:`PseudoLabeler`. Defaults to VOC's.
         losses: Name -> config, see :class:`LossSchedule`; losses that are not
             named are not used. None takes ``DEFAULT_LOSSES`` (VOC).
@@ -78,13 +82,7 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         self.classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
         self.aux_classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
         self._check_parts()
-        localization = dict(localization or {})
-        self.train_scales = L.check_scales(
-            localization.pop('scales', (1.0, 0.5, 0.75, 1.5)),
-            'localization.scales')
-        if localization:
-            raise ValueError(f'unknown keys {sorted(localization)} in '
-                             "`localization`: it takes 'scales'")
+        self._set_localization(**(localization or {}))
         self.pseudo_labeler = PseudoLabeler(**(pseudo_label or {}))
         self.loss_schedule = LossSchedule(
             DEFAULT_LOSSES if losses is None else losses)
@@ -165,7 +163,10 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         segmentation = (
             self.decode_head(tokens.patches)
             if active.need_refined_labels else None)
-        cams = self.training_cams(inputs, tokens) if active.need_maps else None
+        present = cams = None
+        if active.need_maps:
+            present = present_classes(labels)
+            cams = self.training_cams(inputs, tokens, present)
 
         # Losses and labels in float32, whatever the network ran in.
         with torch.autocast(inputs.device.type, enabled=False):
@@ -179,16 +180,18 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             if cams is not None:
                 patches = tokens.patches
                 targets = self.pseudo_labeler.patch_labels(
-                    cams.cam, cams.cam_aux, labels, self.iteration,
+                    cams.cam, cams.cam_aux, present.real, self.iteration,
                     patches.shape[-2:])
+                targets = type(targets)(*map(present.name_labels, targets))
                 terms.update(
                     ptc=(patches, targets.affinity),
                     cre=(queries, patches, targets.cre, labels),
                     ure=(queries, patches, targets.ure, labels))
             if segmentation is not None:
                 images = self.denormalize(inputs)
-                refined = self.pseudo_labeler.refined_labels(
-                    images, cams.cam, labels)
+                refined = present.name_labels(
+                    self.pseudo_labeler.refined_labels(
+                        images, cams.cam, present.real))
                 logits = L.resize_map(segmentation.float(), inputs.shape[-2:])
                 terms.update(
                     seg=(logits, refined), energy=(logits, refined, images))

@@ -1,0 +1,47 @@
+"""The classes that are present in the images of a batch, as a few channels."""
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .pseudo_label import IGNORE_INDEX
+
+
+class PresentClasses(NamedTuple):
+    """Which class each of C channels shows, in each image of a batch.
+
+    C is the largest number of classes of an image, at least 1; an image with fewer
+    fills its last channels with classes that are absent.
+    """
+
+    index: Tensor
+    """Classes from 0, ascending among the present ones, int64 ``(B, C)``."""
+    real: Tensor
+    """1 where the class is present, 0 in filled channels, float32 ``(B, C)``."""
+
+    def select(self, maps: Tensor) -> Tensor:
+        """Channels ``(B, C, h, w)`` of maps ``(B, K, h, w)`` of all classes."""
+        index = self.index[:, :, None, None].expand(-1, -1, *maps.shape[-2:])
+        return maps.gather(1, index)
+
+    def name_labels(self, labels: Tensor) -> Tensor:
+        """Dense labels ``(B, h, w)``: number of a channel (from 1) -> of its class.
+
+        0 (background) and 255 (ignored) stay.
+        """
+        special = (labels == 0) | (labels == IGNORE_INDEX)
+        channels = (labels - 1).masked_fill(special, 0).flatten(1)
+        classes = self.index.gather(1, channels).view_as(labels) + 1
+        return torch.where(special, labels, classes)
+
+
+def present_classes(image_labels: Tensor) -> PresentClasses:
+    """Channels for the classes of multi-hot image labels ``(B, K)``.
+
+    Reads C on the host: a GPU is waited for once.
+    """
+    present = image_labels > 0
+    count = max(int(present.sum(dim=1).max()), 1)
+    index = present.to(torch.uint8).argsort(
+        dim=1, descending=True, stable=True)[:, :count]
+    return PresentClasses(index, present.gather(1, index).float())

@@ -1,0 +1,110 @@
+"""Passes without a gradient: in chunks, and for the classes that are present."""
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mmseg_more.localization.present import present_classes
+from mmseg_more.models import LocalizationRequest
+from mmseg_more.models.segmentors import passes
+from tiny_model import batch, tiny_config, tiny_model
+
+LABELS = [1, 0, 1], [0, 1, 0], [0, 0, 0]
+
+
+def chunked(chunk_size, **overrides):
+    scales = dict(scales=(1., .5), chunk_size=chunk_size)
+    return tiny_model(5000, localization=scales, **overrides)
+
+
+def watched(model):
+    """List that gets the number and size of the images of every pass."""
+    seen = []
+    model.backbone.register_forward_hook(
+        lambda module, args, out: seen.append(
+            (len(args[0]), args[0].shape[-1], torch.is_grad_enabled())))
+    return seen
+
+
+@pytest.mark.parametrize('chunk_size, expected', [
+    (None, [(3, 64), (3, 64), (6, 32)]), (100, [(3, 64), (3, 64), (6, 32)]),
+    (2, [(3, 64), (2, 64), (1, 64), (2, 32), (2, 32), (2, 32)]),
+    (1, [(3, 64)] + 3 * [(1, 64)] + 6 * [(1, 32)])])
+def test_chunks_of_a_training_step(chunk_size, expected):
+    """The training pass itself is never cut; all others record no gradient."""
+    inputs, samples = batch(*LABELS)
+    model = chunked(chunk_size)
+    seen = watched(model)
+    torch.manual_seed(0)
+    losses = model.loss(inputs, samples)
+    assert [call[:2] for call in seen] == expected
+    assert [call[2] for call in seen] == [True] + (len(expected) - 1) * [False]
+    torch.manual_seed(0)
+    assert_close(losses, chunked(None).loss(inputs, samples), rtol=1e-4, atol=1e-6)
+
+
+def test_chunks_of_maps_and_segmentation():
+    inputs, _ = batch(*LABELS)
+    request = LocalizationRequest(
+        maps=('cam', 'lam', 'fused', 'attention'), ms_scales=(1., .5), seg_scales=(1., .5))
+    model = chunked(4).eval()
+    seen = watched(model)
+    found = model.shared_passes(inputs, request)
+    assert [call[:2] for call in seen] == [(4, 64), (2, 64), (4, 32), (2, 32)]
+    assert_close(found, chunked(None).eval().shared_passes(inputs, request),
+                 rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('chunk_size', [0, -1])
+def test_impossible_chunks(chunk_size):
+    with pytest.raises(ValueError, match=f'chunk_size must be .* got {chunk_size}'):
+        chunked(chunk_size)
+
+
+def test_fastest_chunk(monkeypatch):
+    """Parts of equal size whose hidden layer fits; on another device one part."""
+    monkeypatch.setattr(passes, '_CPU_PASS_BYTES', 1000)
+    images = torch.zeros(8, 3, 1, 1)
+    found = [passes.fastest_chunk(images, size) for size in (10, 125, 126, 333, 400, 5000)]
+    assert found == [8, 8, 4, 3, 2, 1]
+    assert passes.fastest_chunk(images.to('meta'), 5000) == 8
+
+
+def test_hidden_bytes():
+    backbone = tiny_model().backbone
+    seen = []
+    backbone.layers[0].ffn.layers[0].register_forward_hook(
+        lambda module, args, out: seen.append(out.nbytes))
+    backbone(torch.zeros(1, 3, 40, 64))
+    assert seen == [backbone.hidden_bytes((40, 64))]
+
+
+def test_cams_of_the_present_classes():
+    inputs, samples = batch(*LABELS)
+    model = tiny_model()
+    tokens = model.extract_feat(inputs)
+    present = present_classes(torch.tensor(LABELS))
+    chosen = model.training_cams(inputs, tokens, present)
+    every = model.training_cams(inputs, tokens)
+    assert chosen.cam.shape == (3, 2, 64, 64) and every.cam.shape == (3, 3, 64, 64)
+    for some, of_all in zip(chosen, every):
+        assert_close(some, present.select(of_all), rtol=0, atol=0)
+
+
+def test_losses_as_from_the_cams_of_all_classes(monkeypatch):
+    """The step works on the present classes alone and nothing else changes."""
+    from mmseg_more.localization.present import PresentClasses
+    from mmseg_more.models.segmentors import more
+    inputs, samples = batch(*LABELS)
+    torch.manual_seed(0)
+    losses = tiny_model(5000).loss(inputs, samples)
+    monkeypatch.setattr(more, 'present_classes', lambda labels: PresentClasses(
+        torch.arange(3).expand_as(labels), labels))
+    torch.manual_seed(0)
+    assert_close(losses, tiny_model(5000).loss(inputs, samples), rtol=1e-6, atol=1e-8)
+
+
+def test_localization_keys():
+    with pytest.raises(ValueError, match="unknown keys \\['chunks'\\].*'chunk_size'"):
+        tiny_model(localization=dict(chunks=1))
+    assert tiny_model(localization=None).train_scales == (1., .5, .75, 1.5)
+    assert tuple(tiny_config().localization.scales) == (1., .5)
