@@ -19,10 +19,10 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS, MODELS
+from PIL import Image
 
-import mmseg_more  # noqa: F401
 from mmseg_more.engine import launch
-from mmseg_more.engine.pseudo_labels import MaskFolder, MaskRun, use_pseudo_labels
+from mmseg_more.engine.pseudo_labels import MaskFolder, use_pseudo_labels
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ('background', 'disk', 'star')
@@ -135,6 +135,22 @@ def _runner(cfg):
 def name_of(img_path, data):
     """Name of an image in ``IMAGES``."""
     return str(Path(img_path).relative_to(data / 'images').with_suffix(''))
+
+
+def run_masks(data, out, **options):
+    """A run that writes masks into ``out``."""
+    return run(mask_config(data, out, **options))
+
+
+def mask_environment(**more):
+    """What this file needs as a process of its own."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
+    return dict(os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='2',
+                PYTHONPATH=paths, **more)
+
+
+def read_mask(path):
+    return np.asarray(Image.open(path))
 
 
 def files(folder):
