@@ -2,14 +2,21 @@
 import copy
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmseg.registry import (DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS)
+from mmengine.structures import PixelData
+from mmseg.registry import (DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS,
+                            TRANSFORMS)
+from mmseg.structures import SegDataSample
 
 from golden import ROOT
 from mmseg_more.engine.config_check import check_config
 
 CONFIGS = sorted((ROOT / 'configs').glob('more/*.py'))
+TWO_STAGE = sorted((ROOT / 'configs').glob('two_stage/*.py'))
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
@@ -36,6 +43,47 @@ def test_builds(path):
             dataset.type).METAINFO)['classes']
         assert len(classes) == model.num_classes + 1
         assert classes[0] == 'background'
+
+
+def test_every_config_is_covered():
+    folders = {path.parent.name for path in (ROOT / 'configs').glob('[!_]*/*.py')}
+    assert folders == {'more', 'two_stage'} and CONFIGS and TWO_STAGE
+
+
+@pytest.mark.parametrize('path', TWO_STAGE, ids=lambda p: p.stem)
+def test_two_stage_trains_a_step(path):
+    """A stock model, without compiled operations or a GPU."""
+    cfg = Config.fromfile(path)
+    check_config(cfg)
+    init_default_scope(cfg.default_scope)
+    cfg.model.pretrained = None
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    assert type(model).__module__.startswith('mmseg.')
+    for hook in cfg.custom_hooks:
+        HOOKS.build(hook)
+    METRICS.build(cfg.val_evaluator)
+    for pipeline in (cfg.train_pipeline, cfg.test_pipeline):
+        for transform in pipeline:
+            TRANSFORMS.build(transform)
+
+    train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
+    assert (train.type, val.type) == ('PseudoLabelDataset', 'VOCImageLevelDataset')
+    assert cfg.test_dataloader == cfg.val_dataloader
+    assert val.test_mode and train.pseudo_dir == cfg.pseudo_dir
+    names = [DATASETS.build(dict(d, lazy_init=True, pipeline=[])).metainfo['classes']
+             for d in (train, val)]
+    assert names[0] == names[1] and len(names[0]) == model.decode_head.num_classes
+
+    sample = SegDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64)))
+    sample.gt_sem_seg = PixelData(data=torch.randint(0, len(names[0]), (1, 64, 64)))
+    sample.gt_sem_seg.data[:, :8] = 255
+    sum(value for name, value in model.loss(torch.randn(2, 3, 64, 64), [sample] * 2).items()
+        if 'loss' in name).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    for scheduler in cfg.param_scheduler:
+        PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optim_wrapper))
+    assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_iters
 
 
 def _model(name):

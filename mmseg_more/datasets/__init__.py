@@ -1,9 +1,11 @@
 from .coco14 import COCO14ImageLevelDataset
 from .image_level_dataset import ImageLevelDataset
+from .pseudo_label_dataset import PseudoLabelDataset
 from .transforms import PackImageLevelInputs, PILColorJitter, RandomRescale
 from .voc import VOCImageLevelDataset
 
 __all__ = [
     'COCO14ImageLevelDataset', 'ImageLevelDataset', 'PILColorJitter',
-    'PackImageLevelInputs', 'RandomRescale', 'VOCImageLevelDataset'
+    'PackImageLevelInputs', 'PseudoLabelDataset', 'RandomRescale',
+    'VOCImageLevelDataset'
 ]

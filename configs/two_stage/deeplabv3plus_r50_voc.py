@@ -1,0 +1,18 @@
+# MMSegmentation's DeepLabV3+ with ResNet-50 on the pseudo labels of PASCAL VOC; its
+# model and schedule, in one process (batch 16) or, with SyncBN, in several GPUs.
+# pretrained=None or pretrained=FILE, with --cfg-options model.pretrained=..., where
+# download.openmmlab.com is out of reach.
+_base_ = [
+    'mmseg::_base_/models/deeplabv3plus_r50-d8.py',
+    '../_base_/datasets/voc12_pseudo_labels.py',
+    'mmseg::_base_/schedules/schedule_20k.py', '../_base_/default_runtime.py'
+]
+crop_size = (512, 512)
+model = dict(
+    data_preprocessor=dict(size=crop_size),
+    decode_head=dict(num_classes=21),
+    auxiliary_head=dict(num_classes=21))
+train_dataloader = dict(batch_size=16)  # of all GPUs together in MMSegmentation
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'))
+custom_hooks = [dict(type='SanityCheckHook')]  # those of MoRe have nothing to do here
