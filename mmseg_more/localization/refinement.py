@@ -4,7 +4,7 @@ PAR was introduced by AFA (Ru et al., CVPR 2022, section 3.3): a mask is
 averaged, again and again, over neighbours that look alike. MoRe uses it for the
 labels of its segmentation head (section 3.4).
 """
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,6 @@ from torch import Tensor
 from .maps import resize_map
 from .pseudo_label import IGNORE_INDEX
 
-_RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 _WIDTH = 0.3  # w1 of AFA: the width of both Gaussians, in standard deviations
 _POSITION_WEIGHT = 0.01  # w2 of AFA: share of the distance term
 
@@ -30,17 +29,17 @@ class PAROptions(NamedTuple):
     :func:`refine_labels`)."""
 
 
-def _offsets(dilations: Sequence[int]) -> Tuple[Tuple[int, int], ...]:
-    return tuple((dy * d, dx * d) for d in dilations for dy, dx in _RING)
+def _offsets(dilations: Sequence[int],
+             device: torch.device) -> Tuple[Tensor, Tensor]:
+    """Rows and columns from a pixel to its neighbours, int64 ``(M, )`` each,
+    dilation by dilation, row by row."""
+    ring = torch.arange(8, device=device)
+    ring = ring + (ring >= 4)  # the middle of the 3 x 3 cells is the pixel
+    return (torch.cat([(ring // 3 - 1) * d for d in dilations]),
+            torch.cat([(ring % 3 - 1) * d for d in dilations]))
 
 
-def _shifted(padded: Tensor, offset: Tuple[int, int], margin: int,
-             size: Tuple[int, int]) -> Tensor:
-    """View of ``padded`` that shows each pixel's neighbour at ``offset``."""
-    top, left = margin + offset[0], margin + offset[1]
-    return padded[..., top:top + size[0], left:left + size[1]]
-
-
+@torch.no_grad()
 def pixel_affinity(images: Tensor,
                    dilations: Sequence[int] = (1, 2, 4, 8, 12, 24)) -> Tensor:
     """Affinity of every pixel to its ``M = 8 * len(dilations)`` neighbours.
@@ -48,7 +47,7 @@ def pixel_affinity(images: Tensor,
     ``softmax_n(mean_c -((|I_n - I| / (std + 1e-8)) / 0.3)^2)
     + 0.01 softmax_n(-((d_n / (std_d + 1e-8)) / 0.3)^2)`` where the standard
     deviations are unbiased and taken over the neighbours, and ``d_n`` is the
-    distance in pixels. Borders are replicated.
+    distance in pixels. Borders are replicated. No gradient.
 
     Args:
         images: ``(B, 3, H, W)`` in [0, 1].
@@ -57,22 +56,57 @@ def pixel_affinity(images: Tensor,
     Returns:
         ``(B, M, H, W)``, neighbours dilation by dilation, row by row.
     """
-    margin, size = max(dilations), images.shape[-2:]
+    margin, (height, width) = max(dilations), images.shape[-2:]
     padded = F.pad(images, [margin] * 4, mode='replicate')
-    offsets = _offsets(dilations)
-    neighbours = torch.stack(
-        [_shifted(padded, offset, margin, size) for offset in offsets], dim=2)
-    # the unbiased Tensor.std, which is 5 times slower along this dimension
-    mean = neighbours.mean(dim=2, keepdim=True)
-    variance = (neighbours - mean).square_().sum(dim=2, keepdim=True)
-    std = variance.div_(len(offsets) - 1).sqrt_()  # (B, 3, 1, H, W)
-    contrast = neighbours.sub_(images[:, :, None]).abs_()
-    contrast = contrast.div_(std + 1e-8).div_(_WIDTH).square_()
-    affinity = (-contrast.mean(dim=1)).softmax(dim=1)  # (B, M, H, W)
-    distance = images.new_tensor(offsets).square().sum(dim=1).sqrt()
+    # views of the padded images: no M-fold copy of the colours
+    neighbours = [
+        padded[..., top:top + height, left:left + width]
+        for d in dilations
+        for top in (margin - d, margin, margin + d)
+        for left in (margin - d, margin, margin + d)
+        if (top, left) != (margin, margin)
+    ]
+    # one neighbour at a time, into buffers that stay in the cache
+    mean, spread = torch.zeros_like(images), torch.zeros_like(images)
+    for neighbour in neighbours:
+        mean += neighbour
+    mean /= len(neighbours)
+    difference = torch.empty_like(images)
+    for neighbour in neighbours:
+        torch.sub(neighbour, mean, out=difference)
+        spread.addcmul_(difference, difference)
+    # 0.3 standard deviations of each channel
+    spread.div_(len(neighbours) - 1).sqrt_().add_(1e-8).mul_(_WIDTH)
+    # neighbours first in memory, for propagate()
+    contrast = images.new_empty(len(neighbours), len(images), height, width)
+    for neighbour, mean_square in zip(neighbours, contrast):
+        torch.sub(neighbour, images, out=difference)
+        torch.mean(
+            difference.div_(spread).square_(), dim=1, out=mean_square)
+    affinity = contrast.neg_().softmax(dim=0)
+    rows, columns = _offsets(dilations, images.device)
+    distance = (rows.square() + columns.square()).to(images).sqrt()
     distance = ((distance / (distance.std() + 1e-8)) / _WIDTH).square()
     position = (-distance).softmax(dim=0)
-    return affinity.add_(_POSITION_WEIGHT * position[None, :, None, None])
+    affinity.add_(_POSITION_WEIGHT * position[:, None, None, None])
+    return affinity.transpose(0, 1)
+
+
+def _neighbour_pixels(batch_size: int, size: Tuple[int, int],
+                      dilations: Sequence[int],
+                      device: torch.device) -> Tensor:
+    """Number of each pixel's neighbours, int32 ``(B*H*W, M)``; pixels are
+    numbered over the batch, those outside are replaced by the border's."""
+    height, width = size
+    ys, xs, first = (
+        torch.arange(n, device=device, dtype=torch.int32)[:, None]
+        for n in (height, width, batch_size))
+    rows, columns = (o.int() for o in _offsets(dilations, device))
+    rows = (ys + rows).clamp_(0, height - 1) * width
+    columns = (xs + columns).clamp_(0, width - 1)
+    pixels = rows[:, None] + columns  # (H, W, M)
+    return (first * (height * width) + pixels.flatten()).view(
+        -1, pixels.shape[-1])
 
 
 def propagate(masks: Tensor, affinity: Tensor, dilations: Sequence[int],
@@ -88,16 +122,16 @@ def propagate(masks: Tensor, affinity: Tensor, dilations: Sequence[int],
     Returns:
         Masks of the same shape.
     """
-    margin, size = max(dilations), masks.shape[-2:]
-    offsets = _offsets(dilations)
-    weights = affinity[:, :, None].unbind(dim=1)  # M x (B, 1, H, W)
+    pixels = _neighbour_pixels(
+        len(masks), masks.shape[-2:], dilations, masks.device)
+    weights = affinity.transpose(0, 1).flatten(1).t().contiguous()
+    values = masks.flatten(2).transpose(1, 2).flatten(0, 1).contiguous()
     for _ in range(num_iters):
-        padded = F.pad(masks, [margin] * 4, mode='replicate')
-        masks = torch.zeros_like(masks)
-        # One neighbour at a time: no M-fold copy of the masks.
-        for weight, offset in zip(weights, offsets):
-            masks.addcmul_(weight, _shifted(padded, offset, margin, size))
-    return masks
+        # weighted sums of the neighbours' rows, without an M-fold copy of them
+        values = F.embedding_bag(
+            pixels, values, mode='sum', per_sample_weights=weights)
+    return values.view(len(masks), -1, masks.shape[1]).transpose(
+        1, 2).reshape(masks.shape)
 
 
 def pixel_adaptive_refinement(
@@ -121,17 +155,21 @@ def pixel_adaptive_refinement(
     return propagate(masks, affinity, options.dilations, options.num_iters)
 
 
-def _present_channels(maps: Tensor, image_labels: Tensor
+def _present_channels(maps: Tensor, image_labels: Tensor,
+                      max_classes: Optional[int]
                       ) -> Tuple[Tensor, Tensor, Tensor]:
     """Gather the maps of the present classes, padded over the batch.
 
     Returns:
         maps ``(B, C, H, W)``, class ids (from 1) int64 ``(B, C)``, and which
-        channels are real, bool ``(B, C)``; ``C`` is the largest number of
-        classes of an image, at least 1.
+        channels are real, bool ``(B, C)``; ``C`` is ``max_classes`` or, by
+        reading it back from the labels, the largest number of classes of an
+        image, and at least 1.
     """
     present = image_labels > 0
-    count = max(int(present.sum(dim=1).max()), 1)
+    if max_classes is None:
+        max_classes = int(present.sum(dim=1).max())
+    count = min(max(max_classes, 1), maps.shape[1])
     order = present.to(torch.uint8).argsort(
         dim=1, descending=True, stable=True)[:, :count]
     index = order[:, :, None, None].expand(-1, -1, *maps.shape[-2:])
@@ -143,7 +181,8 @@ def refine_labels(images: Tensor,
                   image_labels: Tensor,
                   high: float,
                   low: float,
-                  options: PAROptions = PAROptions()) -> Tensor:
+                  options: PAROptions = PAROptions(),
+                  max_classes: Optional[int] = None) -> Tensor:
     """Refined dense labels for the segmentation loss.
 
     A constant background channel (``high`` in one run, ``low`` in the
@@ -159,6 +198,9 @@ def refine_labels(images: Tensor,
         high: Background score of the run that finds classes.
         low: Background score of the run that finds background.
         options: PAR's settings.
+        max_classes: Upper limit for the present classes of an image, where it is
+            known on the host. None reads it from ``image_labels``: the host then waits
+            for a GPU.
 
     Returns:
         int64 ``(B, H, W)``: 0 background, ``k + 1``, 255 ignored.
@@ -166,7 +208,8 @@ def refine_labels(images: Tensor,
     size = images.shape[-2:]
     half = tuple(max(1, int(options.scale * s)) for s in size)
     images = resize_map(images, half)
-    maps, class_ids, real = _present_channels(maps, image_labels)
+    maps, class_ids, real = _present_channels(
+        maps, image_labels, max_classes)
     background = torch.zeros_like(class_ids[:, :1])
     class_ids = torch.cat([background, class_ids], dim=1)  # (B, 1+C)
     absent = ~torch.cat([background == 0, real], dim=1)[:, :, None, None]

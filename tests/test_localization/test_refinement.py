@@ -1,0 +1,125 @@
+"""PAR against its definition, pixel by pixel and neighbour by neighbour."""
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mmseg_more import localization as L
+
+DILATIONS = (1, 3)
+
+
+def _random(*shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _neighbours(maps, dilations):
+    """``(B, C, M, H, W)``, replicated at the border."""
+    height, width = maps.shape[-2:]
+    rows, columns = torch.arange(height), torch.arange(width)
+    shifted = []
+    for d in dilations:
+        for dy in (-d, 0, d):
+            for dx in (-d, 0, d):
+                if (dy, dx) != (0, 0):
+                    row = (rows + dy).clamp(0, height - 1)
+                    column = (columns + dx).clamp(0, width - 1)
+                    shifted.append(maps[..., row, :][..., column])
+    return torch.stack(shifted, dim=2)
+
+
+def _affinity(images, dilations):
+    """METHOD, section 5, word for word, in float64."""
+    images = images.double()
+    neighbours = _neighbours(images, dilations)
+    std = neighbours.std(dim=2, keepdim=True)
+    contrast = ((neighbours - images[:, :, None]).abs() /
+                (std + 1e-8) / .3).square()
+    distance = torch.tensor([
+        d * math.hypot(dy, dx) for d in dilations for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1) if (dy, dx) != (0, 0)
+    ], dtype=torch.float64)
+    position = (-(distance / (distance.std() + 1e-8) / .3).square()).softmax(0)
+    return (-contrast.mean(dim=1)).softmax(
+        dim=1) + .01 * position[:, None, None]
+
+
+@pytest.mark.parametrize('size', [(9, 12), (2, 7), (1, 5), (1, 1)])
+@pytest.mark.parametrize('batch_size', [1, 3])
+def test_affinity_and_propagation(size, batch_size):
+    images = _random(batch_size, 3, *size)
+    masks = _random(batch_size, 4, *size)
+    affinity = L.pixel_affinity(images, DILATIONS)
+    expected = _affinity(images, DILATIONS)
+    assert affinity.shape == (batch_size, 16, *size)
+    assert_close(affinity.double(), expected, rtol=1e-5, atol=1e-6)
+    refined = L.propagate(masks, affinity, DILATIONS, 3)
+    for _ in range(3):
+        masks = (_neighbours(masks, DILATIONS) *
+                 affinity[:, None]).sum(dim=2)
+    assert_close(refined, masks)
+
+
+def test_affinity_in_any_layout():
+    affinity = L.pixel_affinity(_random(2, 3, 6, 7), DILATIONS)
+    masks = _random(2, 3, 6, 7)
+    assert torch.equal(
+        L.propagate(masks, affinity, DILATIONS, 2),
+        L.propagate(masks, affinity.contiguous(), DILATIONS, 2))
+
+
+def test_constant_images():
+    """No contrast: neighbours count alike, up to the term of the distance."""
+    affinity = L.pixel_affinity(torch.full((1, 3, 5, 6), .3), DILATIONS)
+    expected = _affinity(torch.full((1, 3, 5, 6), .3), DILATIONS)
+    assert_close(affinity.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_inputs_stay_as_they_are():
+    images, masks = _random(1, 3, 6, 7), _random(1, 2, 6, 7)
+    affinity = L.pixel_affinity(images, DILATIONS)
+    copies = images.clone(), masks.clone(), affinity.clone()
+    L.propagate(masks, affinity, DILATIONS, 2)
+    for now, before in zip((images, masks, affinity), copies):
+        assert torch.equal(now, before)
+
+
+def _labels(image_labels, **kwargs):
+    options = L.PAROptions(dilations=DILATIONS, num_iters=3)
+    batch_size, classes = image_labels.shape
+    maps = _random(batch_size, classes, 16, 12)
+    return L.refine_labels(
+        _random(batch_size, 3, 16, 12), maps, image_labels, .7, .25, options,
+        **kwargs)
+
+
+@pytest.mark.parametrize('max_classes', [3, 5, 100])
+def test_number_of_classes_that_the_host_knows(max_classes):
+    image_labels = torch.zeros(2, 6)
+    image_labels[0, [1, 2, 5]] = image_labels[1, 3] = 1
+    assert torch.equal(
+        _labels(image_labels, max_classes=max_classes), _labels(image_labels))
+
+
+def test_number_of_classes_without_any():
+    labels = _labels(torch.zeros(2, 6), max_classes=0)
+    assert (labels == 0).all()
+
+
+def test_300_classes():
+    image_labels = torch.zeros(1, 300)
+    image_labels[0, [0, 150, 299]] = 1
+    labels = _labels(image_labels)
+    assert set(labels.unique().tolist()) <= {0, 1, 151, 300, L.IGNORE_INDEX}
+
+
+def test_nothing_is_read_back_when_the_host_knows_the_classes():
+    """Tensors without data refuse to tell the host anything."""
+    maps = torch.empty(2, 6, 32, 32, device='meta')
+    arguments = (torch.empty(2, 3, 32, 32, device='meta'), maps,
+                 torch.empty(2, 6, device='meta'), .7, .25)
+    labels = L.refine_labels(*arguments, max_classes=2)
+    assert labels.shape == (2, 32, 32)
+    with pytest.raises(RuntimeError, match='meta'):
+        L.refine_labels(*arguments)
