@@ -26,8 +26,9 @@ IMAGES = dict(
     noise=_random(1, 3, 20, 22) * 255,
     levels=(_random(2, 3, 24, 20, seed=1) * 255).byte().float(),
     constant=torch.full((1, 3, 13, 11), 77.),
-    # not a multiple of four points: pydensecrf adds vertices at the origin
     black=torch.zeros(1, 3, 17, 19),
+    # not a multiple of four points: pydensecrf adds vertices at the origin
+    dark=5 + _random(1, 3, 1, 37, seed=2) * 30,
     row=_random(1, 3, 1, 37) * 255,
     pixel=_random(1, 3, 1, 1) * 255,
     batch=_smooth(3, 15, 17),
@@ -59,10 +60,11 @@ def test_equals_pydensecrf(name, channels):
 
 
 @pytest.mark.parametrize('sigma_rgb, sigma_xy', [(3., 67.), (40., 3.),
-                                                 (.5, .5)])
-def test_other_widths(sigma_rgb, sigma_xy):
-    images = IMAGES['smooth']
-    values = _random(1, 4, *images.shape[-2:])
+                                                 (.5, .5), (255., 10.)])
+@pytest.mark.parametrize('name', ['smooth', 'levels'])
+def test_other_widths(name, sigma_rgb, sigma_xy):
+    images = IMAGES[name]
+    values = _random(len(images), 4, *images.shape[-2:])
     _assert_equal(images, values, sigma_rgb, sigma_xy)
 
 

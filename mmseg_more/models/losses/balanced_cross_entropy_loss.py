@@ -1,5 +1,4 @@
 """Segmentation loss: background and foreground count half each."""
-import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ def balanced_cross_entropy(logits: Tensor,
     background = labels == 0
     foreground = ~background & (labels != ignore_index)
     halves = [
-        torch.where(part, pixel, 0.).sum() / (part.sum() + 1e-6)
+        pixel.masked_fill(~part, 0.).sum() / (part.sum() + 1e-6)
         for part in (background, foreground)
     ]
     return .5 * halves[0] + .5 * halves[1]

@@ -42,8 +42,9 @@ def confident_relation_loss(tokens: Tensor, patches: Tensor, labels: Tensor,
     logits = torch.einsum('bkd,bdn->bkn', queries,
                           patches.detach().flatten(2)) / temperature
     log_sum = logits.logsumexp(dim=-1, keepdim=True)
-    terms = torch.logaddexp(log_sum, log_sum.new_tensor(
-        math.log(_FLOOR))) - logits
+    # Constants are filled in on the device: a copy to a GPU would make the host wait.
+    floor = torch.full_like(log_sum, math.log(_FLOOR))
+    terms = torch.logaddexp(log_sum, floor) - logits
     with torch.no_grad():
         vanished = logits.exp().sum(dim=-1, keepdim=True) == 0
         constant = torch.full_like(terms, math.log1p(_FLOOR))
@@ -54,7 +55,7 @@ def confident_relation_loss(tokens: Tensor, patches: Tensor, labels: Tensor,
     ids = torch.arange(1, classes + 1, device=labels.device)
     member = labels.flatten(1)[:, None] == ids[None, :, None]  # (B, K, N)
     member = member & (image_labels > 0)[:, :, None]
-    per_class = torch.where(member, terms, 0.).sum(-1) / (
+    per_class = terms.masked_fill(~member, 0.).sum(-1) / (
         member.sum(-1) + _FLOOR)
     return per_class.sum(dim=1).mean()
 

@@ -1,5 +1,4 @@
 """Patch affinity loss of ToCo (Ru et al., CVPR 2023, section 3.2), ``ptc``."""
-import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -24,8 +23,8 @@ def patch_affinity_loss(patches: Tensor, pairs: Tensor) -> Tensor:
     features = F.normalize(patches.flatten(2), dim=1)  # (B, D, N)
     cosine = (features.transpose(1, 2) @ features).abs()
     positive, negative = pairs == 1, pairs == 0
-    pull = torch.where(positive, cosine, 0.).sum() / (positive.sum() + 1)
-    push = torch.where(negative, cosine, 0.).sum() / (negative.sum() + 1)
+    pull = cosine.masked_fill(~positive, 0.).sum() / (positive.sum() + 1)
+    push = cosine.masked_fill(~negative, 0.).sum() / (negative.sum() + 1)
     return .5 * (1 - pull) + .5 * push
 
 

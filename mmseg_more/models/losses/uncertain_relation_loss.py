@@ -44,6 +44,10 @@ def select_uncertain_tokens(labels: Tensor,
     interior cell if there are fewer). Each image, in order, draws exactly one
     ``torch.randperm`` from the CPU generator.
 
+    The draws depend on the labels and come from the CPU, by definition. The labels
+    therefore go to the CPU: a GPU makes the host wait here, once a batch. The loop
+    over the images is there for the draws.
+
     Args:
         labels: ``(B, h, w)``: 0 background, ``k + 1``, 255 uncertain.
         max_tokens: Upper limit per image.
@@ -51,38 +55,37 @@ def select_uncertain_tokens(labels: Tensor,
         generator: CPU generator; ``None`` for the default one.
 
     Returns:
-        Positions; none for grids too small for an interior.
+        Positions, on the device of the labels; none for grids too small for an
+        interior.
     """
-    images, rows, columns = [], [], []
-    height, width = labels.shape[-2] - 2 * _MARGIN, labels.shape[-1] - 2 * _MARGIN
+    chosen = [torch.zeros(0, 3, dtype=torch.long)]
+    height, width = (size - 2 * _MARGIN for size in labels.shape[-2:])
     if height > 0 and width > 0:
-        ignored = labels == IGNORE_INDEX
-        relation = ((labels > 0) & ~ignored) * 2 + ignored.long()
+        host_labels = labels.cpu()
+        ignored = host_labels == IGNORE_INDEX
+        relation = ((host_labels > 0) & ~ignored) * 2 + ignored.long()
         inner = relation[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
         mean = F.avg_pool2d(relation.float(), _KERNEL, stride=1)
         selected = (inner == 1) & (mean[:, :height, :width] >= _MIN_MEAN)
-        for index in range(len(labels)):  # one random draw per image
+        for index in range(len(labels)):
             cells = selected[index].nonzero()
             if len(cells) > max_tokens:
                 order = torch.randperm(len(cells), generator=generator)
-                cells = cells[order[:max_tokens].to(cells.device)]
+                cells = cells[order[:max_tokens]]
             else:
                 wanted = (max_tokens - len(cells)) // 4
                 extra = (inner[index] == 2).nonzero()
                 if len(extra) < wanted:
                     extra = torch.ones_like(inner[index]).nonzero()
                 order = torch.randperm(len(extra), generator=generator)
-                cells = torch.cat(
-                    [cells, extra[order[:wanted].to(cells.device)]])
-            images.append(torch.full_like(cells[:, 0], index))
-            rows.append(cells[:, 0])
-            columns.append(cells[:, 1])
-    shift = _MARGIN if centered else 0
-    empty = [labels.new_zeros(0, dtype=torch.long)]
+                cells = torch.cat([cells, extra[order[:wanted]]])
+            chosen.append(F.pad(cells, (1, 0), value=index))
+    positions = torch.cat(chosen)
+    if centered:
+        positions[:, 1:] += _MARGIN
+    # asynchronous: nothing waits for a copy in this direction
     return UncertainTokens(
-        torch.cat(images or empty),
-        torch.cat(rows or empty) + shift,
-        torch.cat(columns or empty) + shift)
+        *positions.to(labels.device, non_blocking=True).unbind(dim=1))
 
 
 def uncertain_relation_loss(tokens: Tensor, patches: Tensor,

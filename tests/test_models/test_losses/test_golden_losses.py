@@ -178,6 +178,7 @@ def test_uncertain_token_is_the_corner_or_the_cell(offset):
     labels[0, 5, 6] = 255
     chosen = select_uncertain_tokens(
         labels, max_tokens=3, centered=bool(offset))  # (3 - 1) // 4 = 0 extra
+    assert chosen.image.tolist() == [0]
     assert chosen.row.tolist() == [2 + offset]
     assert chosen.column.tolist() == [3 + offset]
 
