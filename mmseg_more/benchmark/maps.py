@@ -44,6 +44,7 @@ class MapsBenchmark:
         self.size = image_size(cfg)
         self.scales, self.seg_scales = tuple(scales), tuple(seg_scales)
         set_tf32(dtype)
+        release_memory(device)
         with MemoryMeter(device) as memory:
             self.base_mb = memory.take()  # the libraries; nothing on a GPU
         self.model = build_model(cfg, device, seed).eval()

@@ -114,15 +114,16 @@ class StageModule(nn.Module):
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Set an attribute of an object or module, and undo that."""
-    own = vars(owner).get(name)
+    own = name in vars(owner)  # else its class has it
+    original = getattr(owner, name)
     setattr(owner, name, value)
     try:
         yield
     finally:
-        if own is None:  # the class has it
-            delattr(owner, name)
+        if own:
+            setattr(owner, name, original)
         else:
-            setattr(owner, name, own)
+            delattr(owner, name)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ class StepBenchmark:
                  seed: int = 0) -> None:
         self.device, self.dtype, self.batch_size = device, dtype, batch_size
         self.size = image_size(cfg)
+        release_memory(device)
         with MemoryMeter(device) as memory:
             self.base_mb = memory.take()  # the libraries; nothing on a GPU
         set_tf32(dtype)

@@ -2,15 +2,19 @@
 
 A variant computes the same (unless it says otherwise) in the straightforward way.
 """
+import sys
 from contextlib import contextmanager
-from typing import Callable, ContextManager, Dict, Iterator, List, NamedTuple, Tuple
+from typing import (Callable, ContextManager, Dict, Iterator, List, NamedTuple,
+                    Optional, Tuple)
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..localization import refinement
+from ..localization import bilateral, refinement
+from ..localization.present import PresentClasses
+from ..models.segmentors import more
 from .stages import replaced
 
 
@@ -58,8 +62,15 @@ def _explicit_attention(model: nn.Module, keep: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _kept_attention(model: nn.Module) -> Iterator[None]:
-    with _explicit_attention(model, keep=True):
+def _whole_passes(model: nn.Module) -> Iterator[None]:
+    """CAM passes run all images at once."""
+    with replaced(model, 'chunk_size', sys.maxsize):
+        yield
+
+
+@contextmanager
+def _straightforward(model: nn.Module) -> Iterator[None]:
+    with _explicit_attention(model, keep=True), _whole_passes(model):
         yield
 
 
@@ -68,12 +79,39 @@ def _repeated_scale_1(model: nn.Module) -> Iterator[None]:
     """The CAM passes run the images at scale 1 once more."""
     shared = model.training_cams
 
-    def repeated(inputs, tokens):
+    def repeated(inputs, tokens, *args):
         with torch.no_grad():
             tokens = model.backbone(inputs)
-        return shared(inputs, tokens)
+        return shared(inputs, tokens, *args)
 
     with replaced(model, 'training_cams', repeated):
+        yield
+
+
+@contextmanager
+def _cam_graphs(model: nn.Module) -> Iterator[None]:
+    """The CAM passes record what a gradient would need, until the CAMs are done."""
+    cams, encode = model.training_cams, model.backbone.forward
+    graphs: Optional[list] = None
+
+    def with_graphs(*args, **kwargs):
+        nonlocal graphs
+        graphs = []
+        try:
+            return cams(*args, **kwargs)
+        finally:
+            graphs = None
+
+    def forward(*args, **kwargs):
+        if graphs is None:
+            return encode(*args, **kwargs)
+        with torch.enable_grad():
+            tokens = encode(*args, **kwargs)
+        graphs.append(tokens)
+        return type(tokens)(*(t if t is None else t.detach() for t in tokens))
+
+    with replaced(model, 'training_cams', with_graphs), replaced(
+            model.backbone, 'forward', forward):
         yield
 
 
@@ -92,13 +130,40 @@ def _affinity_per_run(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _all_classes(model: nn.Module) -> Iterator[None]:
-    """PAR runs on the maps of all K classes (its labels differ)."""
+    """CAMs of all K classes are made at full size and become labels."""
+
+    def everything(image_labels):
+        batch_size, classes = image_labels.shape
+        index = torch.arange(classes, device=image_labels.device)
+        return PresentClasses(
+            index.expand(batch_size, -1), (image_labels > 0).float())
+
+    with replaced(more, 'present_classes', everything):
+        yield
+
+
+@contextmanager
+def _par_on_all_classes(model: nn.Module) -> Iterator[None]:
+    """PAR refines the maps of all K classes (its labels differ)."""
     refined = model.pseudo_labeler.refined_labels
 
-    def on_all(images, cam, image_labels):
-        return refined(images, cam, torch.ones_like(image_labels))
+    def on_all(images, cam, real):
+        return refined(images, cam, torch.ones_like(real))
 
-    with replaced(model.pseudo_labeler, 'refined_labels', on_all):
+    with _all_classes(model), replaced(model.pseudo_labeler, 'refined_labels', on_all):
+        yield
+
+
+@contextmanager
+def _other_backend(model: nn.Module) -> Iterator[None]:
+    """The energy is filtered by the backend that is not chosen."""
+    choose = bilateral.choose_backend
+
+    def other(*args, **kwargs):
+        chosen = choose(*args, **kwargs)
+        return 'lattice' if chosen == 'pydensecrf' else 'pydensecrf'
+
+    with replaced(bilateral, 'choose_backend', other):
         yield
 
 
@@ -106,13 +171,24 @@ VARIANTS: Dict[str, Variant] = dict(
     attention=Variant(
         _explicit_attention, ('forward', 'backward', 'cam_x*'),
         'attention matrices computed, and kept for the backward pass'),
-    attention_kept=Variant(
-        _kept_attention, ('forward', 'backward', 'cam_x*'),
-        'attention matrices of all blocks kept until each pass is over'),
+    chunks=Variant(
+        _whole_passes, ('cam_x*', ), 'CAM passes of all images at once'),
+    straightforward=Variant(
+        _straightforward, ('forward', 'backward', 'cam_x*'),
+        'both: attention matrices of all blocks kept until each pass over all images '
+        'is over'),
     scale_1=Variant(
         _repeated_scale_1, ('cam_x1', ), 'scale 1 of the CAM run again'),
+    cam_no_grad=Variant(
+        _cam_graphs, ('cam_x*', ), 'CAM passes that record a graph for a gradient'),
+    energy=Variant(
+        _other_backend, ('energy', ),
+        'energy by the backend that is not chosen, of lattice and pydensecrf'),
     par_affinity=Variant(
         _affinity_per_run, ('par', ), 'affinity of PAR computed per run'),
+    present_classes=Variant(
+        _all_classes, ('cam_maps', 'labels', 'par'), 'CAMs of all classes at full size'),
     par_classes=Variant(
-        _all_classes, ('par', ), 'PAR on the maps of all classes'))
+        _par_on_all_classes, ('cam_maps', 'labels', 'par'),
+        'CAMs of all classes at full size, and PAR on all of them'))
 """Name -> variant."""

@@ -5,7 +5,14 @@ from golden import ROOT
 from mmseg_more.benchmark.workload import adapt_config
 from mmseg_more.engine import launch
 
-CPU = torch.device('cpu')
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads wait for each other, which takes long where other tests run too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

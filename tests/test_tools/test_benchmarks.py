@@ -3,6 +3,7 @@ import runpy
 
 import matplotlib.image
 import pytest
+import torch
 from golden import ROOT
 
 SHAPES = str(ROOT / 'configs/more/more_vit-t_shapes.py')
@@ -11,8 +12,17 @@ TINY = [
     'model.backbone.arch.num_layers=3', 'model.localization.scales=(1.,.5)']
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads wait for each other, which takes long where other tests run too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def run(tool, *arguments):
-    """Run a tool as its command line does; what it wrote as JSON."""
+    """Run a tool as its command line does."""
     main = runpy.run_path(str(ROOT / f'tools/analysis/{tool}.py'))['main']
     main([str(argument) for argument in arguments])
 
