@@ -17,7 +17,7 @@ from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
 from mmseg_more.engine.pseudo_labels import CLASSES, SOURCES, SPLITS, use_pseudo_labels
-from mmseg_more.engine.voc_export import use_voc_export
+from mmseg_more.engine.voc_export import COMPETITIONS, use_voc_export
 from mmseg_more.evaluation.protocols import use_protocols
 
 # option -> the purposes that know it
@@ -25,6 +25,7 @@ MASK_OPTIONS = {
     'source': ('pseudo_labels', ),
     'classes': ('pseudo_labels', ),
     'soft_maps': ('pseudo_labels', ),
+    'competition': ('export_voc', ),
     'split': ('pseudo_labels', 'export_voc'),
     'single_scale': ('pseudo_labels', 'export_voc'),
     'crf': ('pseudo_labels', 'export_voc'),
@@ -107,6 +108,11 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='write the results tree for the PASCAL VOC server (.zip, .tar.gz, .tgz)')
     group.add_argument(
+        '--competition',
+        choices=COMPETITIONS,
+        help='of the VOC server: comp5 for training on its own data alone, comp6 for '
+        'any data (default: comp6)')
+    group.add_argument(
         '--source',
         choices=SOURCES,
         help='what the pseudo labels are made of (default: lam)')
@@ -152,7 +158,8 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
             args.cfg, args.pseudo_labels, source=args.source or 'lam',
             classes=args.classes or 'image-labels', soft_maps=args.soft_maps, **masks)
     elif purpose == 'export_voc':
-        use_voc_export(args.cfg, args.export_voc, **masks)
+        use_voc_export(
+            args.cfg, args.export_voc, competition=args.competition or 'comp6', **masks)
     elif purpose == 'protocols':
         use_protocols(args.cfg, args.protocols or None, num_workers=args.crf_workers)
 

@@ -142,7 +142,7 @@ def _infer(image: np.ndarray, probs: np.ndarray,
     crf.addPairwiseBilateral(
         sxy=options.bilateral_sxy,
         srgb=options.bilateral_srgb,
-        rgbim=np.ascontiguousarray(image),
+        rgbim=np.require(image, requirements=('C', 'W')),
         compat=options.bilateral_weight)
     refined = crf.inference(options.num_iters)
     return np.asarray(refined, np.float32).reshape(channels, height, width)

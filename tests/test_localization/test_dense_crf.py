@@ -90,3 +90,11 @@ def test_probabilities_must_be_finite():
     probs[1, 0, 0] = np.nan
     with pytest.raises(ValueError, match='finite'):
         dense_crf(image, probs)
+
+
+def test_image_that_cannot_be_written():
+    image = np.zeros((4, 5, 3), np.uint8)
+    probs = np.full((2, 4, 5), .5, np.float32)
+    expected = dense_crf(image, probs)
+    image.flags.writeable = False
+    np.testing.assert_array_equal(dense_crf(image, probs), expected)

@@ -54,7 +54,8 @@ class MaskRecipe(NamedTuple):
         """
         if not self.scales:
             return present
-        request = present or LocalizationRequest(maps=())
+        request = present or LocalizationRequest(
+            maps=(), cam_scales=(), lam_scales=())
         kind = 'seg_scales' if self.source == 'seg' else 'ms_scales'
         others = getattr(request, kind)
         if others not in ((), self.scales):
