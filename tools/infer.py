@@ -41,7 +41,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--crf', action='store_true', help='refine the masks by the dense CRF')
     parser.add_argument(
-        '--num-workers',
+        '--crf-workers',
         type=int,
         help='processes for the CRF (default: one per core)')
     parser.add_argument(
@@ -49,7 +49,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=float,
         help='background threshold of a map without CRF (default: of the config)')
     parser.add_argument(
-        '--mask-classes',
+        '--classes',
         choices=['predicted', 'all'],
         help='classes that a mask may show (default: all for seg, else predicted)')
     parser.add_argument(
@@ -75,8 +75,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         action=DictAction,
         help='override some settings in the used config')
     args = parser.parse_args(argv)
-    if args.batch_size < 1 or (args.num_workers or 0) < 0:
-        parser.error('--batch-size must be at least 1 and --num-workers at least 0')
+    if args.batch_size < 1 or (args.crf_workers or 0) < 0:
+        parser.error('--batch-size must be at least 1 and --crf-workers at least 0')
     return args
 
 
@@ -87,10 +87,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             launch.load_config(args.config, args.cfg_options), args.checkpoint,
             device=args.device)
         results = inferencer.stream(
-            args.inputs, args.batch_size, num_workers=args.num_workers,
+            args.inputs, args.batch_size, num_workers=args.crf_workers,
             out_dir=args.out_dir, img_out_dir='' if args.no_pictures else 'vis',
             source=args.source, multi_scale=args.multi_scale, scales=args.scales,
-            crf=args.crf, bkg=args.bkg, mask_classes=args.mask_classes, maps=args.maps,
+            crf=args.crf, bkg=args.bkg, mask_classes=args.classes, maps=args.maps,
             opacity=args.opacity, show=args.show)
         errors = [result.error for result in results]
     except (OSError, TypeError, ValueError) as error:

@@ -47,7 +47,7 @@ def written(folder):
 def test_folders_and_files(infer, files, capsys):
     status = infer(files / 'one', files / 'two' / 'c.png', files / 'config.py',
                    files / 'more.pth', '--out-dir', files / 'out', '--source', 'lam',
-                   '--crf', '--num-workers', 1, '--maps', 'cam', 'lam', '--scales', 1, .5,
+                   '--crf', '--crf-workers', 1, '--maps', 'cam', 'lam', '--scales', 1, .5,
                    '--device', 'cpu')
     assert status == 0
     assert written(files / 'out') == [
