@@ -19,6 +19,7 @@ LOOKED_UP = {
 PARAMWISE = frozenset(
     ('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
      'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate'))
+CONSTRUCTORS = ('DefaultOptimWrapperConstructor', 'MergedOptimWrapperConstructor')
 CUSTOM_KEY = frozenset(('lr_mult', 'decay_mult'))
 
 
@@ -45,8 +46,9 @@ def check_config(cfg: Mapping[str, Any]) -> None:
                 f'variable of your own, call it {"_" + key!r}.)')
     for path, known in LOOKED_UP.items():
         _check_section(path, _find(cfg, path), known)
-    if 'constructor' in (cfg.get('optim_wrapper') or ()):
-        return  # not MMEngine's default one: it reads keys of its own
+    constructor = (cfg.get('optim_wrapper') or {}).get('constructor', CONSTRUCTORS[0])
+    if constructor not in CONSTRUCTORS:
+        return  # it reads keys of its own
     paramwise = _find(cfg, 'optim_wrapper.paramwise_cfg') or {}
     _check_section('optim_wrapper.paramwise_cfg', paramwise, PARAMWISE)
     for name, value in (paramwise.get('custom_keys') or {}).items():

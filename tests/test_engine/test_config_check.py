@@ -46,6 +46,13 @@ def test_typo_in_a_dict_that_is_looked_up(option, message):
     assert option.split('.')[-1] in str(error.value)
 
 
+def test_own_constructor_has_the_keys_of_mmengine():
+    with pytest.raises(ValueError, match="did you mean 'custom_keys'"):
+        check_config(dict(optim_wrapper=dict(
+            constructor='MergedOptimWrapperConstructor',
+            paramwise_cfg=dict(costum_keys=dict()))))
+
+
 def test_another_constructor_has_keys_of_its_own():
     check_config(dict(optim_wrapper=dict(
         constructor='LayerDecayOptimizerConstructor',

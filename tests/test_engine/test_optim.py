@@ -1,10 +1,13 @@
-"""Mixed precision without a GPU."""
+"""Few groups and fused steps; mixed precision without a GPU."""
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import Runner
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import nn
 
+import tiny_run
 from mmseg_more.engine import optim
 from mmseg_more.engine.optim import CPUAmpOptimWrapper, adapt_amp, enable_amp
 
@@ -98,3 +101,93 @@ def test_config_without_amp_stays(with_gpu):
 def test_another_wrapper_is_refused():
     with pytest.raises(ValueError, match='got ApexOptimWrapper'):
         enable_amp(config(type='ApexOptimWrapper'))
+
+
+# ------------------------------------------------------------ merged groups
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+
+
+def wrapper_for(model, constructor='MergedOptimWrapperConstructor', **optimizer):
+    cfg = Config(dict(optim_wrapper=dict(
+        type='OptimWrapper', constructor=constructor,
+        optimizer={'type': 'AdamW', 'lr': .1, 'weight_decay': .01, **optimizer},
+        paramwise_cfg=dict(
+            custom_keys={'2.': dict(lr_mult=10.)}, norm_decay_mult=0.))))
+    return build_optim_wrapper(model, cfg.optim_wrapper)
+
+
+def test_groups_with_equal_settings_are_merged():
+    model = network()
+    groups = wrapper_for(model).optimizer.param_groups
+    assert [type(group) for group in groups] == 3 * [dict]
+    assert [(group['lr'], group['weight_decay']) for group in groups] == [
+        (.1, .01), (.1, 0), (1., .01)]
+    for group, layer in zip(groups, model):
+        assert {id(p) for p in group['params']} == {id(p) for p in layer.parameters()}
+
+
+@pytest.mark.parametrize('kind', ['AdamW', 'SGD', 'RMSprop'])  # the last is never fused
+def test_same_steps_as_with_single_groups(kind):
+    found = []
+    for constructor in ('MergedOptimWrapperConstructor', 'DefaultOptimWrapperConstructor'):
+        model = network()
+        wrapper = wrapper_for(model, constructor, type=kind)
+        for _ in range(3):
+            wrapper.update_params(model(torch.ones(1, 3)).square().sum())
+        found.append(list(model.parameters()))
+    torch.testing.assert_close(*found)
+
+
+def fused(wrapper):
+    return {bool(group.get('fused')) for group in wrapper.optimizer.param_groups}
+
+
+def test_fused_where_pytorch_has_it(monkeypatch):
+    """A PyTorch without the kernel says so when the optimizer is built."""
+
+    class OldAdamW(torch.optim.AdamW):
+
+        def __init__(self, params, lr, weight_decay, fused=None):
+            if fused:
+                raise RuntimeError('`fused=True` requires all the params to be on cuda')
+            super().__init__(params, lr=lr, weight_decay=weight_decay)
+
+    assert fused(wrapper_for(network(), type=OldAdamW)) == {False}
+    try:
+        torch.optim.AdamW(network().parameters(), fused=True)
+    except RuntimeError:
+        assert fused(wrapper_for(network())) == {False}
+    else:
+        assert fused(wrapper_for(network())) == {True}
+
+
+@pytest.mark.parametrize('form', [dict(fused=False), dict(foreach=True)])
+def test_the_form_that_the_config_asks_for(form):
+    wrapper = wrapper_for(network(), **form)
+    assert fused(wrapper) == {False}
+    (name, value), = form.items()
+    assert wrapper.optimizer.param_groups[0][name] is value
+
+
+def test_wrong_argument_of_the_optimizer():
+    with pytest.raises(TypeError, match='wieght_decay'):
+        wrapper_for(network(), wieght_decay=.1)
+
+
+def test_compiled_step_of_mmengine(tmp_path):
+    """MMEngine's own `compile`, which takes the optimizer's step in, next to groups."""
+    cfg = Config.fromstring(tiny_run.CONFIG, '.py')
+    cfg.merge_from_dict({
+        'work_dir': str(tmp_path),
+        'optim_wrapper.constructor': 'MergedOptimWrapperConstructor',
+        'optim_wrapper.paramwise_cfg': dict(custom_keys={'bias': dict(lr_mult=10.)})})
+    records = []
+    for compiled in (True, False):
+        cfg.compile = compiled and dict(backend='eager')
+        cfg.experiment_name = f'compiled_{compiled}'
+        Runner.from_cfg(cfg).train()
+        records.append(tiny_run.read_record(tmp_path))
+        torch._dynamo.reset()
+    assert records[0] == records[1]

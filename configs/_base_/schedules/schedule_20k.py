@@ -1,6 +1,7 @@
 # AdamW and the schedule of MoRe for VOC: [C] the authors' released code.
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='MergedOptimWrapperConstructor',  # a group per rate
     optimizer=dict(
         type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),  # [C]
     # new layers learn ten times as fast as the pretrained backbone [C]
