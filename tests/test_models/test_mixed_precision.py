@@ -1,0 +1,78 @@
+"""Training steps in half precision beside those in float32."""
+import pytest
+import torch
+from mmengine.utils import digit_version
+from torch.testing import assert_close
+
+from mmseg_more.engine.optim import CPUAmpOptimWrapper
+from tiny_model import batch, tiny_model
+
+# older releases have no float16 autocast and no gradient scaler for the CPU
+TYPES = [torch.bfloat16, torch.float16] if digit_version(
+    torch.__version__) >= digit_version('2.4') else [torch.bfloat16]
+LABELS = [1, 0, 1], [0, 1, 0]
+ITERATION = 5000  # all losses count
+
+
+@pytest.mark.parametrize('dtype', TYPES)
+def test_every_loss_gets_float32(dtype):
+    model = tiny_model(ITERATION)
+    seen = {}
+    for name, loss in model.loss_schedule.losses.items():
+        loss.register_forward_hook(
+            lambda module, args, out, name=name: seen.update({name: (*args, out)}))
+    halves = []
+    for part in (model.backbone.layers[0].attn, model.decode_head.conv_seg):
+        part.register_forward_hook(lambda module, args, out: halves.append(out.dtype))
+    with torch.autocast('cpu', dtype=dtype):
+        model.loss(*batch(*LABELS))
+    assert set(halves) == {dtype}  # the network itself runs in half precision
+    assert set(seen) == set(model.loss_schedule.losses)
+    for name, values in seen.items():
+        found = {value.dtype for value in values if value.is_floating_point()}
+        assert found == {torch.float32}, name
+
+
+def run(dtype, steps=10):
+    """Losses of each step of a training in ``dtype``."""
+    model = tiny_model(ITERATION)
+    wrapper = CPUAmpOptimWrapper(dtype=dtype, optimizer=torch.optim.AdamW(
+        model.parameters(), lr=1e-3))
+    inputs, samples = batch(*LABELS)
+    history = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        with wrapper.optim_context(model):
+            losses = model.loss(inputs, samples)
+        wrapper.update_params(sum(losses.values()))
+        history.append({name: value.detach() for name, value in losses.items()})
+        model.iteration += 1
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    return history
+
+
+def test_ten_steps_in_bfloat16():
+    exact, found = run('float32'), run('bfloat16')
+    for expected, losses in zip(exact, found):
+        # bfloat16 has 3 digits, and a patch at a threshold may change its label
+        assert_close(losses, expected, rtol=.03, atol=.02)
+    assert exact[-1]['loss_cls'] < .9 * exact[0]['loss_cls']  # it has learnt meanwhile
+    assert found[-1]['loss_cls'] < .9 * found[0]['loss_cls']
+
+
+@pytest.mark.parametrize('dtype', TYPES)
+def test_gradients(dtype):
+    """Those of float32, up to the precision; float16 by way of a loss scale."""
+    inputs, samples = batch(*LABELS)
+    found = []
+    for enabled in (False, True):
+        model = tiny_model(ITERATION)
+        torch.manual_seed(0)
+        with torch.autocast('cpu', dtype=dtype, enabled=enabled):
+            losses = model.loss(inputs, samples)
+        scale = 2.**10 if dtype is torch.float16 and enabled else 1.
+        (sum(losses.values()) * scale).backward()
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters()]) / scale)
+    exact, half = found
+    assert torch.isfinite(half).all()
+    assert (half - exact).norm() < 16 * torch.finfo(dtype).eps * exact.norm()
