@@ -132,7 +132,7 @@ def _affinity_per_run(model: nn.Module) -> Iterator[None]:
 def _all_classes(model: nn.Module) -> Iterator[None]:
     """CAMs of all K classes are made at full size and become labels."""
 
-    def everything(image_labels):
+    def everything(image_labels, max_classes):
         batch_size, classes = image_labels.shape
         index = torch.arange(classes, device=image_labels.device)
         return PresentClasses(
@@ -147,7 +147,7 @@ def _par_on_all_classes(model: nn.Module) -> Iterator[None]:
     """PAR refines the maps of all K classes (its labels differ)."""
     refined = model.pseudo_labeler.refined_labels
 
-    def on_all(images, cam, real):
+    def on_all(images, cam, real, max_classes):
         return refined(images, cam, torch.ones_like(real))
 
     with _all_classes(model), replaced(model.pseudo_labeler, 'refined_labels', on_all):

@@ -1,5 +1,5 @@
 """The classes that are present in the images of a batch, as a few channels."""
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -35,13 +35,20 @@ class PresentClasses(NamedTuple):
         return torch.where(special, labels, classes)
 
 
-def present_classes(image_labels: Tensor) -> PresentClasses:
+def present_classes(image_labels: Tensor,
+                    max_classes: Optional[int] = None) -> PresentClasses:
     """Channels for the classes of multi-hot image labels ``(B, K)``.
 
-    Reads C on the host: a GPU is waited for once.
+    Args:
+        image_labels: Multi-hot, ``(B, K)``.
+        max_classes: Upper limit for the classes of an image, where it is known on
+            the host. None reads it from ``image_labels``: the host then waits
+            for a GPU.
     """
     present = image_labels > 0
-    count = max(int(present.sum(dim=1).max()), 1)
+    if max_classes is None:
+        max_classes = int(present.sum(dim=1).max())
+    count = min(max(max_classes, 1), present.shape[1])
     index = present.to(torch.uint8).argsort(
         dim=1, descending=True, stable=True)[:, :count]
     return PresentClasses(index, present.gather(1, index).float())

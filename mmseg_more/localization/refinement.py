@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .maps import resize_map
+from .present import present_classes
 from .pseudo_label import IGNORE_INDEX
 
 _WIDTH = 0.3  # w1 of AFA: the width of both Gaussians, in standard deviations
@@ -155,27 +156,6 @@ def pixel_adaptive_refinement(
     return propagate(masks, affinity, options.dilations, options.num_iters)
 
 
-def _present_channels(maps: Tensor, image_labels: Tensor,
-                      max_classes: Optional[int]
-                      ) -> Tuple[Tensor, Tensor, Tensor]:
-    """Gather the maps of the present classes, padded over the batch.
-
-    Returns:
-        maps ``(B, C, H, W)``, class ids (from 1) int64 ``(B, C)``, and which
-        channels are real, bool ``(B, C)``; ``C`` is ``max_classes`` or, by
-        reading it back from the labels, the largest number of classes of an
-        image, and at least 1.
-    """
-    present = image_labels > 0
-    if max_classes is None:
-        max_classes = int(present.sum(dim=1).max())
-    count = min(max(max_classes, 1), maps.shape[1])
-    order = present.to(torch.uint8).argsort(
-        dim=1, descending=True, stable=True)[:, :count]
-    index = order[:, :, None, None].expand(-1, -1, *maps.shape[-2:])
-    return maps.gather(1, index), order + 1, present.gather(1, order)
-
-
 def refine_labels(images: Tensor,
                   maps: Tensor,
                   image_labels: Tensor,
@@ -208,11 +188,9 @@ def refine_labels(images: Tensor,
     size = images.shape[-2:]
     half = tuple(max(1, int(options.scale * s)) for s in size)
     images = resize_map(images, half)
-    maps, class_ids, real = _present_channels(
-        maps, image_labels, max_classes)
-    background = torch.zeros_like(class_ids[:, :1])
-    class_ids = torch.cat([background, class_ids], dim=1)  # (B, 1+C)
-    absent = ~torch.cat([background == 0, real], dim=1)[:, :, None, None]
+    present = present_classes(image_labels, max_classes)
+    maps = present.select(maps)
+    absent = F.pad(present.real == 0, (1, 0))[:, :, None, None]  # (B, 1+C, 1, 1)
 
     runs = []
     for score in (high, low):
@@ -223,12 +201,10 @@ def refine_labels(images: Tensor,
     refined = propagate(
         torch.cat(runs, dim=1), affinity, options.dilations, options.num_iters)
 
-    labels = []
-    for run in refined.chunk(2, dim=1):
-        run = resize_map(run, size).masked_fill(absent, -1.)
-        best = run.max(dim=1).indices  # argmax(dim=1) is 7 times slower
-        labels.append(
-            class_ids.gather(1, best.flatten(1)).view(-1, *size))
-    by_high, by_low = labels
+    # .max(dim=1).indices: argmax(dim=1) is 7 times slower
+    by_high, by_low = (
+        resize_map(run, size).masked_fill(absent, -1.).max(dim=1).indices
+        for run in refined.chunk(2, dim=1))
     result = by_high.masked_fill(by_high == 0, IGNORE_INDEX)
-    return result.masked_fill((by_high == 0) & (by_low == 0), 0)
+    result = result.masked_fill((by_high == 0) & (by_low == 0), 0)
+    return present.name_labels(result)

@@ -95,6 +95,19 @@ class TestPack:
         assert sample.gt_label.dtype == torch.int64
         assert sample.img_shape == (5, 6)
 
+    @pytest.mark.parametrize('size', [(1, 7), (7, 1), (1, 1)])
+    def test_mask_of_an_image_of_one_row_or_column(self, size, tmp_path):
+        import cv2
+        mask = np.arange(np.prod(size), dtype=np.uint8).reshape(size)
+        cv2.imwrite(str(tmp_path / 'mask.png'), mask)
+        pipeline = Compose([dict(type='LoadAnnotations'),
+                            dict(type='PackImageLevelInputs')])
+        out = pipeline(dict(
+            img=image(*size), img_path='x', ori_shape=size, img_shape=size,
+            seg_map_path=str(tmp_path / 'mask.png'), seg_fields=[], label_map=None,
+            reduce_zero_label=False))
+        np.testing.assert_array_equal(out['data_samples'].gt_sem_seg.data[0], mask)
+
     @pytest.mark.parametrize('shape', [(5, 6), (5, 6, 1), (5, 6, 4)])
     def test_channels(self, shape):
         with pytest.raises(ValueError, match=r"y.png has shape .* \(H, W, 3\)"):

@@ -58,6 +58,8 @@ class PackImageLevelInputs(BaseTransform):
             sample.set_field(score, 'gt_score')
         if 'gt_seg_map' in results:
             mask = results['gt_seg_map']
+            if mask.ndim < 2:  # LoadAnnotations squeezes a side of one pixel away
+                mask = mask.reshape(self._squeezed_shape(mask, results))
             self._check_mask(mask, results)
             sample.gt_sem_seg = PixelData(
                 data=torch.from_numpy(mask[None].astype(np.int64)))
@@ -67,6 +69,14 @@ class PackImageLevelInputs(BaseTransform):
                 meta[key] = tuple(meta[key][:2])
         sample.set_metainfo(meta)
         return dict(inputs=inputs, data_samples=sample)
+
+    @staticmethod
+    def _squeezed_shape(mask: np.ndarray, results: dict) -> tuple:
+        for key in ('ori_shape', 'img_shape'):
+            shape = tuple(results.get(key, ())[:2])
+            if sorted(shape) == [1, mask.size]:
+                return shape
+        return mask.shape
 
     def _check_mask(self, mask: np.ndarray, results: dict) -> None:
         path = results.get('seg_map_path', 'the mask')

@@ -165,7 +165,8 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             if active.need_refined_labels else None)
         present = cams = None
         if active.need_maps:
-            present = present_classes(labels)
+            max_classes = _max_classes(data_samples)
+            present = present_classes(labels, max_classes)
             cams = self.training_cams(inputs, tokens, present)
 
         # Losses and labels in float32, whatever the network ran in.
@@ -191,7 +192,7 @@ class MoRe(LocalizationMixin, BaseSegmentor):
                 images = self.denormalize(inputs)
                 refined = present.name_labels(
                     self.pseudo_labeler.refined_labels(
-                        images, cams.cam, present.real))
+                        images, cams.cam, present.real, max_classes))
                 logits = L.resize_map(segmentation.float(), inputs.shape[-2:])
                 terms.update(
                     seg=(logits, refined), energy=(logits, refined, images))
@@ -290,3 +291,14 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         shown = (labels[:, None] == classes[:, None]).sum(-1) >= min_patches
         present = scores > 0
         return torch.where(present.any(dim=1, keepdim=True), present, shown)
+
+
+def _max_classes(data_samples: List[SegDataSample]) -> Optional[int]:
+    """Largest number of classes of an image, without asking the device.
+
+    None if a sample lists none (``gt_label``), so that its ``gt_score`` decides.
+    """
+    labels = [sample.get('gt_label', None) for sample in data_samples]
+    if any(label is None for label in labels):
+        return None
+    return max(len(label) for label in labels)

@@ -80,15 +80,20 @@ class PseudoLabeler:
     def _pair(grid: Sequence[int]) -> Tuple[int, int]:
         return int(grid[0]), int(grid[1])
 
-    def refined_labels(self, images: Tensor, cam: Tensor,
-                       image_labels: Tensor) -> Tensor:
+    def refined_labels(self,
+                       images: Tensor,
+                       cam: Tensor,
+                       image_labels: Tensor,
+                       max_classes: Optional[int] = None) -> Tensor:
         """Refined labels ``(B, H, W)`` for the segmentation losses.
 
         Args:
             images: ``(B, 3, H, W)`` in 0..255; truncated to 8 bit here.
             cam: Final CAM ``(B, K, H, W)`` in [0, 1].
             image_labels: Multi-hot ``(B, K)``.
+            max_classes: Upper limit for the classes of an image; None reads it
+                from ``image_labels``.
         """
         images = images.clamp(0, 255).byte().float() / 255
         return refine_labels(images, cam, image_labels, self.high, self.low,
-                             self.par)
+                             self.par, max_classes)
