@@ -23,7 +23,9 @@ model = dict(
         patch_size=16,
         num_classes=num_classes,
         num_registers=4,  # [C]
-        aux_layer=-3),  # [C]
+        aux_layer=-3,  # [C]
+        # `compile=True`, or a dict of torch.compile's arguments: compiled blocks
+        with_cp=False),  # True: less memory in training, a third more arithmetic
     graph=dict(
         type='GraphCategoryRepresentation',
         embed_dims=768,
@@ -33,7 +35,9 @@ model = dict(
         in_channels=768,
         channels=512,
         num_classes=num_classes + 1),
-    localization=dict(scales=(1.0, 0.5, 0.75, 1.5)),  # [C]
+    localization=dict(
+        scales=(1.0, 0.5, 0.75, 1.5),  # [C]
+        chunk_size=None),  # images per pass without a gradient; None: what is fastest
     pseudo_label=dict(
         high=.7, low=.25, bkg=.5,  # [C]
         switch_iter=10000,  # [C]: CRE and URE use the final CAM after it
