@@ -93,7 +93,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             crf=args.crf, bkg=args.bkg, mask_classes=args.classes, maps=args.maps,
             opacity=args.opacity, show=args.show)
         errors = [result.error for result in results]
-    except (OSError, TypeError, ValueError) as error:
+    except (ImportError, OSError, TypeError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     failed = [error for error in errors if error is not None]

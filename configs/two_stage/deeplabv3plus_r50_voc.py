@@ -1,5 +1,5 @@
 # MMSegmentation's DeepLabV3+ with ResNet-50 on the pseudo labels of PASCAL VOC; its
-# model and schedule, in one process (batch 16) or, with SyncBN, in several GPUs.
+# model and schedule, on one GPU (batch 16) or, with SyncBN, on several.
 # pretrained=None or pretrained=FILE, with --cfg-options model.pretrained=..., where
 # download.openmmlab.com is out of reach.
 _base_ = [
@@ -12,7 +12,7 @@ model = dict(
     data_preprocessor=dict(size=crop_size),
     decode_head=dict(num_classes=21),
     auxiliary_head=dict(num_classes=21))
-train_dataloader = dict(batch_size=16)  # of all GPUs together in MMSegmentation
+train_dataloader = dict(batch_size=16)  # per GPU; MMSegmentation has 4 on each of 4
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'))
 custom_hooks = [dict(type='SanityCheckHook')]  # those of MoRe have nothing to do here

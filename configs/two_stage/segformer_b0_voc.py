@@ -33,7 +33,7 @@ param_scheduler = [
         type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=20000,
         by_epoch=False)
 ]
-train_dataloader = dict(batch_size=16)
+train_dataloader = dict(batch_size=16)  # per GPU
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'))
 custom_hooks = [dict(type='SanityCheckHook')]  # those of MoRe have nothing to do here
