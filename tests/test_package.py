@@ -64,7 +64,7 @@ def test_imports_are_required(repo_root):
              for requirement in read_requirements(repo_root, part)[1]]
     allowed = {provided.get(name, name) for name in names}
     # required by mmengine, mmcv and mmsegmentation themselves, which use them likewise
-    allowed |= {'cv2', 'PIL', 'matplotlib', 'prettytable'}
+    allowed |= {'cv2', 'PIL', 'matplotlib', 'prettytable', 'rich'}
     for path in sorted((repo_root / 'mmseg_more').rglob('*.py')):
         for node in ast.parse(path.read_text()).body:
             modules = []
