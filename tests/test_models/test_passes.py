@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mmseg_more import localization as L
 from mmseg_more.localization.present import present_classes
 from mmseg_more.models import LocalizationRequest
 from mmseg_more.models.segmentors import passes
@@ -108,3 +109,19 @@ def test_localization_keys():
         tiny_model(localization=dict(chunks=1))
     assert tiny_model(localization=None).train_scales == (1., .5, .75, 1.5)
     assert tuple(tiny_config().localization.scales) == (1., .5)
+
+
+@pytest.mark.parametrize('limit', [1, 2 * 4 * 3 * 8 * 8, 2**20])
+@pytest.mark.parametrize('relu', [True, False])
+def test_merged_and_normalised_a_few_classes_at_a_time(monkeypatch, limit, relu):
+    """1 class, 3 of 5 and all at once are the same; several sums share the work."""
+    monkeypatch.setattr(passes, '_CPU_MAP_BYTES', limit)
+    maps, flipped = torch.randn(2, 2, 5, 4, 4).unbind()
+    totals = [torch.zeros(2, 5, 8, 8), torch.ones(2, 5, 8, 8)]
+    merged = L.merge_flip(maps, flipped, (8, 8))
+    merged = merged.relu() if relu else merged
+    passes.add_merged(totals, maps, flipped, relu)
+    assert_close(totals, [merged, 1 + merged], rtol=0, atol=0)
+    expected = L.normalize_maps(totals[0])
+    assert_close(passes.normalize_in_place(totals[0]), expected, rtol=0, atol=0)
+    assert_close(totals[0], expected, rtol=0, atol=0)

@@ -10,8 +10,8 @@ from torch import Tensor
 from ... import localization as L
 from ...localization.present import PresentClasses
 from ..structures import LocalizationMaps, LocalizationRequest, Tokens
-from .passes import (SegmentationPasses, SharedPasses, classify,
-                     fastest_chunk)
+from .passes import (SegmentationPasses, SharedPasses, add_merged, classify,
+                     fastest_chunk, normalize_in_place)
 
 Plan = Dict[str, Tuple[str, Tuple[float, ...]]]
 """Name of a result -> kind of map and the scales that are summed."""
@@ -115,11 +115,11 @@ class LocalizationMixin:
             for name, pair in pairs.items():
                 if classes is not None:
                     pair = [classes.select(cam) for cam in pair]
-                merged = L.merge_flip(*pair, size).relu_()
-                sums[name] = sums[name].add_(
-                    merged) if name in sums else merged
+                if name not in sums:
+                    sums[name] = pair[0].new_zeros(*pair[0].shape[:2], *size)
+                add_merged([sums[name]], *pair, relu=True)
         return TrainingCAMs(
-            **{name: L.normalize_maps(value)
+            **{name: normalize_in_place(value)
                for name, value in sums.items()})
 
     @torch.no_grad()
@@ -220,12 +220,13 @@ class LocalizationMixin:
             if segmentation is not None:
                 segmentation.add(found, scale)
             for kind, names in due.items():
-                merged = L.merge_flip(*found[kind].chunk(2), size)
-                if kind.startswith('cam'):
-                    merged = merged.relu_()
+                image, flip = found[kind].chunk(2)
                 for name in names:
-                    sums[name] = sums[name] + merged if name in sums else merged
-        return {name: L.normalize_maps(value) for name, value in sums.items()}
+                    if name not in sums:
+                        sums[name] = image.new_zeros(*image.shape[:2], *size)
+                add_merged([sums[name] for name in names], image, flip,
+                           relu=kind.startswith('cam'))
+        return {name: normalize_in_place(value) for name, value in sums.items()}
 
     def _read(self, kinds: Iterable[str],
               segmentation: Optional[SegmentationPasses], scale: float,

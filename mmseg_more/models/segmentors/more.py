@@ -28,11 +28,9 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             tokens as they are (the paper's ablation without GCR).
         decode_head: Config of :class:`LargeFOVHead`, ``num_classes`` is K + 1.
         num_classes: K, foreground classes.
-        localization: ``scales``, those of the CAM passes in training, defaults to
-            ``(1.0, 0.5, 0.75, 1.5)``. ``chunk_size``, images (flips count) per
-            pass without a gradient, in training and for maps, for when memory
-            is short; defaults to None: all at once on a GPU, and on a CPU what
-            is fastest.
+        localization: ``scales`` of the CAM passes in training, by default ``(1.0,
+            0.5, 0.75, 1.5)``; ``chunk_size``, images (flips count) per pass without
+            a gradient, by default None: all on a GPU, on a CPU what is fastest.
         pseudo_label: Arguments of :class:`PseudoLabeler`. Defaults to VOC's.
         losses: Name -> config, see :class:`LossSchedule`; losses that are not
             named are not used. None takes ``DEFAULT_LOSSES`` (VOC).
@@ -163,7 +161,7 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         segmentation = (
             self.decode_head(tokens.patches)
             if active.need_refined_labels else None)
-        present = cams = None
+        cams = None
         if active.need_maps:
             max_classes = _max_classes(data_samples)
             present = present_classes(labels, max_classes)
@@ -175,9 +173,7 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             queries = self.class_tokens(
                 tokens) if active.need_class_tokens else None
             terms = dict(
-                cls=(cls.float(), labels),
-                cls_aux=(cls_aux.float(), labels),
-                mct=(queries, ))
+                cls=(cls, labels), cls_aux=(cls_aux, labels), mct=(queries, ))
             if cams is not None:
                 patches = tokens.patches
                 targets = self.pseudo_labeler.patch_labels(
@@ -190,9 +186,9 @@ class MoRe(LocalizationMixin, BaseSegmentor):
                     ure=(queries, patches, targets.ure, labels))
             if segmentation is not None:
                 images = self.denormalize(inputs)
-                refined = present.name_labels(
-                    self.pseudo_labeler.refined_labels(
-                        images, cams.cam, present.real, max_classes))
+                refined = self.pseudo_labeler.refined_labels(
+                    images, cams.cam, present.real, max_classes)
+                refined = present.name_labels(refined)
                 logits = L.resize_map(segmentation.float(), inputs.shape[-2:])
                 terms.update(
                     seg=(logits, refined), energy=(logits, refined, images))

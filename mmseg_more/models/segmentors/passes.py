@@ -1,6 +1,6 @@
 """What a pass of the network over images and their flips is read for."""
 import math
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from ..structures import Tokens
 # Larger tensors are given back to the system by glibc's allocator and paged in anew at
 # every layer, which costs a CPU some percent of a pass.
 _CPU_PASS_BYTES = 32 * 2**20
+# Maps of image size that are worked on together; more would leave the cache.
+_CPU_MAP_BYTES = 4 * 2**20
 
 
 class SharedPasses(NamedTuple):
@@ -47,6 +49,41 @@ def fastest_chunk(images: Tensor, hidden_bytes: int) -> int:
     passes = math.ceil(
         len(images) / max(_CPU_PASS_BYTES // hidden_bytes, 1))
     return math.ceil(len(images) / passes)
+
+
+def _classes_at_once(total: Tensor) -> int:
+    """All on a GPU; on a CPU what the cache can hold."""
+    batch_size, classes, height, width = total.shape
+    if total.device.type != 'cpu':
+        return classes
+    return max(_CPU_MAP_BYTES // (4 * batch_size * height * width), 1)
+
+
+def add_merged(totals: Sequence[Tensor], maps: Tensor, flipped: Tensor,
+               relu: bool) -> None:
+    """Add the maps of one scale, merged with those of the flips, to sums.
+
+    Args:
+        totals: Sums ``(B, K, H, W)``, changed in place.
+        maps: Maps of the images, ``(B, K, h, w)``.
+        flipped: Maps of the flipped images, likewise.
+        relu: Whether negative values count as 0.
+    """
+    count, size = _classes_at_once(totals[0]), totals[0].shape[-2:]
+    for image, flip, *sums in zip(*(
+            t.split(count, dim=1) for t in (maps, flipped, *totals))):
+        merged = L.merge_flip(image, flip, size)
+        if relu:
+            merged = merged.relu_()
+        for part in sums:
+            part += merged
+
+
+def normalize_in_place(total: Tensor) -> Tensor:
+    """``L.normalize_maps`` of ``(B, K, H, W)`` that nothing else needs."""
+    for part in total.split(_classes_at_once(total), dim=1):
+        part.copy_(L.normalize_maps(part))
+    return total
 
 
 class SegmentationPasses:
