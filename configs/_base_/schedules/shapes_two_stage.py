@@ -1,5 +1,5 @@
 # From scratch on the drawn shapes, two CPU cores: every number is a choice.
-max_iters = 1400
+max_iters = 1800
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.999), weight_decay=0.01))
