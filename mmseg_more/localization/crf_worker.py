@@ -1,5 +1,6 @@
 """A process that refines one image after the other, for ``DenseCRFPool``."""
 import gc
+import os
 import signal
 import threading
 from multiprocessing.connection import Connection
@@ -82,6 +83,8 @@ def work(pipe: Connection, other_end: Optional[Connection],
     # Ctrl-C reaches all processes; the first one then ends the others
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(os, 'nice'):
+        os.nice(10)  # a network on the same cores waits for its slowest thread
     gc.freeze()  # what was forked is not this process's to free, on a GPU least
     if other_end is not None:
         other_end.close()

@@ -123,7 +123,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         config=args.config, epsilon=args.epsilon, **machine, masks=figures))
     names = {name: 'noise' if name == 'noise' else f'test data, {name}'
              for name in figures}
-    workers = {value['workers'] for value in figures.values()}
+    workers = max(value['workers'] for value in figures.values())
     print(f'{args.config}, {machine["device_name"]}, {machine["threads"]} threads, '
           f'{workers} CRF workers, classes below {args.epsilon:g} left out')
     print(report.table(
