@@ -1,12 +1,37 @@
-"""Files that are whole or not there."""
+"""Images that are read; files that are whole or not there."""
 import io
 import os
 import tempfile
 from pathlib import Path
-from typing import Sequence, Union
+from typing import Optional, Sequence, Union
 
+import mmcv
 import numpy as np
+from mmengine import fileio
 from PIL import Image
+
+
+def read_rgb(path: str,
+             size: Optional[Sequence[int]] = None,
+             backend_args: Optional[dict] = None) -> np.ndarray:
+    """An image file as RGB ``(H, W, 3)`` uint8.
+
+    Args:
+        path: The file.
+        size: ``(H, W)`` of what goes with it: maps, labels. None: any.
+        backend_args: As in ``LoadImageFromFile``.
+
+    Raises:
+        ValueError: It has another size.
+    """
+    image = mmcv.imfrombytes(
+        fileio.get(path, backend_args=backend_args), channel_order='rgb')
+    if size is not None and image.shape[:2] != tuple(size):
+        raise ValueError(
+            f'{path} has {image.shape[:2]} pixels, its labels and maps {tuple(size)}: '
+            'the pipeline must keep the size of the file in `ori_shape`, and read it '
+            "with LoadImageFromFile's defaults")
+    return image
 
 
 def write_bytes(path: Union[str, Path], content: bytes) -> None:

@@ -25,3 +25,12 @@ def data_dir() -> Path:
 def repo_root() -> Path:
     """The checkout, with configs/ and tools/."""
     return Path(__file__).parent.parent
+
+
+@pytest.fixture
+def one_thread():
+    """Threads wait for each other, which takes long where other tests run too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -7,6 +7,7 @@ from mmengine.logging import MMLogger, print_log
 from mmseg.registry import METRICS
 from torch import Tensor
 
+from ..files import read_rgb
 from ..localization import map_probabilities, seg_probabilities
 from ..localization.crf_pool import CRFJob, CRFResult, DenseCRFPool
 from ..localization.dense_crf import CLASS_EPSILON, DenseCRFOptions
@@ -17,7 +18,7 @@ from .functional import (SegmentationFigures, confusion_matrix,
 from .localization_metric import SEGMENTATION
 from .protocol_report import PROTOCOLS, format_protocols, size_range
 from .report import class_ious, mean_figures, write_json
-from .sample import EvaluatedSample, read_image, read_pixels, read_sample
+from .sample import EvaluatedSample, read_pixels, read_sample
 from .thresholds import MapThresholds
 
 MAPS = ('cam', 'lam', 'fused')
@@ -42,8 +43,8 @@ class ProtocolMetric(CountingMetric):
     the network goes on.
 
     The maps come from :class:`LocalizationHook`, which also tells the scales;
-    :func:`~mmseg_more.evaluation.use_protocols` puts both into a config. In distributed runs every image
-    counts once.
+    :func:`~mmseg_more.evaluation.use_protocols` puts both into a config. In
+    distributed runs every image counts once.
 
     Keys, in percent: ``cam/raw/mIoU``, ``cam/ms/mIoU``, ``cam/ms_crf/mIoU``, the same
     for ``lam``, ``fused`` and ``seg``. The table shows, in parentheses, what the best
@@ -165,7 +166,8 @@ class ProtocolMetric(CountingMetric):
 
     def _submit(self, sample: dict, number: int, read: EvaluatedSample,
                 maps: Dict[str, Tensor], logits: Tensor) -> None:
-        image = read_image(sample, tuple(read.truth.shape), self.backend_args)
+        image = read_rgb(sample['img_path'], read.truth.shape,
+                         self.backend_args)
         present = read.gt_score.nonzero().flatten()
         probabilities = {
             name: map_probabilities(value, present)

@@ -1,9 +1,6 @@
 """Reads what is evaluated from a data sample, and says what is missing."""
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-import mmcv
-import numpy as np
-from mmengine import fileio
 from torch import Tensor
 
 from ..models.structures import MAP_NAMES
@@ -86,30 +83,6 @@ def read_pixels(sample: dict, name: str, channels: int,
     value = _pixels(sample, name)
     _check_shape(sample, name, value, (channels, *size))
     return value
-
-
-def read_image(sample: dict,
-               size: Tuple[int, int],
-               backend_args: Optional[dict] = None) -> np.ndarray:
-    """The image itself, RGB ``(H, W, 3)`` uint8, from its file.
-
-    Args:
-        sample (dict): With ``img_path``.
-        size: The size that labels and maps have.
-        backend_args: As in ``LoadImageFromFile``.
-
-    Raises:
-        ValueError: It has another size.
-    """
-    image = mmcv.imfrombytes(
-        fileio.get(sample['img_path'], backend_args=backend_args),
-        channel_order='rgb')
-    if image.shape[:2] != tuple(size):
-        raise ValueError(
-            f'{_image(sample)} has {image.shape[:2]} pixels, its labels and '
-            f'maps {tuple(size)}: the pipeline must keep the size of the file '
-            "in `ori_shape`, as LoadImageFromFile's defaults do")
-    return image
 
 
 def _field(sample: dict, name: str) -> Any:

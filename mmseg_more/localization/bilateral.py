@@ -13,13 +13,25 @@ from torch import Tensor
 
 from .permutohedral import build_lattice, filter_on_lattice
 
-PYDENSECRF_HINT = ('pydensecrf is not installed; install it with '
-                   '"pip install pydensecrf2"')
 BACKENDS = ('auto', 'lattice', 'pydensecrf')
 # Up to here pydensecrf is faster on the CPU (measured on one core with photographs and
 # drawn shapes, 7 and 21 channels: equal at some 8000 points, 2 against 1 at 2300, 2 against
 # 3 at 18000): the lattice's calls outweigh its arithmetic.
 _SMALL_BATCH = 8192
+
+
+def import_densecrf():
+    """The extension ``pydensecrf.densecrf``.
+
+    Raises:
+        ImportError: If it is missing; says how to install it.
+    """
+    try:
+        from pydensecrf import densecrf
+    except ImportError as error:
+        raise ImportError('pydensecrf is not installed; install it with '
+                          '"pip install pydensecrf2"') from error
+    return densecrf
 
 
 def bilateral_filter(image: np.ndarray, values: np.ndarray, sigma_rgb: float,
@@ -41,10 +53,7 @@ def bilateral_filter(image: np.ndarray, values: np.ndarray, sigma_rgb: float,
     Raises:
         ImportError: If pydensecrf is missing; says how to install it.
     """
-    try:
-        from pydensecrf import densecrf
-    except ImportError as error:
-        raise ImportError(PYDENSECRF_HINT) from error
+    densecrf = import_densecrf()
     channels, height, width = values.shape
     ys, xs = np.mgrid[:height, :width].astype(np.float32)
     features = np.concatenate([

@@ -9,9 +9,9 @@ from typing import (Any, Deque, Dict, Iterable, Iterator, List, NamedTuple,
 
 import numpy as np
 
+from .bilateral import import_densecrf
 from .crf_worker import CRFWorker, Reply, refine
-from .dense_crf import (CLASS_EPSILON, CRFMask, DenseCRFOptions,
-                        import_densecrf)
+from .dense_crf import CLASS_EPSILON, CRFMask, DenseCRFOptions
 
 
 class CRFJob(NamedTuple):

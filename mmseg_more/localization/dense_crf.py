@@ -3,7 +3,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .bilateral import PYDENSECRF_HINT
+from .bilateral import import_densecrf
 
 CLASS_EPSILON = 0.02
 """Classes whose probability stays below this all over an image are left out.
@@ -115,19 +115,6 @@ def dense_crf_mask(image: np.ndarray,
         total, count, out=np.full(len(probs), np.nan), where=count > 0)
     return CRFMask(labels.astype(np.uint8)[winner],
                    confidence.astype(np.float32))
-
-
-def import_densecrf():
-    """The extension ``pydensecrf.densecrf``.
-
-    Raises:
-        ImportError: If it is missing; says how to install it.
-    """
-    try:
-        from pydensecrf import densecrf
-    except ImportError as error:
-        raise ImportError(PYDENSECRF_HINT) from error
-    return densecrf
 
 
 def _infer(image: np.ndarray, probs: np.ndarray,

@@ -1,5 +1,4 @@
 import pytest
-import torch
 from golden import ROOT
 
 from mmseg_more.benchmark.workload import adapt_config
@@ -7,12 +6,8 @@ from mmseg_more.engine import launch
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Threads wait for each other, which takes long where other tests run too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread):
+    """For all of these tests."""
 
 
 @pytest.fixture

@@ -10,12 +10,7 @@ import mask_run
 from mmseg_more.benchmark.process_tree import TreeMeter, tree_bytes
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ import runpy
 
 import matplotlib.image
 import pytest
-import torch
 from golden import ROOT
 
 SHAPES = str(ROOT / 'configs/more/more_vit-t_shapes.py')
@@ -12,13 +11,7 @@ TINY = [
     'model.backbone.arch.num_layers=3', 'model.localization.scales=(1.,.5)']
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads wait for each other, which takes long where other tests run too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def run(tool, *arguments):

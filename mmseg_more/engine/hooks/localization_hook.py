@@ -2,9 +2,7 @@
 import os.path as osp
 from typing import Optional, Sequence
 
-import mmcv
 import numpy as np
-from mmengine import fileio
 from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
@@ -12,6 +10,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
+from ...files import read_rgb
 from ...localization import check_scales
 from ...models.structures import MAP_NAMES, LocalizationRequest
 from ...visualization import localization_panel
@@ -159,9 +158,7 @@ class LocalizationHook(Hook):
                 'LocalizationHook draws with the classes and the palette of '
                 "the data set's metainfo, which are missing. Give the data "
                 'set a METAINFO, or set draw=False.')
-        image = mmcv.imfrombytes(
-            fileio.get(sample.img_path, backend_args=self.backend_args),
-            channel_order='rgb')
+        image = read_rgb(sample.img_path, backend_args=self.backend_args)
         if 'gt_score' in sample:
             present = sample.gt_score.nonzero().flatten().tolist()
         else:
