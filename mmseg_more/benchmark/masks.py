@@ -1,8 +1,9 @@
 """Masks of many images: the pipeline, and the plain way beside it."""
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, Iterator, NamedTuple, Optional
+from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -41,7 +42,6 @@ class _Plain(NamedTuple):
 
     num_images: int
     clock: _Clock
-    peak_mb: float
     different: float
     """Share of pixels that the classes left out change, mean over the images."""
     num_channels: float
@@ -64,22 +64,23 @@ def measure_masks(source: ImageSource, device: torch.device,
         What ``tools/analysis/benchmark_masks.py`` documents.
     """
     next(source())  # warm up
+    plain = _run_plain(source(), device, epsilon)
+    with DenseCRFPool(num_workers, epsilon=epsilon) as pool:
+        workers = max(1, pool.num_workers)
+        masks_s, written = _run_pipeline(pool, source())
+    # to sample the memory of processes holds them up: runs of its own, long enough for
+    # the pool to be full
+    few = pool.max_pending + workers
     release_memory(device)
-    plain = _run_plain(source, device, epsilon)
+    with TreeMeter() as plain_memory:
+        _run_plain(islice(source(), few), device, epsilon)
     release_memory(device)
-    with tempfile.TemporaryDirectory() as folder, TreeMeter() as memory:
-        start = time.perf_counter()
-        with DenseCRFPool(num_workers, epsilon=epsilon) as pool:
-            workers = max(1, pool.num_workers)
-            for number, result in enumerate(pool.map(_jobs(source()))):
-                if result.error is not None:
-                    raise RuntimeError(result.error)
-                _write(folder, number, result.mask)
-        masks_s = (time.perf_counter() - start) / plain.num_images
-        written = sum(path.stat().st_size for path in Path(folder).iterdir())
+    with TreeMeter() as memory, DenseCRFPool(num_workers, epsilon=epsilon) as pool:
+        _run_pipeline(pool, islice(source(), few))
     wall, cpu = ({name: seconds / plain.num_images
                   for name, seconds in sums.items()}
                  for sums in (plain.clock.wall, plain.clock.cpu))
+    masks_s /= plain.num_images
     plain_s = wall['network'] + wall['crf_all'] + wall['write']
     bound_s = max(wall['network'], wall['crf'] / workers)
     figures = dict(
@@ -94,7 +95,7 @@ def measure_masks(source: ImageSource, device: torch.device,
         images_per_s=1 / masks_s,
         bound_s=bound_s,
         ratio=masks_s / bound_s,
-        plain_peak_mb=plain.peak_mb,
+        plain_peak_mb=plain_memory.peak_mb,
         peak_mb=memory.peak_mb,
         bytes_per_image=written / plain.num_images,
         channels=plain.num_channels,
@@ -108,13 +109,24 @@ def measure_masks(source: ImageSource, device: torch.device,
     return figures
 
 
-def _run_plain(source: ImageSource, device: torch.device,
+def _run_pipeline(pool: DenseCRFPool, images: Iterable[MaskImage]) -> Tuple[float, int]:
+    """The network while the CRF works; seconds, and bytes of the masks."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        for number, result in enumerate(pool.map(_jobs(images))):
+            if result.error is not None:
+                raise RuntimeError(result.error)
+            _write(folder, number, result.mask)
+        seconds = time.perf_counter() - start
+        return seconds, sum(path.stat().st_size for path in Path(folder).iterdir())
+
+
+def _run_plain(images: Iterable[MaskImage], device: torch.device,
                epsilon: float) -> _Plain:
     """One process, one stage after the other; the CRF also without weak classes."""
     different, channels, kept, number = 0., 0, 0, 0
-    images = source()
-    with tempfile.TemporaryDirectory() as folder, TreeMeter() as memory:
-        clock = _Clock(device)
+    clock = _Clock(device)
+    with tempfile.TemporaryDirectory() as folder:
         for number, image in enumerate(images, 1):
             clock.stage('network')
             probs, labels = _arrays(image.all_probabilities())
@@ -130,15 +142,14 @@ def _run_plain(source: ImageSource, device: torch.device,
             kept += 1 + int((probs[1:].max((1, 2)) >= epsilon).sum())
             different += (mask != pruned).mean()
             clock.stage('comparison')
-    return _Plain(number, clock, memory.peak_mb, different / number,
-                  channels / number, kept / number)
+    return _Plain(number, clock, different / number, channels / number, kept / number)
 
 
 def _arrays(probabilities) -> tuple:
     return tuple(value.cpu().numpy() for value in probabilities)
 
 
-def _jobs(images: Iterator[MaskImage]) -> Iterator[CRFJob]:
+def _jobs(images: Iterable[MaskImage]) -> Iterator[CRFJob]:
     for image in images:
         yield CRFJob(image.name, image.pixels, *_arrays(image.probabilities()))
 

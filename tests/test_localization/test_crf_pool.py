@@ -1,6 +1,8 @@
 """The CRF in worker processes: order, bounds, failures, what is left behind."""
 import multiprocessing
 import os
+import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import pytest
 
 from mmseg_more.localization import crf_worker
 from mmseg_more.localization.crf_pool import CRFJob, DenseCRFPool
-from mmseg_more.localization.dense_crf import dense_crf_mask
+from mmseg_more.localization.dense_crf import CRFMask, dense_crf_mask
 
 WORKERS = 2
 
@@ -213,6 +215,25 @@ def test_workers_end_when_their_parent_is_killed():
             os.kill(pid, signal.SIGKILL)
         raise
     assert len(pids) == 3
+
+
+def test_a_worker_keeps_its_large_buffers(monkeypatch):
+    """The pages of a freed buffer are not asked of the system again (by glibc)."""
+    size = 2**26
+
+    def count_new_pages(image, probs, labels, *_):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        b'x' * size
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        return CRFMask(image[..., 0], np.array([after - before]))
+
+    monkeypatch.setattr(crf_worker, 'dense_crf_mask', count_new_pages)
+    with DenseCRFPool(num_workers=1, start_method='fork') as pool:
+        first, second = pool.map(make_job(index) for index in range(2))
+    pages = size // resource.getpagesize()
+    assert first.confidence[0] > .9 * pages
+    if platform.libc_ver()[0] == 'glibc':
+        assert second.confidence[0] < .1 * pages
 
 
 def test_an_argument_out_of_range():
