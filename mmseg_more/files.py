@@ -18,7 +18,7 @@ def read_rgb(path: str,
 
     Args:
         path: The file.
-        size: ``(H, W)`` of what goes with it: maps, labels. None: any.
+        size: ``(H, W)`` of the network's output for it. None: any.
         backend_args: As in ``LoadImageFromFile``.
 
     Raises:
@@ -28,9 +28,9 @@ def read_rgb(path: str,
         fileio.get(path, backend_args=backend_args), channel_order='rgb')
     if size is not None and image.shape[:2] != tuple(size):
         raise ValueError(
-            f'{path} has {image.shape[:2]} pixels, its labels and maps {tuple(size)}: '
-            'the pipeline must keep the size of the file in `ori_shape`, and read it '
-            "with LoadImageFromFile's defaults")
+            f'{path} has {image.shape[0]}x{image.shape[1]} pixels, its output '
+            f'{size[0]}x{size[1]}: the pipeline must keep the size of the file in '
+            "`ori_shape`, and read it with LoadImageFromFile's defaults")
     return image
 
 

@@ -3,15 +3,13 @@ import io
 import logging
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-import mmcv
 import numpy as np
 import torch.nn.functional as F
-from mmengine import fileio
 from mmengine.logging import print_log
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from ...files import palette_png
+from ...files import palette_png, read_rgb
 from ...localization import ClassProbabilities
 from ...localization.crf_pool import CRFJob, CRFResult, DenseCRFPool
 from .data import MaskImage
@@ -82,7 +80,7 @@ class MaskRun:
             self._write(pending, mask.cpu().numpy(), confidence.cpu().numpy())
             return
         try:
-            pixels = self._read(image, tuple(values.shape[-2:]))
+            pixels = read_rgb(image.path, values.shape[-2:], self.backend_args)
         except (OSError, ValueError) as error:
             self.fail(image, str(error))
             return
@@ -113,19 +111,6 @@ class MaskRun:
         if self.recipe.classes == 'image-labels':
             return list(image.labels)
         return sample.get('pred_label').tolist()
-
-    def _read(self, image: MaskImage, size: tuple) -> np.ndarray:
-        """The image as the CRF wants it, RGB ``(H, W, 3)`` uint8."""
-        pixels = mmcv.imfrombytes(
-            fileio.get(image.path, backend_args=self.backend_args),
-            channel_order='rgb')
-        if pixels.shape[:2] != size:
-            raise ValueError(
-                f'{image.path} has {pixels.shape[0]}x{pixels.shape[1]} pixels, '
-                f'its output {size[0]}x{size[1]}: the pipeline must keep the '
-                "size of the file in `ori_shape`, and read it with LoadImage"
-                "FromFile's defaults")
-        return pixels
 
     def _collect(self, results: List[CRFResult]) -> None:
         for result in results:

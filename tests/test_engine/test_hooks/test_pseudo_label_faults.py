@@ -14,8 +14,9 @@ from golden import ROOT
 from mask_run import (IMAGES, files, manifest, mask_config, mask_environment, run_masks)
 from mmseg_more import files as written_files
 from mmseg_more.engine.hooks import PseudoLabelHook
-from mmseg_more.engine.pseudo_labels import MaskFolder, MaskRun
+from mmseg_more.engine.pseudo_labels import MaskFolder
 from mmseg_more.engine.pseudo_labels import data as mask_data
+from mmseg_more.engine.pseudo_labels import run as mask_making
 from mmseg.registry import TRANSFORMS
 
 
@@ -103,9 +104,9 @@ def test_corrupt_image(data, tmp_path, workers):
 
 
 def test_failing_crf(data, tmp_path, monkeypatch):
-    real = MaskRun._read
-    monkeypatch.setattr(MaskRun, '_read', lambda self, image, size: real(
-        self, image, size)[:, :5] if image.name == 'c' else real(self, image, size))
+    real = mask_making.read_rgb
+    monkeypatch.setattr(mask_making, 'read_rgb', lambda path, *args: real(path, *args)[
+        :, :5] if path.endswith('c.png') else real(path, *args))
     with pytest.raises(RuntimeError, match='1 of 6 images have no mask.*images/c.png'):
         run_masks(data, tmp_path / 'masks', crf=True)
     assert list(manifest(tmp_path / 'masks')['failed']) == ['c']
