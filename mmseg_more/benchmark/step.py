@@ -11,11 +11,13 @@ from torch import nn
 from .flops import counted_flops, loss_flops, num_tokens, training_step_flops
 from .gemm import GemmMeter, linear_shapes, synchronize
 from .memory import MemoryMeter, release_memory
+from .operators import Profile, profile_step
 from .stages import StageMeter
 from .step_stages import overhead, staged
 from .variants import VARIANTS
 from .workload import (build_model, build_optimizer, compute_dtype, image_size,
                        random_batch, set_tf32)
+
 
 def last_begin(model: nn.Module) -> int:
     """First iteration at which every loss counts."""
@@ -112,6 +114,10 @@ class StepBenchmark:
         analytic = self.flops.total + losses
         return dict(network=self.flops.total, losses=losses, counted=counted,
                     ratio=analytic / counted)
+
+    def profile(self, path: str) -> Profile:
+        """One step by operator, see :func:`profile_step`; writes its trace."""
+        return profile_step(self.step, self.device, path)
 
     def run(self, iters: int, warmup: int = 1, stage_iters: int = 1) -> Dict[str, Any]:
         """Measure everything.

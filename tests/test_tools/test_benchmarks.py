@@ -27,7 +27,7 @@ def load(path):
 def test_step(tmp_path, capsys):
     out = tmp_path / 'new' / 'step.json'
     run('benchmark_step', SHAPES, '--out', out, '--batch-size', 1, '--check-flops',
-        '--compare', 'scale_1', *TINY)
+        '--compare', 'scale_1', '--profile', tmp_path / 'trace.json', *TINY)
     found = load(out)
     assert {'step_s', 'gemm_bound_s', 'ratio', 'overhead', 'peak_mb', 'stages'} <= set(
         found)
@@ -42,6 +42,9 @@ def test_step(tmp_path, capsys):
     assert found['compare']['scale_1']['memory'] > 0
     printed = capsys.readouterr().out
     assert 'GEMM bound' in printed and 'scale_1' in printed and 'cam_x0.5' in printed
+    assert 'scaled_dot_product' in printed and 'wait for a GPU: none' in printed
+    names = [event.get('name') for event in load(tmp_path / 'trace.json')['traceEvents']]
+    assert 'aten::addmm' in names
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -3,6 +3,7 @@
     python tools/analysis/benchmark_step.py configs/more/more_vit-b_voc.py \
         --size 448 --batch-size 2 --iters 3 --json step.json [--check-flops]
     python tools/analysis/benchmark_step.py CONFIG --iters 2 --compare attention scale_1
+    python tools/analysis/benchmark_step.py CONFIG --device cuda --profile trace.json
 
 Random weights, random images and one to three classes per image; the step itself is
 ``MoRe.train_step`` with the config's optimizer, at an iteration at which all losses count.
@@ -25,6 +26,9 @@ Keys of the JSON file, times in seconds, memory in MB (2^20 bytes):
 * ``check_flops`` (--check-flops): ``network`` and ``losses`` counted analytically, what
   PyTorch's counter sees in a real step, and the ratio of both;
 * ``compare`` (--compare): steps with and without one optimisation, in turns.
+
+--profile writes the trace of one more step, prints its longest operators, and counts the
+calls with which the host waits for a GPU.
 """
 import argparse
 from typing import Dict, Optional, Sequence
@@ -47,6 +51,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--check-flops', action='store_true',
         help="compare the FLOPs with PyTorch's counter, on one more step")
+    parser.add_argument(
+        '--profile', metavar='TRACE', help='JSON file for the trace of one more step')
     parser.add_argument(
         '--compare', nargs='+', default=[], choices=[*VARIANTS, 'all'], metavar='NAME',
         help='optimisations to measure against their absence: ' + '; '.join(
@@ -101,6 +107,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             args.compare, args.iters, args.stage_iters)
     report.write_json(args.json, figures)
     show(figures)
+    if args.profile:
+        found = benchmark.profile(args.profile)
+        print(f'{found.table}\ncalls that wait for a GPU: {found.waits}')
 
 
 if __name__ == '__main__':
