@@ -25,8 +25,8 @@ model = dict(
     # other scales cost half of the step and gain little on objects of one range
     localization=dict(scales=(1.0, )),
     # CAMs without ImageNet pretraining peak on small parts: lower thresholds. Too
-    # low, and a class takes the background along (one of two seeds at high=.2, one
-    # of three here, none of three at .35, which is worse in the other seeds).
+    # low, and a class takes the background along (one of two seeds at high=.2, two
+    # of three here, none of three at .35, which is worse in the other seed).
     pseudo_label=dict(
         high=.25, low=.1, cre_high=.35, cam_high=.35, cam_low=.1,
         switch_iter=800,
