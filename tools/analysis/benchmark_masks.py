@@ -20,7 +20,8 @@ in MB (2^20 bytes):
 * ``ratio``: masks_s / ``bound_s``, the larger of network_s and crf_s / ``workers``;
   ``cores_ratio`` (CPU): masks_s / ``cores_bound_s``, the CPU seconds of network and CRF
   over as many cores, which the network needs as well there;
-* ``plain_peak_mb``, ``peak_mb``: processes and libraries, shared pages counted once;
+* ``plain_peak_mb``, ``peak_mb``: processes and libraries, shared pages counted once, in runs
+  of their own over the first images;
 * ``bytes_per_image``: what is written, a palette PNG and nothing else;
 * ``channels``, ``channels_kept``: classes in the CRF, plain and pipeline;
 * ``different_percent``: pixels whose label that changes.
