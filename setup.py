@@ -1,4 +1,5 @@
 """Packaging. Everything declarative is here; the build system is in pyproject.toml."""
+
 import re
 import shutil
 import site
@@ -27,8 +28,10 @@ def installed_names():
     paths.update(site.getsitepackages())
     if site.ENABLE_USER_SITE or site.check_enableusersite():
         paths.add(site.getusersitepackages())
-    return {(dist.metadata['Name'] or '').lower().replace('_', '-')
-            for dist in distributions(path=sorted(paths))}
+    return {
+        (dist.metadata['Name'] or '').lower().replace('_', '-')
+        for dist in distributions(path=sorted(paths))
+    }
 
 
 def requirements(name):
@@ -81,8 +84,9 @@ class BuildWithMim(build_py):
             except OSError:
                 pass
         if source.is_dir():
-            shutil.copytree(source, target,
-                            ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
+            shutil.copytree(
+                source, target, ignore=shutil.ignore_patterns('__pycache__', '*.pyc')
+            )
         else:
             shutil.copyfile(source, target)
 
@@ -93,7 +97,8 @@ setup(
     description='MoRe: weakly supervised semantic segmentation from image labels, '
     'for MMSegmentation',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8')
-    if (ROOT / 'README.md').exists() else '',
+    if (ROOT / 'README.md').exists()
+    else '',
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     license_files=['LICENSE'],

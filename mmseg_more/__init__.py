@@ -4,6 +4,7 @@
 importing this package checks the versions it depends on and registers every model,
 dataset, hook, scheduler and metric in MMSegmentation's registries.
 """
+
 from . import compat
 
 # before the first import of mmcv's operations, which the next lines lead to

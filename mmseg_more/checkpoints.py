@@ -3,6 +3,7 @@
 Pure functions on state dicts: nothing here reads files or edits its input. The command
 lines over them are in tools/model_converters/.
 """
+
 import re
 from collections import OrderedDict
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
@@ -90,13 +91,17 @@ def unwrap_state_dict(checkpoint: Mapping) -> StateDict:
             break
         checkpoint = checkpoint[inner[0]]
     if not isinstance(checkpoint, Mapping) or not any(
-            isinstance(v, Tensor) for v in checkpoint.values()):
+        isinstance(v, Tensor) for v in checkpoint.values()
+    ):
         raise ValueError(
             'the checkpoint holds no state dict: expected a dict of tensors, '
-            f'or one under {", ".join(map(repr, _WRAPPERS))}')
-    return OrderedDict((key[7:] if key.startswith('module.') else key, value)
-                       for key, value in checkpoint.items()
-                       if isinstance(value, Tensor))
+            f'or one under {", ".join(map(repr, _WRAPPERS))}'
+        )
+    return OrderedDict(
+        (key[7:] if key.startswith('module.') else key, value)
+        for key, value in checkpoint.items()
+        if isinstance(value, Tensor)
+    )
 
 
 def convert_official(state_dict: Mapping) -> Dict[str, Tensor]:
@@ -130,7 +135,7 @@ def official_conversion(state_dict: Mapping) -> Conversion:
             records.append(KeyRecord(key, None, shape, unused[0]))
             continue
         if key.startswith('encoder.'):
-            name = key[len('encoder.'):]
+            name = key[len('encoder.') :]
             name = 'backbone.' + (_rename(name, _VIT_RENAMES) or name)
         else:
             name = _rename(key, _OFFICIAL_RENAMES)
@@ -144,13 +149,14 @@ def official_conversion(state_dict: Mapping) -> Conversion:
             'not a state dict of the official MoRe code: it has no place for '
             f'{unknown[:5]}{" ..." if len(unknown) > 5 else ""}; expected keys '
             'under encoder., decoder., classifier., aux_classifier. and '
-            'graph_layer.')
+            'graph_layer.'
+        )
     return Conversion(converted, records)
 
 
-def convert_plain_vit(checkpoint: Mapping, target: StateDict,
-                      num_registers: int,
-                      grid_size: Tuple[int, int]) -> Conversion:
+def convert_plain_vit(
+    checkpoint: Mapping, target: StateDict, num_registers: int, grid_size: Tuple[int, int]
+) -> Conversion:
     """Turn a plain ViT (timm or mmpretrain names) into a MoRe backbone.
 
     The one class token is repeated for all extra tokens, and so is its
@@ -176,23 +182,23 @@ def convert_plain_vit(checkpoint: Mapping, target: StateDict,
         prefix = 'backbone.'  # a whole classifier of mmpretrain
         records = [
             KeyRecord(k, None, tuple(v.shape), 'outside of the backbone')
-            for k, v in source.items() if not k.startswith(prefix)
+            for k, v in source.items()
+            if not k.startswith(prefix)
         ]
-        source = {
-            k[len(prefix):]: v
-            for k, v in source.items() if k.startswith(prefix)
-        }
+        source = {k[len(prefix) :]: v for k, v in source.items() if k.startswith(prefix)}
     for key in ('cls_token', 'pos_embed'):
         if key not in source:
             raise ValueError(
                 f"the pretrained checkpoint has no '{key}': expected a ViT in "
                 "timm's or mmpretrain's names, got keys such as "
-                f'{list(source)[:3]}')
+                f'{list(source)[:3]}'
+            )
     if source['cls_token'].shape[1] != 1:
         raise ValueError(
             'a pretrained start needs a ViT with one class token, got '
-            f"{source['cls_token'].shape[1]}; load a MoRe checkpoint with "
-            '`load_from` instead of `init_cfg`')
+            f'{source["cls_token"].shape[1]}; load a MoRe checkpoint with '
+            '`load_from` instead of `init_cfg`'
+        )
 
     converted: Dict[str, Tensor] = OrderedDict()
     extra = target['cls_token'].shape[1]
@@ -201,40 +207,44 @@ def convert_plain_vit(checkpoint: Mapping, target: StateDict,
         shape, note = tuple(value.shape), ''
         if name not in target:
             records.append(
-                KeyRecord(prefix + key, None, shape,
-                          'the backbone has no such weight'))
+                KeyRecord(prefix + key, None, shape, 'the backbone has no such weight')
+            )
             continue
         if name == 'cls_token':
             value = value.repeat(1, extra, 1)
             note = f'repeated for {extra} tokens'
         elif name == 'pos_embed':
             value = _expand_positions(value, extra, num_registers, grid_size)
-            note = (f'class position repeated {extra - num_registers} times, '
-                    f'{num_registers} drawn for registers, grid of '
-                    f'{grid_size[0]}x{grid_size[1]}')
+            note = (
+                f'class position repeated {extra - num_registers} times, '
+                f'{num_registers} drawn for registers, grid of '
+                f'{grid_size[0]}x{grid_size[1]}'
+            )
         if value.shape != target[name].shape:
             raise ValueError(
                 f"'{key}' of the pretrained checkpoint has shape "
                 f"{tuple(value.shape)}, the backbone's '{name}' has "
                 f'{tuple(target[name].shape)}: use the same arch and '
-                'patch_size')
+                'patch_size'
+            )
         converted[name] = value
         records.append(KeyRecord(prefix + key, name, shape, note))
     return Conversion(converted, records)
 
 
-def _expand_positions(positions: Tensor, extra: int, num_registers: int,
-                      grid_size: Tuple[int, int]) -> Tensor:
+def _expand_positions(
+    positions: Tensor, extra: int, num_registers: int, grid_size: Tuple[int, int]
+) -> Tensor:
     """Positions (1, 1+n, D) of a plain ViT -> (1, extra + h*w, D)."""
-    side = round((positions.shape[1] - 1)**.5)
+    side = round((positions.shape[1] - 1) ** 0.5)
     if side * side != positions.shape[1] - 1:
         raise ValueError(
             "'pos_embed' of the pretrained checkpoint has "
             f'{positions.shape[1]} positions: expected one class token and a '
-            'square grid')
+            'square grid'
+        )
     if (side, side) != tuple(grid_size):
-        positions = resize_pos_embed(positions, (side, side), grid_size,
-                                     'bicubic', 1)
+        positions = resize_pos_embed(positions, (side, side), grid_size, 'bicubic', 1)
     registers = positions.new_empty(1, num_registers, positions.shape[2])
     torch.nn.init.trunc_normal_(registers)
     classes = positions[:, :1].repeat(1, extra - num_registers, 1)

@@ -11,6 +11,7 @@ MMPretrain is imported, and none of which replaces something that works already:
 * MMPretrain's optional multi-modal models fail to import beside a recent
   ``transformers``; they are left out.
 """
+
 import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
@@ -25,8 +26,7 @@ _EXT = 'mmcv._ext'
 _HISTORY_METHODS = ('min', 'max', 'current', 'mean')
 
 
-def check_versions(required: Sequence[Tuple[str, Tuple[str, ...],
-                                            str]] = REQUIRED) -> None:
+def check_versions(required: Sequence[Tuple[str, Tuple[str, ...], str]] = REQUIRED) -> None:
     """Check that the installed OpenMMLab packages are of versions that fit.
 
     Only the packages' metadata is read, so that the message comes before any import
@@ -53,9 +53,11 @@ def check_versions(required: Sequence[Tuple[str, Tuple[str, ...],
                 problems.append(f'{name} {number} is installed, {fitting} fits')
                 remedy.append(f'"{name}{fitting}"')
     if problems:
-        raise ImportError('mmseg_more cannot work with the installed packages: ' +
-                          '; '.join(problems) +
-                          f'. Run: pip install {" ".join(remedy)}')
+        raise ImportError(
+            'mmseg_more cannot work with the installed packages: '
+            + '; '.join(problems)
+            + f'. Run: pip install {" ".join(remedy)}'
+        )
 
 
 def _version_of(distribution: str) -> Optional[str]:
@@ -80,7 +82,8 @@ class _MissingExtension(ModuleType):
                 'needs the full package: `pip uninstall mmcv-lite`, then '
                 '`pip install "mmcv>=2.1.0,<2.2.0"` (see '
                 'https://mmcv.readthedocs.io/en/latest/get_started/installation.html '
-                'for a build that fits your PyTorch)')
+                'for a build that fits your PyTorch)'
+            )
 
         missing_op.__name__ = missing_op.__qualname__ = name
         return missing_op
@@ -106,10 +109,12 @@ def install_missing_extension() -> bool:
 def _history_buffer_method(owner: Any, name: str) -> Callable:
     """The only use of ``getattr`` in MMEngine's checkpoints, and nothing beyond it."""
     from mmengine.logging import HistoryBuffer
+
     if owner is not HistoryBuffer or name not in _HISTORY_METHODS:
         raise UnpicklingError(
             f'a checkpoint may not access {name!r} of {owner!r}; only '
-            f'{", ".join(_HISTORY_METHODS)} of HistoryBuffer are allowed')
+            f'{", ".join(_HISTORY_METHODS)} of HistoryBuffer are allowed'
+        )
     return getattr(HistoryBuffer, name)
 
 
@@ -125,11 +130,16 @@ def checkpoint_globals() -> List[Tuple[Any, str]]:
     """
     import numpy as np
     from mmengine.logging import HistoryBuffer
-    core = importlib.import_module('numpy._core.multiarray' if hasattr(np, '_core') else
-                                   'numpy.core.multiarray')
-    allowed = [(HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
-               (np.ndarray, 'numpy.ndarray'), (np.dtype, 'numpy.dtype'),
-               (_history_buffer_method, 'builtins.getattr')]
+
+    core = importlib.import_module(
+        'numpy._core.multiarray' if hasattr(np, '_core') else 'numpy.core.multiarray'
+    )
+    allowed = [
+        (HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        (np.ndarray, 'numpy.ndarray'),
+        (np.dtype, 'numpy.dtype'),
+        (_history_buffer_method, 'builtins.getattr'),
+    ]
     for package in ('numpy.core.multiarray', 'numpy._core.multiarray'):
         allowed.append((core._reconstruct, f'{package}._reconstruct'))
         allowed.append((core.scalar, f'{package}.scalar'))
@@ -137,8 +147,11 @@ def checkpoint_globals() -> List[Tuple[Any, str]]:
     # and text only: objects and records have no place in a log.
     codes = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?US'
     classes = {type(np.dtype(code)) for code in codes}
-    allowed.extend((cls, f'{cls.__module__}.{cls.__qualname__}') for cls in classes
-                   if cls is not np.dtype)
+    allowed.extend(
+        (cls, f'{cls.__module__}.{cls.__qualname__}')
+        for cls in classes
+        if cls is not np.dtype
+    )
     return allowed
 
 
@@ -150,6 +163,7 @@ def allow_mmengine_checkpoints() -> bool:
         and nothing was changed.
     """
     import torch
+
     release = tuple(int(part) for part in torch.__version__.split('.')[:2])
     if release < (2, 6):
         return False
@@ -160,6 +174,7 @@ def allow_mmengine_checkpoints() -> bool:
 def skip_multimodal() -> None:
     """Keep MMPretrain from importing its multi-modal models."""
     import mmpretrain.utils.dependency as dependency
+
     dependency.WITH_MULTIMODAL = False
 
 

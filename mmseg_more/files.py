@@ -1,4 +1,5 @@
 """Images that are read; files that are whole or not there."""
+
 import io
 import os
 import tempfile
@@ -11,9 +12,9 @@ from mmengine import fileio
 from PIL import Image
 
 
-def read_rgb(path: str,
-             size: Optional[Sequence[int]] = None,
-             backend_args: Optional[dict] = None) -> np.ndarray:
+def read_rgb(
+    path: str, size: Optional[Sequence[int]] = None, backend_args: Optional[dict] = None
+) -> np.ndarray:
     """An image file as RGB ``(H, W, 3)`` uint8.
 
     Args:
@@ -25,12 +26,14 @@ def read_rgb(path: str,
         ValueError: It has another size.
     """
     image = mmcv.imfrombytes(
-        fileio.get(path, backend_args=backend_args), channel_order='rgb')
+        fileio.get(path, backend_args=backend_args), channel_order='rgb'
+    )
     if size is not None and image.shape[:2] != tuple(size):
         raise ValueError(
             f'{path} has {image.shape[0]}x{image.shape[1]} pixels, its output '
             f'{size[0]}x{size[1]}: the pipeline must keep the size of the file in '
-            "`ori_shape`, and read it with LoadImageFromFile's defaults")
+            "`ori_shape`, and read it with LoadImageFromFile's defaults"
+        )
     return image
 
 
@@ -72,7 +75,7 @@ def palette_png(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(mask, np.uint8))
     # all 256: Pillow stores as many bits per pixel as the palette needs
     colors = np.zeros((256, 3), np.uint8)
-    colors[:len(palette)] = palette
+    colors[: len(palette)] = palette
     image.putpalette(colors.flatten().tolist())
     buffer = io.BytesIO()
     image.save(buffer, 'PNG')

@@ -1,4 +1,5 @@
 """What all tests share. Helpers to import lie beside this file (pyproject.toml)."""
+
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 # torch is imported, which reads it once.
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '-1')
 
-import torch  # noqa: E402
+import torch
 
 # Every test machine has two cores at least; more threads slow the tiny tensors down, and
 # sums in another order would make close comparisons depend on the machine.

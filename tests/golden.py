@@ -1,4 +1,5 @@
 """Access to the reference figures in tests/data."""
+
 import json
 from pathlib import Path
 from typing import Dict
@@ -6,10 +7,11 @@ from typing import Dict
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 
 from mmseg_more.checkpoints import convert_official
+
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / 'tests' / 'data'
@@ -17,8 +19,16 @@ MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
 STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
 
 # reference name -> name in this package
-LOSS_NAMES = dict(cls='cls', cls_aux='cls_aux', token='mct', ptc='ptc',
-                  cle='cre', une='ure', seg='seg', reg='energy')
+LOSS_NAMES = dict(
+    cls='cls',
+    cls_aux='cls_aux',
+    token='mct',
+    ptc='ptc',
+    cle='cre',
+    une='ure',
+    seg='seg',
+    reg='energy',
+)
 
 
 class Golden:
@@ -38,8 +48,7 @@ class Golden:
         return json.loads(str(self._file['meta']))
 
     def group(self, prefix: str) -> Dict[str, torch.Tensor]:
-        return {k[len(prefix):]: self[k] for k in self.keys()
-                if k.startswith(prefix)}
+        return {k[len(prefix) :]: self[k] for k in self.keys() if k.startswith(prefix)}
 
 
 def normalize(image_u8: torch.Tensor) -> torch.Tensor:
@@ -51,26 +60,31 @@ def model_config(meta: dict) -> Config:
     mode = meta.get('mode', 'voc')
     cfg = Config.fromfile(ROOT / f'configs/more/more_vit-b_{mode}.py')
     dims, classes = meta['dim'], meta['K']
-    cfg.merge_from_dict({
-        'model.num_classes': classes,
-        'model.backbone.num_classes': classes,
-        'model.backbone.img_size': meta['pos_img_size'],
-        'model.backbone.patch_size': meta['patch'],
-        'model.graph.embed_dims': dims,
-        'model.decode_head.in_channels': dims,
-        'model.decode_head.channels': meta['decoder_mid'],
-        'model.decode_head.num_classes': classes + 1})
+    cfg.merge_from_dict(
+        {
+            'model.num_classes': classes,
+            'model.backbone.num_classes': classes,
+            'model.backbone.img_size': meta['pos_img_size'],
+            'model.backbone.patch_size': meta['patch'],
+            'model.graph.embed_dims': dims,
+            'model.decode_head.in_channels': dims,
+            'model.decode_head.channels': meta['decoder_mid'],
+            'model.decode_head.num_classes': classes + 1,
+        }
+    )
     cfg.model.backbone.arch = dict(
-        embed_dims=dims, num_layers=meta['depth'], num_heads=meta['heads'],
-        feedforward_channels=4 * dims)
+        embed_dims=dims,
+        num_layers=meta['depth'],
+        num_heads=meta['heads'],
+        feedforward_channels=4 * dims,
+    )
     return cfg
 
 
 def build_model(golden: Golden, cfg: Config = None):
     cfg = cfg or model_config(golden.meta)
     model = MODELS.build(cfg.model)
-    model.load_state_dict(
-        convert_official(golden.group('sd.')), strict=True)
+    model.load_state_dict(convert_official(golden.group('sd.')), strict=True)
     return model
 
 

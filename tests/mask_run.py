@@ -1,7 +1,8 @@
 """A very small MoRe that writes masks: for tests in this process and in others.
 
-    python tests/mask_run.py DATA OUT [--kill-after N] [--launcher pytorch] [KEY=VALUE ...]
+python tests/mask_run.py DATA OUT [--kill-after N] [--launcher pytorch] [KEY=VALUE ...]
 """
+
 import argparse
 import ast
 import itertools
@@ -18,12 +19,13 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmseg.registry import HOOKS, MODELS
 from PIL import Image
 
 from mmseg_more.engine import launch
 from mmseg_more.engine.hooks import PseudoLabelHook
 from mmseg_more.engine.pseudo_labels import MaskFolder, use_pseudo_labels
+
+from mmseg.registry import HOOKS, MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ('background', 'disk', 'star')
@@ -79,7 +81,7 @@ def save_weights(path, seed, classes=CLASSES):
     torch.manual_seed(seed)
     model = MODELS.build(config(path.parent, classes).model)
     # untrained classifiers see nothing: let some classes win
-    torch.nn.init.normal_(model.classifier.weight, std=.1)
+    torch.nn.init.normal_(model.classifier.weight, std=0.1)
     torch.save(dict(state_dict=model.state_dict()), path)
 
 
@@ -87,16 +89,26 @@ def config(data, classes=CLASSES):
     """The shapes' config, for a model of a thousandth of a second."""
     num = len(classes) - 1
     cfg = Config.fromfile(ROOT / 'configs/more/more_vit-t_shapes.py')
-    cfg.merge_from_dict({
-        'model.num_classes': num, 'model.backbone.num_classes': num,
-        'model.backbone.arch.embed_dims': 16, 'model.backbone.arch.num_layers': 3,
-        'model.graph.embed_dims': 16, 'model.decode_head.in_channels': 16,
-        'model.decode_head.channels': 8, 'model.decode_head.num_classes': num + 1,
-        'log_level': 'WARNING'})
+    cfg.merge_from_dict(
+        {
+            'model.num_classes': num,
+            'model.backbone.num_classes': num,
+            'model.backbone.arch.embed_dims': 16,
+            'model.backbone.arch.num_layers': 3,
+            'model.graph.embed_dims': 16,
+            'model.decode_head.in_channels': 16,
+            'model.decode_head.channels': 8,
+            'model.decode_head.num_classes': num + 1,
+            'log_level': 'WARNING',
+        }
+    )
     dataset = dict(
-        type='ImageLevelDataset', data_root=str(data), label_file='labels.json',
+        type='ImageLevelDataset',
+        data_root=str(data),
+        label_file='labels.json',
         data_prefix=dict(img_path='images', seg_map_path='no_masks'),
-        metainfo=dict(classes=classes))
+        metainfo=dict(classes=classes),
+    )
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
@@ -109,7 +121,7 @@ def config(data, classes=CLASSES):
 def mask_config(data, out, **options):
     """Complete config of a run that writes masks into ``out``."""
     cfg = config(data)
-    options = dict(dict(bkg=.5, scales=(1., .5), num_workers=1), **options)
+    options = dict(dict(bkg=0.5, scales=(1.0, 0.5), num_workers=1), **options)
     use_pseudo_labels(cfg, str(out), **options)
     cfg.work_dir = str(Path(out).parent / 'work')
     return cfg
@@ -153,8 +165,9 @@ def run_masks(data, out, **options):
 def mask_environment(**more):
     """What this file needs as a process of its own."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
-    return dict(os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='2',
-                PYTHONPATH=paths, **more)
+    return dict(
+        os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='2', PYTHONPATH=paths, **more
+    )
 
 
 def read_mask(path):
@@ -163,8 +176,11 @@ def read_mask(path):
 
 def files(folder):
     """Content of all files below a folder, by their names."""
-    return {str(path.relative_to(folder)): path.read_bytes()
-            for path in sorted(Path(folder).rglob('*')) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(Path(folder).rglob('*'))
+        if path.is_file()
+    }
 
 
 def manifest(folder):
@@ -195,8 +211,11 @@ def main():
     parser.add_argument('options', nargs='*')
     args = parser.parse_intermixed_args()
     options = dict(option.split('=') for option in args.options)
-    cfg = mask_config(args.data, args.out, **{
-        key: ast.literal_eval(value) for key, value in options.items()})
+    cfg = mask_config(
+        args.data,
+        args.out,
+        **{key: ast.literal_eval(value) for key, value in options.items()},
+    )
     if args.kill_after:
         cfg.custom_hooks.append(dict(type='KillHook', after=args.kill_after))
     keep_journals()

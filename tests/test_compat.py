@@ -1,4 +1,5 @@
 """The adjustments that let OpenMMLab's packages run on today's PyTorch."""
+
 import importlib
 import importlib.util
 import pickle
@@ -30,22 +31,31 @@ def fake_versions(monkeypatch, **installed):
 
 
 def test_versions_that_fit(monkeypatch):
-    fake_versions(monkeypatch, mmengine='0.10.7', mmcv=None, mmcv_lite='2.1.0',
-                  mmsegmentation='1.2.2', mmpretrain='1.2.0')
+    fake_versions(
+        monkeypatch,
+        mmengine='0.10.7',
+        mmcv=None,
+        mmcv_lite='2.1.0',
+        mmsegmentation='1.2.2',
+        mmpretrain='1.2.0',
+    )
     compat.check_versions()
     fake_versions(monkeypatch, mmcv='2.1.0', mmcv_lite=None)
     compat.check_versions()
 
 
-@pytest.mark.parametrize('module, distribution, number', [
-    ('mmengine', 'mmengine', '0.11.0'),
-    ('mmengine', 'mmengine', '0.11.0rc3'),
-    ('mmengine', 'mmengine', '0.9.1'),
-    ('mmcv', 'mmcv_lite', '2.2.0'),
-    ('mmcv', 'mmcv', '2.0.1'),
-    ('mmseg', 'mmsegmentation', '1.2.1'),
-    ('mmpretrain', 'mmpretrain', '1.1.0'),
-])
+@pytest.mark.parametrize(
+    'module, distribution, number',
+    [
+        ('mmengine', 'mmengine', '0.11.0'),
+        ('mmengine', 'mmengine', '0.11.0rc3'),
+        ('mmengine', 'mmengine', '0.9.1'),
+        ('mmcv', 'mmcv_lite', '2.2.0'),
+        ('mmcv', 'mmcv', '2.0.1'),
+        ('mmseg', 'mmsegmentation', '1.2.1'),
+        ('mmpretrain', 'mmpretrain', '1.1.0'),
+    ],
+)
 def test_a_version_that_does_not_fit(monkeypatch, module, distribution, number):
     fake_versions(monkeypatch, **{distribution: number})
     fitting = {name: bounds for name, _, bounds in REQUIRED}[module]
@@ -83,8 +93,11 @@ class TestMissingExtension:
     def without_ext(self, monkeypatch, spec):
         monkeypatch.delitem(sys.modules, 'mmcv._ext', raising=False)
         real = importlib.util.find_spec
-        monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *args: spec
-                            if name == 'mmcv._ext' else real(name, *args))
+        monkeypatch.setattr(
+            importlib.util,
+            'find_spec',
+            lambda name, *args: spec if name == 'mmcv._ext' else real(name, *args),
+        )
 
     def test_real_extension_is_left_alone(self, monkeypatch):
         self.without_ext(monkeypatch, importlib.util.find_spec('json'))
@@ -93,6 +106,7 @@ class TestMissingExtension:
 
     def test_loaded_extension_is_left_alone(self, monkeypatch):
         import json
+
         monkeypatch.setitem(sys.modules, 'mmcv._ext', json)
         assert compat.install_missing_extension() is False
         assert sys.modules['mmcv._ext'] is json
@@ -106,15 +120,20 @@ class TestMissingExtension:
         assert compat.install_missing_extension() is True
         ext = sys.modules['mmcv._ext']
         with pytest.raises(ImportError, match=r"'nms'.*pip install \"mmcv>=2.1.0,<2.2.0\""):
-            ext.nms(1, threshold=.5)
+            ext.nms(1, threshold=0.5)
         assert not hasattr(ext, '__path__')
         with pytest.raises(AttributeError, match='__wrapped__'):
             ext.__wrapped__
         monkeypatch.undo()
 
     def test_everything_of_mmseg_imports(self):
-        for name in ('mmseg.models', 'mmseg.datasets', 'mmseg.apis', 'mmcv.ops',
-                     'mmpretrain.models'):
+        for name in (
+            'mmseg.models',
+            'mmseg.datasets',
+            'mmseg.apis',
+            'mmcv.ops',
+            'mmpretrain.models',
+        ):
             importlib.import_module(name)
         # as Python itself asks for a loaded module
         assert importlib.util.find_spec('mmcv._ext') is not None
@@ -125,11 +144,18 @@ class TestCheckpoints:
 
     @pytest.fixture
     def message_hub(self):
-        buffer = HistoryBuffer([1., 2.5], [1, 1])
-        return dict(log_scalars={'train/loss': buffer},
-                    runtime_info=dict(iter=3, best=np.float64(.5), count=np.int64(7),
-                                      flag=np.bool_(True), name=np.str_('x'),
-                                      small=np.arange(3, dtype=np.int32)))
+        buffer = HistoryBuffer([1.0, 2.5], [1, 1])
+        return dict(
+            log_scalars={'train/loss': buffer},
+            runtime_info=dict(
+                iter=3,
+                best=np.float64(0.5),
+                count=np.int64(7),
+                flag=np.bool_(True),
+                name=np.str_('x'),
+                small=np.arange(3, dtype=np.int32),
+            ),
+        )
 
     def test_logs_survive(self, tmp_path, message_hub):
         torch.save(dict(message_hub=message_hub, weight=torch.ones(2)), tmp_path / 'a.pth')
@@ -137,7 +163,7 @@ class TestCheckpoints:
         loaded = torch.load(tmp_path / 'a.pth')['message_hub']
         buffer = loaded['log_scalars']['train/loss']
         assert buffer.mean() == 1.75 and buffer.current() == 2.5
-        assert buffer.statistics('max') == 2.5 and buffer.statistics('min') == 1.
+        assert buffer.statistics('max') == 2.5 and buffer.statistics('min') == 1.0
         for key, value in message_hub['runtime_info'].items():
             np.testing.assert_array_equal(loaded['runtime_info'][key], value)
 
@@ -153,22 +179,31 @@ class TestCheckpoints:
     def rename_numpy(source, target, package):
         """Write the checkpoint as the other NumPy would."""
         from zipfile import ZipFile
+
         with ZipFile(source) as old, ZipFile(target, 'w') as new:
             for name in old.namelist():
                 data = old.read(name)
                 if name.endswith('data.pkl'):
-                    data, count = re.subn(rb'cnumpy\._?core\.multiarray\n',
-                                          f'c{package}.multiarray\n'.encode(), data)
+                    data, count = re.subn(
+                        rb'cnumpy\._?core\.multiarray\n',
+                        f'c{package}.multiarray\n'.encode(),
+                        data,
+                    )
                     assert count > 0
                 new.writestr(name, data)
 
-    @pytest.mark.parametrize('owner, name', [(HistoryBuffer, '__init__'),
-                                             (HistoryBuffer, 'update'),
-                                             (np.ndarray, 'min'), (dict, 'update')])
+    @pytest.mark.parametrize(
+        'owner, name',
+        [
+            (HistoryBuffer, '__init__'),
+            (HistoryBuffer, 'update'),
+            (np.ndarray, 'min'),
+            (dict, 'update'),
+        ],
+    )
     def test_getattr_reaches_nothing_else(self, tmp_path, owner, name):
 
         class Reach:
-
             def __reduce__(self):
                 return getattr, (owner, name)
 
@@ -179,7 +214,6 @@ class TestCheckpoints:
     def test_other_code_stays_forbidden(self, tmp_path):
 
         class Harm:
-
             def __reduce__(self):
                 return print, ('executed',)
 
@@ -194,4 +228,5 @@ class TestCheckpoints:
 
 def test_multimodal_models_are_skipped():
     import mmpretrain.utils.dependency as dependency
+
     assert dependency.WITH_MULTIMODAL is False

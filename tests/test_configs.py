@@ -1,4 +1,5 @@
 """Every shipped config builds, and says what METHOD says."""
+
 import copy
 
 import pytest
@@ -8,12 +9,12 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
-from mmseg.registry import (DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS,
-                            TRANSFORMS)
-from mmseg.structures import SegDataSample
 
 from golden import ROOT
 from mmseg_more.engine.config_check import check_config
+
+from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
+from mmseg.structures import SegDataSample
 
 CONFIGS = sorted((ROOT / 'configs').glob('more/*.py'))
 TWO_STAGE = sorted((ROOT / 'configs').glob('two_stage/*.py'))
@@ -27,8 +28,8 @@ def test_builds(path):
     model_cfg = copy.deepcopy(cfg.model)
     if model_cfg.backbone.arch == 'base':  # 86 million weights: a layer less
         model_cfg.backbone.arch = dict(
-            embed_dims=768, num_layers=3, num_heads=12,
-            feedforward_channels=64)
+            embed_dims=768, num_layers=3, num_heads=12, feedforward_channels=64
+        )
     model = MODELS.build(model_cfg)
     for hook in cfg.custom_hooks:
         HOOKS.build(hook)
@@ -39,8 +40,7 @@ def test_builds(path):
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         dataset = cfg[loader].dataset
         assert DATASETS.get(dataset.type) is not None
-        classes = dataset.get('metainfo', DATASETS.get(
-            dataset.type).METAINFO)['classes']
+        classes = dataset.get('metainfo', DATASETS.get(dataset.type).METAINFO)['classes']
         assert len(classes) == model.num_classes + 1
         assert classes[0] == 'background'
 
@@ -70,15 +70,20 @@ def test_two_stage_trains_a_step(path):
     assert (train.type, val.type) == ('PseudoLabelDataset', 'VOCImageLevelDataset')
     assert cfg.test_dataloader == cfg.val_dataloader
     assert val.test_mode and train.pseudo_dir == cfg.pseudo_dir
-    names = [DATASETS.build(dict(d, lazy_init=True, pipeline=[])).metainfo['classes']
-             for d in (train, val)]
+    names = [
+        DATASETS.build(dict(d, lazy_init=True, pipeline=[])).metainfo['classes']
+        for d in (train, val)
+    ]
     assert names[0] == names[1] and len(names[0]) == model.decode_head.num_classes
 
     sample = SegDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64)))
     sample.gt_sem_seg = PixelData(data=torch.randint(0, len(names[0]), (1, 64, 64)))
     sample.gt_sem_seg.data[:, :8] = 255
-    sum(value for name, value in model.loss(torch.randn(2, 3, 64, 64), [sample] * 2).items()
-        if 'loss' in name).backward()
+    sum(
+        value
+        for name, value in model.loss(torch.randn(2, 3, 64, 64), [sample] * 2).items()
+        if 'loss' in name
+    ).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     for scheduler in cfg.param_scheduler:
@@ -91,36 +96,62 @@ def _model(name):
 
 
 def _weights(cfg):
-    return {k: (v.loss_weight, v.get('begin'))
-            for k, v in cfg.model.losses.items()}
+    return {k: (v.loss_weight, v.get('begin')) for k, v in cfg.model.losses.items()}
 
 
 def test_voc_numbers():
     cfg = _model('more_vit-b_voc')
     assert _weights(cfg) == dict(
-        cls=(1, None), cls_aux=(1, None), mct=(1, None), ptc=(.3, None),
-        cre=(.2, None), ure=(.1, None), seg=(.12, 2000), energy=(.05, 2000))
-    assert cfg.model.losses.cre.temperature == .5
-    assert tuple(cfg.model.localization.scales) == (1., .5, .75, 1.5)
+        cls=(1, None),
+        cls_aux=(1, None),
+        mct=(1, None),
+        ptc=(0.3, None),
+        cre=(0.2, None),
+        ure=(0.1, None),
+        seg=(0.12, 2000),
+        energy=(0.05, 2000),
+    )
+    assert cfg.model.losses.cre.temperature == 0.5
+    assert tuple(cfg.model.localization.scales) == (1.0, 0.5, 0.75, 1.5)
     assert cfg.model.pseudo_label.switch_iter == 10000
     assert cfg.train_cfg.max_iters == 20000
     assert cfg.train_cfg.val_interval == 2000
     assert cfg.train_dataloader.batch_size == 4
 
 
-@pytest.mark.parametrize('suffix, expected', [
-    ('', dict(ptc=(.3, 8000), cre=(.1, 12000), ure=(.01, 12000),
-              seg=(.12, 16000), energy=(.05, 16000))),
-    ('_published-log', dict(ptc=(.3, None), cre=(.05, None), ure=(0, None),
-                            seg=(.12, None), energy=(.05, None)))])
+@pytest.mark.parametrize(
+    'suffix, expected',
+    [
+        (
+            '',
+            dict(
+                ptc=(0.3, 8000),
+                cre=(0.1, 12000),
+                ure=(0.01, 12000),
+                seg=(0.12, 16000),
+                energy=(0.05, 16000),
+            ),
+        ),
+        (
+            '_published-log',
+            dict(
+                ptc=(0.3, None),
+                cre=(0.05, None),
+                ure=(0, None),
+                seg=(0.12, None),
+                energy=(0.05, None),
+            ),
+        ),
+    ],
+)
 def test_coco_numbers(suffix, expected):
     cfg = _model('more_vit-b_coco' + suffix)
     weights = _weights(cfg)
     assert {k: weights[k] for k in expected} == expected
-    assert cfg.model.losses.cre.temperature == .1
-    assert tuple(cfg.model.localization.scales) == (1., .5, .75, 1.25, 1.5)
+    assert cfg.model.losses.cre.temperature == 0.1
+    assert tuple(cfg.model.localization.scales) == (1.0, 0.5, 0.75, 1.25, 1.5)
     labels = cfg.model.pseudo_label
-    assert (labels.high, labels.low, labels.bkg) == (.65, .25, .45)
+    assert (labels.high, labels.low, labels.bkg) == (0.65, 0.25, 0.45)
     assert labels.switch_iter == 50000
     assert cfg.train_cfg.max_iters == 80000
     assert cfg.train_cfg.val_interval == 4000
@@ -131,7 +162,6 @@ def test_baseline_differs_in_the_regularisation_alone():
     assert base.model.graph is None
     for name in ('cre', 'ure', 'ptc'):
         assert base.model.losses[name].loss_weight == 0
-        base.model.losses[name].loss_weight = full.model.losses[
-            name].loss_weight
+        base.model.losses[name].loss_weight = full.model.losses[name].loss_weight
     base.model.graph = full.model.graph
     assert base.to_dict() == full.to_dict()

@@ -1,4 +1,5 @@
 """What the package ships, and what importing it registers."""
+
 import ast
 import subprocess
 import sys
@@ -13,21 +14,31 @@ from packaging.requirements import Requirement
 import mmseg_more
 
 NAMES = {
-    'MODELS': ('MoRe', 'MoReTTAModel', 'MoReViT', 'GraphCategoryRepresentation',
-               'LargeFOVHead', 'ConfidentRelationLoss', 'UncertainRelationLoss',
-               'TokenDiscriminationLoss', 'PatchAffinityLoss', 'BalancedCrossEntropyLoss',
-               'DenseEnergyLoss'),
+    'MODELS': (
+        'MoRe',
+        'MoReTTAModel',
+        'MoReViT',
+        'GraphCategoryRepresentation',
+        'LargeFOVHead',
+        'ConfidentRelationLoss',
+        'UncertainRelationLoss',
+        'TokenDiscriminationLoss',
+        'PatchAffinityLoss',
+        'BalancedCrossEntropyLoss',
+        'DenseEnergyLoss',
+    ),
     'HOOKS': ('IterationHook', 'LocalizationHook', 'SanityCheckHook'),
-    'PARAM_SCHEDULERS': ('PolyWarmupLR', ),
-    'METRICS': ('LocalizationMetric', ),
+    'PARAM_SCHEDULERS': ('PolyWarmupLR',),
+    'METRICS': ('LocalizationMetric',),
     'DATASETS': ('VOCImageLevelDataset', 'COCO14ImageLevelDataset', 'ImageLevelDataset'),
-    'OPTIM_WRAPPERS': ('CPUAmpOptimWrapper', ),
+    'OPTIM_WRAPPERS': ('CPUAmpOptimWrapper',),
 }
 
 
 @pytest.mark.parametrize('registry', NAMES)
 def test_importing_the_package_registers(registry):
     import mmseg.registry
+
     table: Registry = getattr(mmseg.registry, registry)
     for name in NAMES[registry]:
         assert table.module_dict[name].__module__.startswith('mmseg_more.'), name
@@ -60,8 +71,11 @@ def test_bounds_have_reasons(repo_root, name):
 def test_imports_are_required(repo_root):
     """No third-party module is imported at the top of a module without being required."""
     provided = {'pydensecrf2': 'pydensecrf', 'mmcv-lite': 'mmcv', 'mmsegmentation': 'mmseg'}
-    names = [requirement.name for part in ('runtime', 'mminstall')
-             for requirement in read_requirements(repo_root, part)[1]]
+    names = [
+        requirement.name
+        for part in ('runtime', 'mminstall')
+        for requirement in read_requirements(repo_root, part)[1]
+    ]
     allowed = {provided.get(name, name) for name in names}
     # required by mmengine, mmcv and mmsegmentation themselves, which use them likewise
     allowed |= {'cv2', 'PIL', 'matplotlib', 'prettytable', 'rich'}
@@ -75,29 +89,37 @@ def test_imports_are_required(repo_root):
             for module in modules:
                 top = module.split('.')[0]
                 assert top in allowed | set(sys.stdlib_module_names) | {'mmseg_more'}, (
-                    f'{path.name} imports {top}, which requirements/ does not name')
+                    f'{path.name} imports {top}, which requirements/ does not name'
+                )
 
 
 @pytest.fixture
 def setup_module(repo_root, monkeypatch):
     """setup.py without its effect."""
     import setuptools
+
     monkeypatch.setattr(setuptools, 'setup', lambda **kwargs: None)
     namespace = {'__file__': str(repo_root / 'setup.py'), '__name__': 'setup'}
     exec((repo_root / 'setup.py').read_text(), namespace)
     return namespace
 
 
-@pytest.mark.parametrize('installed, expected', [
-    ((), {'mmcv-lite', 'pydensecrf2'}),
-    (('mmcv-lite', 'pydensecrf2'), {'mmcv-lite', 'pydensecrf2'}),
-    (('mmcv', 'pydensecrf'), {'mmcv', 'pydensecrf'}),
-    (('mmcv', 'mmcv-lite'), {'mmcv', 'pydensecrf2'}),
-])
+@pytest.mark.parametrize(
+    'installed, expected',
+    [
+        ((), {'mmcv-lite', 'pydensecrf2'}),
+        (('mmcv-lite', 'pydensecrf2'), {'mmcv-lite', 'pydensecrf2'}),
+        (('mmcv', 'pydensecrf'), {'mmcv', 'pydensecrf'}),
+        (('mmcv', 'mmcv-lite'), {'mmcv', 'pydensecrf2'}),
+    ],
+)
 def test_full_mmcv_is_kept(setup_module, installed, expected):
     setup_module['installed_names'] = lambda: set(installed)
-    found = {Requirement(line).name for part in ('mminstall', 'runtime')
-             for line in setup_module['requirements'](part)}
+    found = {
+        Requirement(line).name
+        for part in ('mminstall', 'runtime')
+        for line in setup_module['requirements'](part)
+    }
     assert found & {'mmcv', 'mmcv-lite', 'pydensecrf', 'pydensecrf2'} == expected
     assert {'mmengine', 'mmsegmentation', 'torch'} <= found
 
@@ -115,19 +137,35 @@ def test_installed_names_are_found_without_the_path(setup_module, tmp_path, monk
 def test_wheel_carries_what_mim_needs(repo_root, tmp_path):
     """Built as pip does it, from a copy: configs, tools and the model index are inside."""
     import shutil
+
     source = tmp_path / 'source'
-    shutil.copytree(repo_root, source, ignore=shutil.ignore_patterns(
-        '.git', '.venv*', 'work_dirs', 'data', 'tests', '.mim', '*.egg-info'))
-    code = ('from setuptools import build_meta; import sys; '
-            'build_meta.build_wheel(sys.argv[1])')
-    subprocess.run([sys.executable, '-c', code, str(tmp_path)], cwd=source, check=True,
-                   capture_output=True)
-    wheel, = tmp_path.glob('*.whl')
+    shutil.copytree(
+        repo_root,
+        source,
+        ignore=shutil.ignore_patterns(
+            '.git', '.venv*', 'work_dirs', 'data', 'tests', '.mim', '*.egg-info'
+        ),
+    )
+    code = (
+        'from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])'
+    )
+    subprocess.run(
+        [sys.executable, '-c', code, str(tmp_path)],
+        cwd=source,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob('*.whl')
     names = set(zipfile.ZipFile(wheel).namelist())
     for config in (repo_root / 'configs').rglob('*.py'):
-        assert f'mmseg_more/.mim/configs/{config.relative_to(repo_root / "configs")}' in names
-    assert {'mmseg_more/.mim/tools/train.py', 'mmseg_more/.mim/tools/test.py',
-            'mmseg_more/.mim/model-index.yml'} <= names
+        assert (
+            f'mmseg_more/.mim/configs/{config.relative_to(repo_root / "configs")}' in names
+        )
+    assert {
+        'mmseg_more/.mim/tools/train.py',
+        'mmseg_more/.mim/tools/test.py',
+        'mmseg_more/.mim/model-index.yml',
+    } <= names
     assert not any(name.startswith(('tests/', 'configs/', 'tools/')) for name in names)
     for path in (repo_root / 'mmseg_more').rglob('*.py'):
         if '.mim' not in path.parts:

@@ -1,4 +1,5 @@
 """The documented pair of commands: masks of a trained MoRe, then a stock model on them."""
+
 import os
 import subprocess
 import sys
@@ -7,39 +8,66 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
 
 from golden import ROOT
 
+from mmseg.registry import MODELS
+
 CONFIG = ROOT / 'configs/more/more_vit-t_shapes.py'
-SMALL = {'model.backbone.arch.embed_dims': 16, 'model.backbone.arch.num_layers': 3,
-         'model.graph.embed_dims': 16, 'model.decode_head.in_channels': 16,
-         'model.decode_head.channels': 8}
+SMALL = {
+    'model.backbone.arch.embed_dims': 16,
+    'model.backbone.arch.num_layers': 3,
+    'model.graph.embed_dims': 16,
+    'model.decode_head.in_channels': 16,
+    'model.decode_head.channels': 8,
+}
 
 
 def run(folder, *command):
     """Run a tool in ``folder``; its exit status and what it printed."""
     environment = dict(
-        os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='1',
-        PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]))
-    result = subprocess.run([sys.executable, *map(str, command)], cwd=folder, text=True,
-                            env=environment, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT)
+        os.environ,
+        CUDA_VISIBLE_DEVICES='-1',
+        OMP_NUM_THREADS='1',
+        PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
+    )
+    result = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=folder,
+        text=True,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     return result.returncode, result.stdout
 
 
 def data_options(*parts):
-    return [f'{part}_dataloader.{option}' for part in parts for option in
-            ('dataset.data_root=shapes', 'num_workers=0', 'persistent_workers=False',
-             'batch_size=4')]
+    return [
+        f'{part}_dataloader.{option}'
+        for part in parts
+        for option in (
+            'dataset.data_root=shapes',
+            'num_workers=0',
+            'persistent_workers=False',
+            'batch_size=4',
+        )
+    ]
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """Some shapes, and a MoRe that never trained."""
     folder = tmp_path_factory.mktemp('two_stage')
-    code, output = run(folder, ROOT / 'tools/dataset_converters/make_shapes.py', 'shapes',
-                       '--num-train', 8, '--num-val', 2)
+    code, output = run(
+        folder,
+        ROOT / 'tools/dataset_converters/make_shapes.py',
+        'shapes',
+        '--num-train',
+        8,
+        '--num-val',
+        2,
+    )
     assert code == 0, output
     cfg = Config.fromfile(CONFIG)
     cfg.merge_from_dict(SMALL)
@@ -48,22 +76,47 @@ def folder(tmp_path_factory):
     return folder
 
 
-TRAIN = ['--work-dir', 'run', '--cfg-options', *data_options('train', 'val', 'test'),
-         'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
-         'default_hooks.checkpoint.interval=2']
+TRAIN = [
+    '--work-dir',
+    'run',
+    '--cfg-options',
+    *data_options('train', 'val', 'test'),
+    'train_cfg.max_iters=2',
+    'train_cfg.val_interval=2',
+    'default_hooks.checkpoint.interval=2',
+]
 
 
 def test_masks_then_training(folder):
     code, output = run(
-        folder, ROOT / 'tools/test.py', CONFIG, 'more.pth', '--pseudo-labels', 'masks',
-        '--split', 'train', '--source', 'lam', '--crf', '--single-scale', '--crf-workers',
-        1, '--work-dir', 'masks_log', '--cfg-options',
+        folder,
+        ROOT / 'tools/test.py',
+        CONFIG,
+        'more.pth',
+        '--pseudo-labels',
+        'masks',
+        '--split',
+        'train',
+        '--source',
+        'lam',
+        '--crf',
+        '--single-scale',
+        '--crf-workers',
+        1,
+        '--work-dir',
+        'masks_log',
+        '--cfg-options',
         *data_options('train', 'val', 'test'),
-        *(f'{key}={value}' for key, value in SMALL.items()))
+        *(f'{key}={value}' for key, value in SMALL.items()),
+    )
     assert code == 0, output[-3000:]
     code, output = run(
-        folder, ROOT / 'tools/train.py', ROOT / 'configs/two_stage/segformer_b0_shapes.py',
-        *TRAIN, 'train_dataloader.dataset.pseudo_dir=masks')
+        folder,
+        ROOT / 'tools/train.py',
+        ROOT / 'configs/two_stage/segformer_b0_shapes.py',
+        *TRAIN,
+        'train_dataloader.dataset.pseudo_dir=masks',
+    )
     assert code == 0, output[-3000:]
     assert (folder / 'run/iter_2.pth').is_file()
     assert 'mIoU' in output and '|  hexagon   |' in output
@@ -71,8 +124,11 @@ def test_masks_then_training(folder):
 
 def test_without_masks_it_says_how_to_make_them(folder):
     code, output = run(
-        folder, ROOT / 'tools/train.py', ROOT / 'configs/two_stage/segformer_b0_shapes.py',
-        *TRAIN)
+        folder,
+        ROOT / 'tools/train.py',
+        ROOT / 'configs/two_stage/segformer_b0_shapes.py',
+        *TRAIN,
+    )
     assert code != 0
     error = output.strip().splitlines()[-1]
     assert 'pseudo labels work_dirs/demo/pseudo_labels does not exist' in error

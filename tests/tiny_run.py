@@ -3,6 +3,7 @@
 Registers a linear model, a data set of eight numbers and a hook that records what
 happened into the work folder, one file for each process.
 """
+
 import json
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, is_model_wrapper
-from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
+
+from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
 
 CONFIG = """
 custom_imports = dict(imports=['mmseg_more', 'tiny_run'], allow_failed_imports=False)
@@ -45,7 +47,6 @@ randomness = dict(seed=0)
 
 @MODELS.register_module()
 class TinyModel(BaseModel):
-
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.classifier = nn.Linear(3, num_classes)
@@ -56,13 +57,12 @@ class TinyModel(BaseModel):
         if mode == 'loss':
             self.seen.extend(index.tolist())
             self.dtype = str(out.dtype)
-            return dict(loss=F.mse_loss(out.float(), inputs[:, :out.shape[1]]))
+            return dict(loss=F.mse_loss(out.float(), inputs[:, : out.shape[1]]))
         return [dict(index=i, value=v) for i, v in zip(index.tolist(), out.tolist())]
 
 
 @DATASETS.register_module()
 class TinyDataset(Dataset):
-
     metainfo = dict(classes=('a', 'b'))
 
     def __len__(self):
@@ -75,7 +75,6 @@ class TinyDataset(Dataset):
 
 @METRICS.register_module()
 class TinyMetric(BaseMetric):
-
     def process(self, data_batch, data_samples):
         self.results.extend(sample['index'] for sample in data_samples)
 
@@ -104,9 +103,13 @@ class TinyRecord(Hook):
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         record = dict(
-            world_size=get_world_size(), first=self.first, metrics=self.metrics,
-            seen=model.seen, dtype=model.dtype,
-            weight=model.classifier.weight.tolist())
+            world_size=get_world_size(),
+            first=self.first,
+            metrics=self.metrics,
+            seen=model.seen,
+            dtype=model.dtype,
+            weight=model.classifier.weight.tolist(),
+        )
         Path(runner.work_dir, f'rank{get_rank()}.json').write_text(json.dumps(record))
 
 

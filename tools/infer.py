@@ -8,6 +8,7 @@ OUT gets ``pred/NAME.png`` (palette PNGs, 0 is background), ``vis/NAME.png`` (pi
 ``scores.json`` (predicted classes and scores of each image). Images that cannot be read
 are reported by name, the rest goes on, and the exit status is 1.
 """
+
 import argparse
 import sys
 from typing import Optional, Sequence
@@ -20,60 +21,70 @@ from mmseg_more.engine import launch
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('inputs', nargs='+', help='images, or folders of images')
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
-        '--out-dir', default='outputs', help='folder to write to (default: %(default)s)')
+        '--out-dir', default='outputs', help='folder to write to (default: %(default)s)'
+    )
     parser.add_argument(
         '--source',
         choices=['seg', 'lam', 'cam', 'fused'],
         default='seg',
         help='what the masks are made of: the segmentation head or a localization map '
-        '(default: %(default)s)')
+        '(default: %(default)s)',
+    )
     parser.add_argument(
         '--multi-scale',
         action='store_true',
-        help='several scales, with flips: 1, 1.25, 1.5 for seg, seven for maps')
+        help='several scales, with flips: 1, 1.25, 1.5 for seg, seven for maps',
+    )
     parser.add_argument(
-        '--scales', nargs='+', type=float, metavar='S', help='these scales instead')
+        '--scales', nargs='+', type=float, metavar='S', help='these scales instead'
+    )
     parser.add_argument(
-        '--crf', action='store_true', help='refine the masks by the dense CRF')
+        '--crf', action='store_true', help='refine the masks by the dense CRF'
+    )
     parser.add_argument(
-        '--crf-workers',
-        type=int,
-        help='processes for the CRF (default: one per core)')
+        '--crf-workers', type=int, help='processes for the CRF (default: one per core)'
+    )
     parser.add_argument(
         '--bkg',
         type=float,
-        help='background threshold of a map without CRF (default: of the config)')
+        help='background threshold of a map without CRF (default: of the config)',
+    )
     parser.add_argument(
         '--classes',
         choices=['predicted', 'all'],
-        help='classes that a mask may show (default: all for seg, else predicted)')
+        help='classes that a mask may show (default: all for seg, else predicted)',
+    )
     parser.add_argument(
         '--maps',
         nargs='+',
         default=(),
         choices=['cam', 'lam', 'fused', 'attention'],
-        help='draw these maps of the predicted classes beside the mask')
+        help='draw these maps of the predicted classes beside the mask',
+    )
+    parser.add_argument('--no-pictures', action='store_true', help='masks and scores alone')
     parser.add_argument(
-        '--no-pictures', action='store_true', help='masks and scores alone')
-    parser.add_argument(
-        '--opacity', type=float, default=.5, help='of the colours (default: %(default)s)')
+        '--opacity', type=float, default=0.5, help='of the colours (default: %(default)s)'
+    )
     parser.add_argument('--show', action='store_true', help='show each picture')
     parser.add_argument(
         '--batch-size',
         type=int,
         default=1,
-        help='images that the network sees together (default: %(default)s)')
+        help='images that the network sees together (default: %(default)s)',
+    )
     parser.add_argument('--device', help='default: a GPU where there is one')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='override some settings in the used config')
+        help='override some settings in the used config',
+    )
     args = parser.parse_args(argv)
     if args.batch_size < 1 or (args.crf_workers or 0) < 0:
         parser.error('--batch-size must be at least 1 and --crf-workers at least 0')
@@ -84,14 +95,26 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     try:
         inferencer = MoReInferencer(
-            launch.load_config(args.config, args.cfg_options), args.checkpoint,
-            device=args.device)
+            launch.load_config(args.config, args.cfg_options),
+            args.checkpoint,
+            device=args.device,
+        )
         results = inferencer.stream(
-            args.inputs, args.batch_size, num_workers=args.crf_workers,
-            out_dir=args.out_dir, img_out_dir='' if args.no_pictures else 'vis',
-            source=args.source, multi_scale=args.multi_scale, scales=args.scales,
-            crf=args.crf, bkg=args.bkg, mask_classes=args.classes, maps=args.maps,
-            opacity=args.opacity, show=args.show)
+            args.inputs,
+            args.batch_size,
+            num_workers=args.crf_workers,
+            out_dir=args.out_dir,
+            img_out_dir='' if args.no_pictures else 'vis',
+            source=args.source,
+            multi_scale=args.multi_scale,
+            scales=args.scales,
+            crf=args.crf,
+            bkg=args.bkg,
+            mask_classes=args.classes,
+            maps=args.maps,
+            opacity=args.opacity,
+            show=args.show,
+        )
         errors = [result.error for result in results]
     except (ImportError, OSError, TypeError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)

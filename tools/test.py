@@ -10,6 +10,7 @@ a GPU, and instead of the usual evaluation there are
     --protocols           CAM, LAM, fused and segmentation: raw, multi-scale, with CRF
     --export-voc FILE     write the archive that the PASCAL VOC server takes
 """
+
 import argparse
 import os
 
@@ -22,10 +23,10 @@ from mmseg_more.evaluation.protocols import use_protocols
 
 # option -> the purposes that know it
 MASK_OPTIONS = {
-    'source': ('pseudo_labels', ),
-    'classes': ('pseudo_labels', ),
-    'soft_maps': ('pseudo_labels', ),
-    'competition': ('export_voc', ),
+    'source': ('pseudo_labels',),
+    'classes': ('pseudo_labels',),
+    'soft_maps': ('pseudo_labels',),
+    'competition': ('export_voc',),
     'split': ('pseudo_labels', 'export_voc'),
     'single_scale': ('pseudo_labels', 'export_voc'),
     'crf': ('pseudo_labels', 'export_voc'),
@@ -40,25 +41,29 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--work-dir',
         help='if specified, the evaluation metric results will be dumped into the '
-        'directory as json')
+        'directory as json',
+    )
     parser.add_argument(
-        '--out', help='the directory to save output predictions for offline evaluation')
+        '--out', help='the directory to save output predictions for offline evaluation'
+    )
     parser.add_argument('--show', action='store_true', help='show prediction results')
+    parser.add_argument('--show-dir', help='directory where painted images will be saved')
     parser.add_argument(
-        '--show-dir', help='directory where painted images will be saved')
-    parser.add_argument(
-        '--wait-time', type=float, default=2, help='the interval of show (s)')
+        '--wait-time', type=float, default=2, help='the interval of show (s)'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
         help='override some settings in the used config, the key-value pair in xxx=yyy '
-        'format will be merged into config file (see tools/train.py --help)')
+        'format will be merged into config file (see tools/train.py --help)',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher')
+        help='job launcher',
+    )
     parser.add_argument('--tta', action='store_true', help='test time augmentation')
     # torch.distributed.launch passes --local-rank, torchrun the environment variable
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -67,8 +72,9 @@ def parse_args() -> argparse.Namespace:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         launch.check_checkpoint(args.checkpoint)
-        args.cfg = launch.load_config(args.config, args.cfg_options, args.launcher,
-                                      args.work_dir)
+        args.cfg = launch.load_config(
+            args.config, args.cfg_options, args.launcher, args.work_dir
+        )
         _apply(args)
         launch.prepare_machine(args.cfg)
     except (FileNotFoundError, ValueError) as error:
@@ -95,71 +101,95 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         '--pseudo-labels',
         metavar='DIR',
         help='write a mask for each image into DIR, and no figures; what is there '
-        'already is not made again')
+        'already is not made again',
+    )
     purpose.add_argument(
         '--protocols',
         nargs='?',
         const='',
         metavar='JSON',
         help='one table of CAM, LAM, fused map and segmentation: raw, multi-scale, and '
-        'multi-scale with CRF; the figures go to the JSON file as well')
+        'multi-scale with CRF; the figures go to the JSON file as well',
+    )
     purpose.add_argument(
         '--export-voc',
         metavar='FILE',
-        help='write the results tree for the PASCAL VOC server (.zip, .tar.gz, .tgz)')
+        help='write the results tree for the PASCAL VOC server (.zip, .tar.gz, .tgz)',
+    )
     group.add_argument(
         '--competition',
         choices=COMPETITIONS,
         help='of the VOC server: comp5 for training on its own data alone, comp6 for '
-        'any data (default: comp6)')
+        'any data (default: comp6)',
+    )
     group.add_argument(
         '--source',
         choices=SOURCES,
-        help='what the pseudo labels are made of (default: lam)')
-    group.add_argument(
-        '--crf', action='store_true', help='refine the masks by a dense CRF')
+        help='what the pseudo labels are made of (default: lam)',
+    )
+    group.add_argument('--crf', action='store_true', help='refine the masks by a dense CRF')
     group.add_argument(
         '--single-scale',
         action='store_true',
-        help='masks of scale 1 in place of the multi-scale ones')
+        help='masks of scale 1 in place of the multi-scale ones',
+    )
     group.add_argument(
         '--classes',
         choices=CLASSES,
-        help='which classes a pseudo label may show (default: image-labels)')
+        help='which classes a pseudo label may show (default: image-labels)',
+    )
     group.add_argument(
         '--soft-maps',
         action='store_true',
-        help='write the maps beside the pseudo labels, at a quarter of the size')
+        help='write the maps beside the pseudo labels, at a quarter of the size',
+    )
     group.add_argument(
         '--split',
         choices=SPLITS,
         help='whose images get masks: those of {train,val,test}_dataloader, all seen '
-        'through the test pipeline (default: test)')
+        'through the test pipeline (default: test)',
+    )
     group.add_argument(
         '--crf-workers',
         type=int,
         metavar='N',
-        help='processes for the CRF (default: one per core; 0: none)')
+        help='processes for the CRF (default: one per core; 0: none)',
+    )
 
 
 def _apply_mask_options(args: argparse.Namespace) -> None:
-    purpose = next((name for name in ('pseudo_labels', 'protocols', 'export_voc')
-                    if getattr(args, name) is not None), None)
+    purpose = next(
+        (
+            name
+            for name in ('pseudo_labels', 'protocols', 'export_voc')
+            if getattr(args, name) is not None
+        ),
+        None,
+    )
     for option, purposes in MASK_OPTIONS.items():
         value = getattr(args, option)
         if value not in (None, False) and purpose not in purposes:
             flags = ' or '.join('--' + name.replace('_', '-') for name in purposes)
             raise ValueError(f'--{option.replace("_", "-")} belongs to {flags}')
     masks = dict(
-        crf=args.crf, split=args.split or 'test',
-        multi_scale=not args.single_scale, num_workers=args.crf_workers)
+        crf=args.crf,
+        split=args.split or 'test',
+        multi_scale=not args.single_scale,
+        num_workers=args.crf_workers,
+    )
     if purpose == 'pseudo_labels':
         use_pseudo_labels(
-            args.cfg, args.pseudo_labels, source=args.source or 'lam',
-            classes=args.classes or 'image-labels', soft_maps=args.soft_maps, **masks)
+            args.cfg,
+            args.pseudo_labels,
+            source=args.source or 'lam',
+            classes=args.classes or 'image-labels',
+            soft_maps=args.soft_maps,
+            **masks,
+        )
     elif purpose == 'export_voc':
         use_voc_export(
-            args.cfg, args.export_voc, competition=args.competition or 'comp6', **masks)
+            args.cfg, args.export_voc, competition=args.competition or 'comp6', **masks
+        )
     elif purpose == 'protocols':
         use_protocols(args.cfg, args.protocols or None, num_workers=args.crf_workers)
 

@@ -6,6 +6,7 @@
 It adds to MMSegmentation's own script, which works on the same configs: misspelled keys
 are errors, and --amp and --launcher work without a GPU.
 """
+
 import argparse
 import os
 
@@ -22,12 +23,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='resume from the latest checkpoint in the work_dir automatically')
+        help='resume from the latest checkpoint in the work_dir automatically',
+    )
     parser.add_argument(
         '--amp',
         action='store_true',
         help='enable automatic-mixed-precision training: float16 on a GPU unless '
-        'optim_wrapper.dtype says otherwise, bfloat16 on the CPU')
+        'optim_wrapper.dtype says otherwise, bfloat16 on the CPU',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -36,19 +39,22 @@ def parse_args() -> argparse.Namespace:
         'format will be merged into config file. If the value to be overwritten is a '
         'list, it should be like key="[a,b]" or key=a,b. It also allows nested '
         'list/tuple values, e.g. key="[(a,b),(c,d)]". The quotation marks are necessary '
-        'and no white space is allowed.')
+        'and no white space is allowed.',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher')
+        help='job launcher',
+    )
     # torch.distributed.launch passes --local-rank, torchrun the environment variable
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
-        args.cfg = launch.load_config(args.config, args.cfg_options, args.launcher,
-                                      args.work_dir)
+        args.cfg = launch.load_config(
+            args.config, args.cfg_options, args.launcher, args.work_dir
+        )
         if args.amp:
             enable_amp(args.cfg)
         launch.prepare_machine(args.cfg)

@@ -2,8 +2,10 @@
 # weights of the authors' released script [C]. The weights of the published
 # log are in more_vit-b_coco_published-log.py.
 _base_ = [
-    '../_base_/models/more_vit-b.py', '../_base_/datasets/coco14_image_level.py',
-    '../_base_/schedules/schedule_80k.py', '../_base_/default_runtime.py'
+    '../_base_/models/more_vit-b.py',
+    '../_base_/datasets/coco14_image_level.py',
+    '../_base_/schedules/schedule_80k.py',
+    '../_base_/default_runtime.py',
 ]
 num_classes = 80
 model = dict(
@@ -11,13 +13,15 @@ model = dict(
     backbone=dict(num_classes=num_classes),
     decode_head=dict(num_classes=num_classes + 1),
     localization=dict(scales=(1.0, 0.5, 0.75, 1.25, 1.5)),  # [C]
-    pseudo_label=dict(high=.65, low=.25, bkg=.45, switch_iter=50000),  # [C]
+    pseudo_label=dict(high=0.65, low=0.25, bkg=0.45, switch_iter=50000),  # [C]
     losses=dict(
-        ptc=dict(loss_weight=.3, begin=8000),
-        cre=dict(temperature=.1, loss_weight=.1, begin=12000),
-        ure=dict(loss_weight=.01, begin=12000),
-        seg=dict(loss_weight=.12, begin=16000),
-        energy=dict(loss_weight=.05, begin=16000)))
+        ptc=dict(loss_weight=0.3, begin=8000),
+        cre=dict(temperature=0.1, loss_weight=0.1, begin=12000),
+        ure=dict(loss_weight=0.01, begin=12000),
+        seg=dict(loss_weight=0.12, begin=16000),
+        energy=dict(loss_weight=0.05, begin=16000),
+    ),
+)
 custom_hooks = [
     dict(type='IterationHook'),
     dict(type='SanityCheckHook'),
@@ -25,7 +29,8 @@ custom_hooks = [
         type='LocalizationHook',
         maps=('cam', 'lam', 'fused'),
         cam_scales=(1.0, 0.5, 0.75, 1.25, 1.5),  # [C]
-        lam_scales=(1.0, ))
+        lam_scales=(1.0,),
+    ),
 ]
-val_evaluator = dict(bkg=.45)  # [C]
+val_evaluator = dict(bkg=0.45)  # [C]
 test_evaluator = val_evaluator

@@ -3,9 +3,11 @@
 _base_ = './more_vit-b_coco.py'
 model = dict(
     losses=dict(
-        ptc=dict(loss_weight=.3, begin=None),
-        cre=dict(loss_weight=.05, begin=None),
-        ure=dict(loss_weight=0., begin=None),
-        seg=dict(loss_weight=.12, begin=None),
-        energy=dict(loss_weight=.05, begin=None)))
+        ptc=dict(loss_weight=0.3, begin=None),
+        cre=dict(loss_weight=0.05, begin=None),
+        ure=dict(loss_weight=0.0, begin=None),
+        seg=dict(loss_weight=0.12, begin=None),
+        energy=dict(loss_weight=0.05, begin=None),
+    )
+)
 train_dataloader = dict(batch_size=4)

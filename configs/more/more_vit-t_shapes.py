@@ -1,8 +1,10 @@
 # MoRe on the drawn shapes, from scratch, in minutes on two CPU cores: the method
 # and the loss weights of more_vit-b_voc.py. What differs is said with its reason.
 _base_ = [
-    '../_base_/models/more_vit-b.py', '../_base_/datasets/shapes_image_level.py',
-    '../_base_/schedules/schedule_20k.py', '../_base_/default_runtime.py'
+    '../_base_/models/more_vit-b.py',
+    '../_base_/datasets/shapes_image_level.py',
+    '../_base_/schedules/schedule_20k.py',
+    '../_base_/default_runtime.py',
 ]
 num_classes = 6
 embed_dims = 96
@@ -13,43 +15,59 @@ model = dict(
     backbone=dict(
         # trained from scratch in minutes: a small ViT, 12 x 12 patches
         arch=dict(
-            _delete_=True, embed_dims=embed_dims, num_layers=4, num_heads=4,
-            feedforward_channels=4 * embed_dims),
+            _delete_=True,
+            embed_dims=embed_dims,
+            num_layers=4,
+            num_heads=4,
+            feedforward_channels=4 * embed_dims,
+        ),
         img_size=96,
         patch_size=8,
-        num_classes=num_classes),
+        num_classes=num_classes,
+    ),
     graph=dict(embed_dims=embed_dims),
     decode_head=dict(
-        in_channels=embed_dims, channels=embed_dims,
-        num_classes=num_classes + 1),
+        in_channels=embed_dims, channels=embed_dims, num_classes=num_classes + 1
+    ),
     # other scales cost half of the step and gain little on objects of one range
-    localization=dict(scales=(1.0, )),
+    localization=dict(scales=(1.0,)),
     # CAMs without ImageNet pretraining peak on small parts: lower thresholds. Too
     # low, and a class takes the background along (one of two seeds at high=.2, two
     # of three here, none of three at .35, which is worse in the other seed).
     pseudo_label=dict(
-        high=.25, low=.1, cre_high=.35, cam_high=.35, cam_low=.1,
+        high=0.25,
+        low=0.1,
+        cre_high=0.35,
+        cam_high=0.35,
+        cam_low=0.1,
         switch_iter=800,
         # at half size the image is 48 pixels wide
-        par=dict(dilations=(1, 2, 4, 8, 12))),
+        par=dict(dilations=(1, 2, 4, 8, 12)),
+    ),
     # no pretrained weights: classify first, then localize, then segment
     losses=dict(
         ptc=dict(begin=600),
         cre=dict(begin=600),
         ure=dict(begin=600),
         seg=dict(begin=650),
-        energy=dict(begin=1200)))
+        energy=dict(begin=1200),
+    ),
+)
 # from scratch: a larger rate, the same for all layers
 optim_wrapper = dict(
     optimizer=dict(lr=3e-3),
     paramwise_cfg=dict(
         custom_keys=dict(
-            classifier=dict(lr_mult=1.), graph=dict(lr_mult=1.),
-            decode_head=dict(lr_mult=1.))))
+            classifier=dict(lr_mult=1.0),
+            graph=dict(lr_mult=1.0),
+            decode_head=dict(lr_mult=1.0),
+        )
+    ),
+)
 param_scheduler = [
     dict(
-        type='PolyWarmupLR', warmup_iters=150, warmup_ratio=1e-6, power=0.9,
-        by_epoch=False)
+        type='PolyWarmupLR', warmup_iters=150, warmup_ratio=1e-6, power=0.9, by_epoch=False
+    )
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=max_iters))
@@ -59,9 +77,10 @@ custom_hooks = [
     dict(
         type='LocalizationHook',
         maps=('cam', 'lam', 'fused', 'attention'),
-        cam_scales=(1.0, ),
-        lam_scales=(1.0, ))
+        cam_scales=(1.0,),
+        lam_scales=(1.0,),
+    ),
 ]
 # the maps' own background thresholds, by the sweep of the run with seed 0
-val_evaluator = dict(bkg=dict(cam=.15, lam=.5, fused=.1, attention=.5))
+val_evaluator = dict(bkg=dict(cam=0.15, lam=0.5, fused=0.1, attention=0.5))
 test_evaluator = val_evaluator

@@ -4,6 +4,6 @@ _base_ = './more_vit-t_shapes.py'
 model = dict(
     graph=None,
     losses=dict(
-        cre=dict(loss_weight=0.),
-        ure=dict(loss_weight=0.),
-        ptc=dict(loss_weight=0.)))
+        cre=dict(loss_weight=0.0), ure=dict(loss_weight=0.0), ptc=dict(loss_weight=0.0)
+    ),
+)

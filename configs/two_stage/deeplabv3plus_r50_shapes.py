@@ -4,7 +4,8 @@
 _base_ = [
     'mmseg::_base_/models/deeplabv3plus_r50-d8.py',
     '../_base_/datasets/shapes_pseudo_labels.py',
-    '../_base_/schedules/shapes_two_stage.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/shapes_two_stage.py',
+    '../_base_/default_runtime.py',
 ]
 crop_size = (96, 96)
 norm_cfg = dict(type='BN')  # one process
@@ -18,16 +19,19 @@ model = dict(
         # stride 16: a sixth of 96 pixels is still 6 x 6 at the end
         strides=(1, 2, 2, 1),
         dilations=(1, 1, 1, 2),
-        norm_cfg=norm_cfg),
+        norm_cfg=norm_cfg,
+    ),
     decode_head=dict(
         in_channels=32 * width,
         channels=4 * width,
         dilations=(1, 2, 3, 4),  # the map is 6 x 6
         c1_in_channels=4 * width,
         c1_channels=32,
-        dropout_ratio=0.,
+        dropout_ratio=0.0,
         num_classes=7,
         norm_cfg=norm_cfg,
-        loss_decode=dict(avg_non_ignore=True)),
-    auxiliary_head=None)
+        loss_decode=dict(avg_non_ignore=True),
+    ),
+    auxiliary_head=None,
+)
 custom_hooks = [dict(type='SanityCheckHook')]  # those of MoRe have nothing to do here

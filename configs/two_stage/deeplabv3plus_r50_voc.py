@@ -5,14 +5,15 @@
 _base_ = [
     'mmseg::_base_/models/deeplabv3plus_r50-d8.py',
     '../_base_/datasets/voc12_pseudo_labels.py',
-    'mmseg::_base_/schedules/schedule_20k.py', '../_base_/default_runtime.py'
+    'mmseg::_base_/schedules/schedule_20k.py',
+    '../_base_/default_runtime.py',
 ]
 crop_size = (512, 512)
 model = dict(
     data_preprocessor=dict(size=crop_size),
     decode_head=dict(num_classes=21),
-    auxiliary_head=dict(num_classes=21))
+    auxiliary_head=dict(num_classes=21),
+)
 train_dataloader = dict(batch_size=16)  # per GPU; MMSegmentation has 4 on each of 4
-default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'))
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'))
 custom_hooks = [dict(type='SanityCheckHook')]  # those of MoRe have nothing to do here

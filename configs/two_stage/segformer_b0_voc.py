@@ -5,7 +5,8 @@
 _base_ = [
     'mmseg::_base_/models/segformer_mit-b0.py',
     '../_base_/datasets/voc12_pseudo_labels.py',
-    'mmseg::_base_/schedules/schedule_20k.py', '../_base_/default_runtime.py'
+    'mmseg::_base_/schedules/schedule_20k.py',
+    '../_base_/default_runtime.py',
 ]
 crop_size = (512, 512)
 model = dict(
@@ -13,27 +14,25 @@ model = dict(
     # that of MMSegmentation's SegFormer configs
     pretrained='https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/segformer/'
     'mit_b0_20220624-7e0fe6dd.pth',
-    decode_head=dict(num_classes=21))
+    decode_head=dict(num_classes=21),
+)
 # as in MMSegmentation's segformer_mit-b0_8xb2-160k_ade20k-512x512.py
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
-    optimizer=dict(
-        type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
     paramwise_cfg=dict(
         custom_keys={
-            'pos_block': dict(decay_mult=0.),
-            'norm': dict(decay_mult=0.),
-            'head': dict(lr_mult=10.)
-        }))
+            'pos_block': dict(decay_mult=0.0),
+            'norm': dict(decay_mult=0.0),
+            'head': dict(lr_mult=10.0),
+        }
+    ),
+)
 param_scheduler = [
-    dict(
-        type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
-    dict(
-        type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=20000,
-        by_epoch=False)
+    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=20000, by_epoch=False),
 ]
 train_dataloader = dict(batch_size=16)  # per GPU
-default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'))
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'))
 custom_hooks = [dict(type='SanityCheckHook')]  # those of MoRe have nothing to do here

@@ -1,14 +1,26 @@
 """What users call from Python: inference, and conversion of checkpoint files."""
+
 from .inference_masks import InferenceSettings, make_settings
 from .inference_results import ImageResult
 from .inferencer import MoReInferencer
-from .model_conversion import (ConversionReport, class_names,
-                               convert_official_checkpoint,
-                               convert_vit_checkpoint, read_checkpoint,
-                               write_checkpoint)
+from .model_conversion import (
+    ConversionReport,
+    class_names,
+    convert_official_checkpoint,
+    convert_vit_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 __all__ = [
-    'ConversionReport', 'ImageResult', 'InferenceSettings', 'MoReInferencer',
-    'class_names', 'convert_official_checkpoint', 'convert_vit_checkpoint',
-    'make_settings', 'read_checkpoint', 'write_checkpoint'
+    'ConversionReport',
+    'ImageResult',
+    'InferenceSettings',
+    'MoReInferencer',
+    'class_names',
+    'convert_official_checkpoint',
+    'convert_vit_checkpoint',
+    'make_settings',
+    'read_checkpoint',
+    'write_checkpoint',
 ]

@@ -1,4 +1,5 @@
 """Names and colours of the classes, from wherever they are known."""
+
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from mmseg.registry import DATASETS
@@ -6,12 +7,13 @@ from mmseg.registry import DATASETS
 from ..datasets.image_level_dataset import voc_palette
 
 
-def resolve_dataset_meta(num_classes: int,
-                         cfg: Mapping[str, Any],
-                         checkpoint: Optional[Mapping[str, Any]] = None,
-                         classes: Optional[Sequence[str]] = None,
-                         palette: Optional[Sequence[Sequence[int]]] = None
-                         ) -> Dict[str, List]:
+def resolve_dataset_meta(
+    num_classes: int,
+    cfg: Mapping[str, Any],
+    checkpoint: Optional[Mapping[str, Any]] = None,
+    classes: Optional[Sequence[str]] = None,
+    palette: Optional[Sequence[Sequence[int]]] = None,
+) -> Dict[str, List]:
     """What the labels of a model are called, and their colours.
 
     In this order: as given, from the checkpoint's meta, from the test data set of the
@@ -34,7 +36,8 @@ def resolve_dataset_meta(num_classes: int,
     sources = dict(
         arguments=lambda: found,
         checkpoint=lambda: _of_checkpoint(checkpoint or {}),
-        config=lambda: _of_config(cfg))
+        config=lambda: _of_config(cfg),
+    )
     for where, source in sources.items():
         meta = source()
         if meta.get('classes'):
@@ -42,7 +45,8 @@ def resolve_dataset_meta(num_classes: int,
     else:
         raise ValueError(
             'what the classes are called is neither in the checkpoint (meta.dataset_meta) '
-            'nor known to the data set of the config: give `classes` (background first)')
+            'nor known to the data set of the config: give `classes` (background first)'
+        )
     names, colors = list(meta['classes']), meta.get('palette')
     if palette is not None:
         colors = palette
@@ -52,14 +56,16 @@ def resolve_dataset_meta(num_classes: int,
         if len(values) != num_classes + 1:
             raise ValueError(
                 f'{what} of the {where} has {len(values)} entries, the model needs '
-                f'{num_classes + 1}: background and {num_classes} classes')
+                f'{num_classes + 1}: background and {num_classes} classes'
+            )
     return dict(classes=names, palette=[[int(v) for v in color] for color in colors])
 
 
 def _of_checkpoint(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     meta = checkpoint.get('meta') or {}
-    return meta.get('dataset_meta') or {key.lower(): meta[key]
-                                        for key in ('CLASSES', 'PALETTE') if key in meta}
+    return meta.get('dataset_meta') or {
+        key.lower(): meta[key] for key in ('CLASSES', 'PALETTE') if key in meta
+    }
 
 
 def _of_config(cfg: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,5 @@
 """What an inferencer is given: files, folders, arrays, and lists of them."""
+
 import os
 import os.path as osp
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
@@ -7,8 +8,7 @@ import numpy as np
 
 from ..datasets.image_labels import name_few
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff',
-                  '.webp')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp')
 """Files of a folder that are taken for images, in lower case."""
 
 InputType = Union[str, 'os.PathLike', np.ndarray]
@@ -52,8 +52,10 @@ def list_inputs(inputs: InputsType) -> List[InferenceInput]:
         elif isinstance(given, (str, os.PathLike)):
             sources.extend(_files(os.fspath(given)))
         else:
-            raise TypeError('an input is a path, a folder or an array (H, W, 3) of '
-                            f'uint8, got {type(given).__name__}')
+            raise TypeError(
+                'an input is a path, a folder or an array (H, W, 3) of '
+                f'uint8, got {type(given).__name__}'
+            )
     if not sources:
         raise ValueError('no inputs: give at least one image')
     return [_named(index, source) for index, source in enumerate(sources)]
@@ -74,7 +76,8 @@ def check_names(inputs: Sequence[InferenceInput]) -> None:
             raise ValueError(
                 f'{paths[item.name]} and {item.path} would both be written as '
                 f'{item.name}.png: run them one after the other, with an output folder '
-                'each')
+                'each'
+            )
         paths[item.name] = item.path
 
 
@@ -89,27 +92,40 @@ def _files(path: str) -> List[str]:
     if '://' in path:
         return [path]
     if osp.isdir(path):
-        names = sorted(name for name in os.listdir(path)
-                       if name.lower().endswith(IMAGE_SUFFIXES)
-                       and not name.startswith('.'))
+        names = sorted(
+            name
+            for name in os.listdir(path)
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+        )
         if not names:
-            raise ValueError(f'the folder {path} holds no image '
-                             f'({", ".join(IMAGE_SUFFIXES)})')
+            raise ValueError(
+                f'the folder {path} holds no image ({", ".join(IMAGE_SUFFIXES)})'
+            )
         return [osp.join(path, name) for name in names]
     if not osp.exists(path):
         folder = osp.dirname(path) or '.'
         near = sorted(os.listdir(folder)) if osp.isdir(folder) else []
         raise FileNotFoundError(
-            f'the image {path} does not exist. ' +
-            (f'In {folder} there are: {name_few(near)}.' if near else
-             f'{folder} is no folder, or an empty one.'))
+            f'the image {path} does not exist. '
+            + (
+                f'In {folder} there are: {name_few(near)}.'
+                if near
+                else f'{folder} is no folder, or an empty one.'
+            )
+        )
     return [path]
 
 
 def _as_bgr(pixels: np.ndarray) -> np.ndarray:
     gray = pixels.ndim == 2
-    if (pixels.dtype != np.uint8 or not pixels.size
-            or not gray and (pixels.ndim != 3 or pixels.shape[2] != 3)):
-        raise ValueError('an array must be a BGR image (H, W, 3), or a gray one (H, W), of '
-                         f'uint8; got {pixels.dtype} {pixels.shape}')
+    if (
+        pixels.dtype != np.uint8
+        or not pixels.size
+        or not gray
+        and (pixels.ndim != 3 or pixels.shape[2] != 3)
+    ):
+        raise ValueError(
+            'an array must be a BGR image (H, W, 3), or a gray one (H, W), of '
+            f'uint8; got {pixels.dtype} {pixels.shape}'
+        )
     return np.repeat(pixels[..., None], 3, axis=2) if gray else pixels

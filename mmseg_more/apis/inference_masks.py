@@ -1,10 +1,12 @@
 """What to make of one image after the other: maps, and the mask."""
+
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mmcv
 import numpy as np
 import torch
 from mmengine.structures import PixelData
+
 from mmseg.structures import SegDataSample
 
 from ..engine.pseudo_labels import MaskRecipe, make_recipe
@@ -27,13 +29,15 @@ class InferenceSettings(NamedTuple):
     """What to ask the segmentor for; None: its plain prediction will do."""
 
 
-def make_settings(source: str = 'seg',
-                  multi_scale: bool = False,
-                  scales: Optional[Sequence[float]] = None,
-                  crf: Union[bool, dict] = False,
-                  bkg: Optional[float] = None,
-                  classes: Optional[str] = None,
-                  maps: Union[str, Sequence[str]] = ()) -> InferenceSettings:
+def make_settings(
+    source: str = 'seg',
+    multi_scale: bool = False,
+    scales: Optional[Sequence[float]] = None,
+    crf: Union[bool, dict] = False,
+    bkg: Optional[float] = None,
+    classes: Optional[str] = None,
+    maps: Union[str, Sequence[str]] = (),
+) -> InferenceSettings:
     """Check the arguments of a user, and fill in what they leave open.
 
     Args:
@@ -53,35 +57,40 @@ def make_settings(source: str = 'seg',
     Raises:
         ValueError: If an argument is none of these.
     """
-    maps = (maps, ) if isinstance(maps, str) else tuple(maps)
+    maps = (maps,) if isinstance(maps, str) else tuple(maps)
     unknown = [name for name in maps if name not in MAP_NAMES]
     if unknown:
         raise ValueError(f'maps must be out of {", ".join(MAP_NAMES)}, got {unknown}')
     if classes is None:
         classes = 'all' if source == 'seg' else 'predicted'
     if classes not in MASK_CLASSES:
-        raise ValueError(f'classes must be one of {", ".join(MASK_CLASSES)}, got '
-                         f'{classes!r}')
+        raise ValueError(
+            f'classes must be one of {", ".join(MASK_CLASSES)}, got {classes!r}'
+        )
     if scales is not None:
         multi_scale = True
         scales = check_scales(scales, 'scales')
     recipe = make_recipe(source, multi_scale, scales, classes, bkg, crf)
     if source == 'seg':
-        map_scales = MASK_SCALES if multi_scale else (1., )
+        map_scales = MASK_SCALES if multi_scale else (1.0,)
     else:
         map_scales = recipe.scales
     needed = [name for name in MAP_NAMES if name in (*maps, source)]
     request = None
     if needed or recipe.scales:
         request = LocalizationRequest(
-            maps=tuple(needed), cam_scales=(), lam_scales=(),
+            maps=tuple(needed),
+            cam_scales=(),
+            lam_scales=(),
             ms_scales=map_scales if needed else (),
-            seg_scales=recipe.scales if source == 'seg' else ())
+            seg_scales=recipe.scales if source == 'seg' else (),
+        )
     return InferenceSettings(recipe, maps, request)
 
 
-def finish_sample(sample: SegDataSample, mask: np.ndarray,
-                  settings: InferenceSettings) -> SegDataSample:
+def finish_sample(
+    sample: SegDataSample, mask: np.ndarray, settings: InferenceSettings
+) -> SegDataSample:
     """The data sample as users know it: the mask, and the maps by their names.
 
     Args:
@@ -123,12 +132,15 @@ class MaskMaker:
 
     def __init__(self, recipe: MaskRecipe, num_workers: Optional[int] = None) -> None:
         self.recipe = recipe
-        self._pool = DenseCRFPool(
-            num_workers, options=recipe.crf,
-            epsilon=recipe.epsilon) if recipe.crf else None
+        self._pool = (
+            DenseCRFPool(num_workers, options=recipe.crf, epsilon=recipe.epsilon)
+            if recipe.crf
+            else None
+        )
 
-    def add(self, name: str, image: np.ndarray, sample: SegDataSample,
-            payload: Any) -> List[MadeMask]:
+    def add(
+        self, name: str, image: np.ndarray, sample: SegDataSample, payload: Any
+    ) -> List[MadeMask]:
         """Hand one image in.
 
         Args:
@@ -147,9 +159,17 @@ class MaskMaker:
             mask = self.recipe.mask(values, probabilities)
             return [MadeMask(payload, mask.cpu().numpy(), None)]
         pixels = np.clip(mmcv.bgr2rgb(image), 0, 255).astype(np.uint8)
-        return self._made(self._pool.submit(CRFJob(
-            name, pixels, probabilities.probs.cpu().numpy(),
-            probabilities.labels.cpu().numpy(), payload)))
+        return self._made(
+            self._pool.submit(
+                CRFJob(
+                    name,
+                    pixels,
+                    probabilities.probs.cpu().numpy(),
+                    probabilities.labels.cpu().numpy(),
+                    payload,
+                )
+            )
+        )
 
     def drain(self) -> List[MadeMask]:
         """Wait for the masks that are still being refined."""

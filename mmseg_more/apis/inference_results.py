@@ -1,9 +1,11 @@
 """What comes out of an inferencer."""
+
 import json
 import os.path as osp
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
+
 from mmseg.structures import SegDataSample
 
 from ..files import write_bytes
@@ -28,8 +30,10 @@ class ImageResult(NamedTuple):
 
     def scores(self, classes: Sequence[str]) -> Dict[str, float]:
         """Score in [0, 1] of each class by its name; ``classes`` has background first."""
-        return {name: round(float(score), 4)
-                for name, score in zip(classes[1:], self.sample.pred_score)}
+        return {
+            name: round(float(score), 4)
+            for name, score in zip(classes[1:], self.sample.pred_score)
+        }
 
     def predicted(self, classes: Sequence[str]) -> List[str]:
         """Names of the predicted classes."""
@@ -41,8 +45,11 @@ class ImageResult(NamedTuple):
 
     def maps(self) -> Dict[str, np.ndarray]:
         """The requested maps by name, float32 ``(K, H, W)`` in [0, 1]."""
-        return {name: self.sample.get(name).data.numpy()
-                for name in MAP_NAMES if name in self.sample}
+        return {
+            name: self.sample.get(name).data.numpy()
+            for name in MAP_NAMES
+            if name in self.sample
+        }
 
 
 def summary(result: ImageResult, classes: Sequence[str]) -> Dict[str, Any]:
@@ -67,6 +74,11 @@ def unpack(result: ImageResult, classes: Sequence[str]) -> Dict[str, Any]:
     """One image's part of what a call of the inferencer returns; light."""
     if result.error is not None:
         return {**dict.fromkeys(RESULT_KEYS), 'errors': result.error}
-    return dict(predictions=result.mask(), visualization=result.picture,
-                scores=result.scores(classes), classes=result.predicted(classes),
-                maps=result.maps(), errors=None)
+    return dict(
+        predictions=result.mask(),
+        visualization=result.picture,
+        scores=result.scores(classes),
+        classes=result.predicted(classes),
+        maps=result.maps(),
+        errors=None,
+    )

@@ -1,4 +1,5 @@
 """MoRe on images without labels."""
+
 import os.path as osp
 from logging import WARNING
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
@@ -8,14 +9,20 @@ import mmcv
 import numpy as np
 from mmengine.logging import print_log
 from mmengine.visualization import Visualizer
+from rich.progress import track
+
 from mmseg.registry import INFERENCERS
 from mmseg.structures import SegDataSample
-from rich.progress import track
 
 from ..files import palette_png, write_bytes
 from ..visualization import draw_prediction
-from .inference_inputs import (InferenceInput, InputsType, check_names, is_single,
-                               list_inputs)
+from .inference_inputs import (
+    InferenceInput,
+    InputsType,
+    check_names,
+    is_single,
+    list_inputs,
+)
 from .inference_masks import InferenceSettings, MadeMask, MaskMaker, finish_sample
 from .inference_results import RESULT_KEYS, ImageResult, summary, unpack, write_scores
 from .inferencer_base import LoadedImage, MoReInferencerBase
@@ -55,17 +62,32 @@ class MoReInferencer(MoReInferencerBase):
     """
 
     preprocess_kwargs: set = set()
-    forward_kwargs: set = {'source', 'multi_scale', 'scales', 'crf', 'bkg',
-                           'mask_classes', 'maps'}
-    visualize_kwargs: set = {'show', 'wait_time', 'img_out_dir', 'opacity', 'return_vis',
-                             'with_labels'}
+    forward_kwargs: set = {
+        'source',
+        'multi_scale',
+        'scales',
+        'crf',
+        'bkg',
+        'mask_classes',
+        'maps',
+    }
+    visualize_kwargs: set = {
+        'show',
+        'wait_time',
+        'img_out_dir',
+        'opacity',
+        'return_vis',
+        'with_labels',
+    }
     postprocess_kwargs: set = set()
 
-    def __call__(self,
-                 inputs: InputsType,
-                 return_datasamples: bool = False,
-                 batch_size: int = 1,
-                 **kwargs: Any) -> Union[dict, SegDataSample, List[SegDataSample]]:
+    def __call__(
+        self,
+        inputs: InputsType,
+        return_datasamples: bool = False,
+        batch_size: int = 1,
+        **kwargs: Any,
+    ) -> Union[dict, SegDataSample, List[SegDataSample]]:
         """Everything about some images at once; :meth:`stream` holds one at a time.
 
         Args:
@@ -95,19 +117,24 @@ class MoReInferencer(MoReInferencerBase):
                 if is_single(inputs):
                     raise ValueError(result.error)
                 print_log(result.error, 'current', WARNING)
-            parts[result.input.index] = result.sample if return_datasamples else unpack(
-                result, self.model.dataset_meta['classes'])
+            parts[result.input.index] = (
+                result.sample
+                if return_datasamples
+                else unpack(result, self.model.dataset_meta['classes'])
+            )
         ordered = [parts[index] for index in sorted(parts)]
         return self.postprocess(ordered, None, return_datasamples, is_single(inputs))
 
-    def stream(self,
-               inputs: InputsType,
-               batch_size: int = 1,
-               num_workers: Optional[int] = None,
-               out_dir: str = '',
-               img_out_dir: str = 'vis',
-               pred_out_dir: str = 'pred',
-               **kwargs: Any) -> Iterator[ImageResult]:
+    def stream(
+        self,
+        inputs: InputsType,
+        batch_size: int = 1,
+        num_workers: Optional[int] = None,
+        out_dir: str = '',
+        img_out_dir: str = 'vis',
+        pred_out_dir: str = 'pred',
+        **kwargs: Any,
+    ) -> Iterator[ImageResult]:
         """Results one after the other, in bounded memory.
 
         In the order of the inputs, but that an image that cannot be read comes at once,
@@ -140,8 +167,9 @@ class MoReInferencer(MoReInferencerBase):
         results = (self._publish(result, drawing, pred_out_dir) for result in results)
         return self._with_scores(results, out_dir) if out_dir else results
 
-    def _with_scores(self, results: Iterable[ImageResult],
-                     folder: str) -> Iterator[ImageResult]:
+    def _with_scores(
+        self, results: Iterable[ImageResult], folder: str
+    ) -> Iterator[ImageResult]:
         """The results, and ``scores.json`` after the last one."""
         classes = self.model.dataset_meta['classes']
         entries: Dict[str, Mapping[str, Any]] = {}
@@ -150,9 +178,13 @@ class MoReInferencer(MoReInferencerBase):
             yield result
         write_scores(folder, entries)
 
-    def _results(self, items: List[InferenceInput], batch_size: int,
-                 settings: InferenceSettings,
-                 num_workers: Optional[int]) -> Iterator[ImageResult]:
+    def _results(
+        self,
+        items: List[InferenceInput],
+        batch_size: int,
+        settings: InferenceSettings,
+        num_workers: Optional[int],
+    ) -> Iterator[ImageResult]:
         """Through the network, and the CRF if there is one."""
         batches = self.preprocess(items, batch_size)
         if self.show_progress:
@@ -163,8 +195,12 @@ class MoReInferencer(MoReInferencerBase):
                 yield from (item for item in batch if isinstance(item, ImageResult))
                 samples = self.forward(images, settings.request) if images else []
                 for image, sample in zip(images, samples):
-                    for made in maker.add(image.input.path or image.input.name,
-                                          image.pixels, sample, (image, sample)):
+                    for made in maker.add(
+                        image.input.path or image.input.name,
+                        image.pixels,
+                        sample,
+                        (image, sample),
+                    ):
                         yield self._result(made, settings)
             for made in maker.drain():
                 yield self._result(made, settings)
@@ -174,29 +210,35 @@ class MoReInferencer(MoReInferencerBase):
         image, sample = made.payload
         if made.error is not None:
             return ImageResult(image.input, None, made.error)
-        return ImageResult(image.input, finish_sample(sample, made.mask, settings),
-                           pixels=image.pixels)
+        return ImageResult(
+            image.input, finish_sample(sample, made.mask, settings), pixels=image.pixels
+        )
 
-    def _publish(self, result: ImageResult, drawing: dict,
-                 pred_out_dir: str) -> ImageResult:
+    def _publish(
+        self, result: ImageResult, drawing: dict, pred_out_dir: str
+    ) -> ImageResult:
         """Draw and write one result; one with an error stays as it is."""
         if result.error is not None:
             return result
         pictures = self.visualize([result], **drawing)
         if pred_out_dir:
-            write_bytes(osp.join(pred_out_dir, f'{result.input.name}.png'),
-                        palette_png(result.mask(), self.model.dataset_meta['palette']))
+            write_bytes(
+                osp.join(pred_out_dir, f'{result.input.name}.png'),
+                palette_png(result.mask(), self.model.dataset_meta['palette']),
+            )
         return result._replace(picture=pictures[0] if pictures else None)
 
-    def visualize(self,
-                  inputs: List[ImageResult],
-                  preds: Any = None,
-                  return_vis: bool = False,
-                  show: bool = False,
-                  wait_time: float = 0,
-                  img_out_dir: str = '',
-                  opacity: float = .5,
-                  with_labels: bool = True) -> Optional[List[np.ndarray]]:
+    def visualize(
+        self,
+        inputs: List[ImageResult],
+        preds: Any = None,
+        return_vis: bool = False,
+        show: bool = False,
+        wait_time: float = 0,
+        img_out_dir: str = '',
+        opacity: float = 0.5,
+        with_labels: bool = True,
+    ) -> Optional[List[np.ndarray]]:
         """Draw results: the mask over the image or, with maps, a panel of them.
 
         Args:
@@ -218,20 +260,32 @@ class MoReInferencer(MoReInferencerBase):
         for result in inputs:
             picture = draw_prediction(
                 mmcv.bgr2rgb(np.clip(result.pixels, 0, 255).astype(np.uint8)),
-                result.mask(), meta['palette'], meta['classes'], result.maps(),
-                result.sample.pred_label.tolist(), opacity, with_labels)
+                result.mask(),
+                meta['palette'],
+                meta['classes'],
+                result.maps(),
+                result.sample.pred_label.tolist(),
+                opacity,
+                with_labels,
+            )
             if img_out_dir:
                 _, content = cv2.imencode('.png', mmcv.rgb2bgr(picture))
-                write_bytes(osp.join(img_out_dir, f'{result.input.name}.png'),
-                            content.tobytes())
+                write_bytes(
+                    osp.join(img_out_dir, f'{result.input.name}.png'), content.tobytes()
+                )
             if show:
                 visualizer = self.visualizer or Visualizer()
                 visualizer.show(picture, result.input.name, wait_time)
             pictures.append(picture)
         return pictures if return_vis else None
 
-    def postprocess(self, preds: list, visualization: Any = None,
-                    return_datasamples: bool = False, single: bool = False) -> Any:
+    def postprocess(
+        self,
+        preds: list,
+        visualization: Any = None,
+        return_datasamples: bool = False,
+        single: bool = False,
+    ) -> Any:
         """One image's part as it is, those of several as lists.
 
         Args:

@@ -1,4 +1,5 @@
 """Foreign checkpoint files: read safely, converted with a report of every key, written."""
+
 import io
 import os.path as osp
 import re
@@ -6,11 +7,17 @@ from pickle import UnpicklingError
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-from mmseg.registry import DATASETS, MODELS
 from torch import Tensor
 
-from ..checkpoints import (Conversion, KeyRecord, StateDict, convert_plain_vit,
-                           official_conversion)
+from mmseg.registry import DATASETS, MODELS
+
+from ..checkpoints import (
+    Conversion,
+    KeyRecord,
+    StateDict,
+    convert_plain_vit,
+    official_conversion,
+)
 from ..datasets.image_level_dataset import voc_palette
 from ..files import write_bytes
 from ..version import __version__
@@ -39,8 +46,10 @@ class ConversionReport(NamedTuple):
         """What keeps the weights from being loaded with ``strict=True``."""
         found = [f'{name} is missing' for name in self.missing]
         found += [f'{name} has no place in the model' for name in self.unexpected]
-        found += [f'{name} is {theirs}, the model needs {ours}'
-                  for name, (theirs, ours) in self.different.items()]
+        found += [
+            f'{name} is {theirs}, the model needs {ours}'
+            for name, (theirs, ours) in self.different.items()
+        ]
         return found
 
     def __str__(self) -> str:
@@ -50,11 +59,14 @@ class ConversionReport(NamedTuple):
         lines = [f'{self.model}', f'converted: {len(kept)}']
         for record in kept:
             note = f'  ({record.note})' if record.note else ''
-            lines.append(f'  {record.source:{width}} -> {record.target}  '
-                         f'{record.shape}{note}')
+            lines.append(
+                f'  {record.source:{width}} -> {record.target}  {record.shape}{note}'
+            )
         lines.append(f'left out: {len(dropped)}')
-        lines += [f'  {record.source:{width}}  {record.shape}  {record.note}'
-                  for record in dropped]
+        lines += [
+            f'  {record.source:{width}}  {record.shape}  {record.note}'
+            for record in dropped
+        ]
         lines.append(f'missing: {len(self.missing)}')
         lines += [f'  {name}' for name in self.missing]
         return '\n'.join(lines)
@@ -76,14 +88,17 @@ def read_checkpoint(path: str) -> Any:
     except UnpicklingError as error:
         found = re.search(r'GLOBAL ([\w.]+)', str(error))
         raise ValueError(
-            f'{path} holds more than weights' +
-            (f' (an object of {found.group(1)})' if found else '') + ' and is not '
+            f'{path} holds more than weights'
+            + (f' (an object of {found.group(1)})' if found else '')
+            + ' and is not '
             'opened, since that could run any code. If you trust it, save its weights by '
             'themselves first: torch.save(torch.load(FILE, '
-            "weights_only=False)['model_state_dict'], NEW_FILE)") from error
+            "weights_only=False)['model_state_dict'], NEW_FILE)"
+        ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise ValueError(f'{path} does not read as a PyTorch checkpoint: '
-                         f'{type(error).__name__}: {error}') from error
+        raise ValueError(
+            f'{path} does not read as a PyTorch checkpoint: {type(error).__name__}: {error}'
+        ) from error
 
 
 def write_checkpoint(path: str, state_dict: StateDict, meta: Mapping[str, Any]) -> None:
@@ -100,14 +115,15 @@ def write_checkpoint(path: str, state_dict: StateDict, meta: Mapping[str, Any]) 
     """
     buffer = io.BytesIO()
     torch.save(
-        dict(meta=dict(meta, mmseg_more_version=__version__),
-             state_dict=dict(state_dict)), buffer)
+        dict(meta=dict(meta, mmseg_more_version=__version__), state_dict=dict(state_dict)),
+        buffer,
+    )
     write_bytes(path, buffer.getvalue())
 
 
-def class_names(num_classes: int,
-                dataset: Optional[str] = None,
-                classes: Optional[Sequence[str]] = None) -> Dict[str, list]:
+def class_names(
+    num_classes: int, dataset: Optional[str] = None, classes: Optional[Sequence[str]] = None
+) -> Dict[str, list]:
     """Names and colours of the labels, background first.
 
     Args:
@@ -125,25 +141,31 @@ def class_names(num_classes: int,
     if classes is not None:
         names = [name for i, name in enumerate(classes) if i or name != 'background']
         if len(names) != num_classes or len(set(names)) != num_classes:
-            raise ValueError(f'the checkpoint has {num_classes} foreground classes, but '
-                             f'{len(set(names))} different names are given: {names}')
-        return dict(classes=['background', *names],
-                    palette=voc_palette(num_classes + 1))
+            raise ValueError(
+                f'the checkpoint has {num_classes} foreground classes, but '
+                f'{len(set(names))} different names are given: {names}'
+            )
+        return dict(classes=['background', *names], palette=voc_palette(num_classes + 1))
     known = {name: DATASETS.get(kind).METAINFO for name, kind in DATASET_TYPES.items()}
     if dataset is None:
-        fitting = [name for name, meta in known.items()
-                   if len(meta['classes']) == num_classes + 1]
+        fitting = [
+            name for name, meta in known.items() if len(meta['classes']) == num_classes + 1
+        ]
         if not fitting:
             raise ValueError(
                 f'the checkpoint has {num_classes} foreground classes, neither the 20 of '
-                'PASCAL VOC nor the 80 of COCO: give their names by --classes')
+                'PASCAL VOC nor the 80 of COCO: give their names by --classes'
+            )
         dataset = fitting[0]
     meta = known[dataset]
     if len(meta['classes']) != num_classes + 1:
-        raise ValueError(f'the checkpoint has {num_classes} foreground classes, '
-                         f'{dataset} has {len(meta["classes"]) - 1}')
-    return dict(classes=list(meta['classes']),
-                palette=[list(color) for color in meta['palette']])
+        raise ValueError(
+            f'the checkpoint has {num_classes} foreground classes, '
+            f'{dataset} has {len(meta["classes"]) - 1}'
+        )
+    return dict(
+        classes=list(meta['classes']), palette=[list(color) for color in meta['palette']]
+    )
 
 
 def official_model_config(weights: StateDict) -> dict:
@@ -158,36 +180,58 @@ def official_model_config(weights: StateDict) -> dict:
         ValueError: If a weight that the sizes are read from is missing, or if they
             contradict each other.
     """
-    names = dict(classes='classifier.weight', tokens='backbone.cls_token',
-                 positions='backbone.pos_embed',
-                 patch='backbone.patch_embed.projection.weight',
-                 hidden='backbone.layers.0.ffn.layers.0.0.weight',
-                 head='decode_head.conv1.conv.weight')
+    names = dict(
+        classes='classifier.weight',
+        tokens='backbone.cls_token',
+        positions='backbone.pos_embed',
+        patch='backbone.patch_embed.projection.weight',
+        hidden='backbone.layers.0.ffn.layers.0.0.weight',
+        head='decode_head.conv1.conv.weight',
+    )
     missing = [name for name in names.values() if name not in weights]
     if missing:
-        raise ValueError('not a whole checkpoint of the official MoRe code: nothing in it '
-                         f'becomes {", ".join(missing)}')
+        raise ValueError(
+            'not a whole checkpoint of the official MoRe code: nothing in it '
+            f'becomes {", ".join(missing)}'
+        )
     shape = {key: weights[name].shape for key, name in names.items()}
     num_classes, dims = shape['classes'][:2]
     extra = shape['tokens'][1]
-    patch, side = shape['patch'][-1], round((shape['positions'][1] - extra)**.5)
+    patch, side = shape['patch'][-1], round((shape['positions'][1] - extra) ** 0.5)
     if extra < num_classes or side < 1:
-        raise ValueError(f'{extra} tokens and {shape["positions"][1]} positions do not '
-                         f'fit {num_classes} classes')
-    depth = 1 + max(int(name.split('.')[2]) for name in weights
-                    if name.startswith('backbone.layers.'))
+        raise ValueError(
+            f'{extra} tokens and {shape["positions"][1]} positions do not '
+            f'fit {num_classes} classes'
+        )
+    depth = 1 + max(
+        int(name.split('.')[2]) for name in weights if name.startswith('backbone.layers.')
+    )
     return dict(
-        type='MoRe', num_classes=num_classes,
-        data_preprocessor=dict(type='SegDataPreProcessor', mean=[0.] * 3, std=[1.] * 3),
+        type='MoRe',
+        num_classes=num_classes,
+        data_preprocessor=dict(type='SegDataPreProcessor', mean=[0.0] * 3, std=[1.0] * 3),
         backbone=dict(
-            type='MoReViT', img_size=side * patch, patch_size=patch,
-            num_classes=num_classes, num_registers=extra - num_classes,
+            type='MoReViT',
+            img_size=side * patch,
+            patch_size=patch,
+            num_classes=num_classes,
+            num_registers=extra - num_classes,
             aux_layer=-min(3, depth),
-            arch=dict(embed_dims=dims, num_layers=depth, num_heads=1,
-                      feedforward_channels=shape['hidden'][0])),
+            arch=dict(
+                embed_dims=dims,
+                num_layers=depth,
+                num_heads=1,
+                feedforward_channels=shape['hidden'][0],
+            ),
+        ),
         graph=dict(type='GraphCategoryRepresentation', embed_dims=dims),
-        decode_head=dict(type='LargeFOVHead', in_channels=dims,
-                         channels=shape['head'][0], num_classes=num_classes + 1))
+        decode_head=dict(
+            type='LargeFOVHead',
+            in_channels=dims,
+            channels=shape['head'][0],
+            num_classes=num_classes + 1,
+        ),
+    )
 
 
 def convert_official_checkpoint(checkpoint: Mapping) -> Tuple[Conversion, ConversionReport]:
@@ -203,14 +247,17 @@ def convert_official_checkpoint(checkpoint: Mapping) -> Tuple[Conversion, Conver
     backbone = cfg['backbone']
     arch = backbone['arch']
     return conversion, _report(
-        conversion, target,
+        conversion,
+        target,
         f'MoRe of {cfg["num_classes"]} classes: ViT of {arch["num_layers"]} blocks and '
         f'{arch["embed_dims"]} channels, patches of {backbone["patch_size"]}, positions '
-        f'of {backbone["img_size"]} pixels, {backbone["num_registers"]} registers')
+        f'of {backbone["img_size"]} pixels, {backbone["num_registers"]} registers',
+    )
 
 
-def convert_vit_checkpoint(checkpoint: Mapping,
-                           model_cfg: Mapping) -> Tuple[Conversion, ConversionReport]:
+def convert_vit_checkpoint(
+    checkpoint: Mapping, model_cfg: Mapping
+) -> Tuple[Conversion, ConversionReport]:
     """Turn a plain ViT (timm's or mmpretrain's names) into the start of a MoRe.
 
     The same as ``model.pretrained`` does when training starts. Positions of registers
@@ -228,16 +275,22 @@ def convert_vit_checkpoint(checkpoint: Mapping,
     """
     with torch.device('meta'):
         backbone = MODELS.build({**model_cfg['backbone'], 'init_cfg': None})
-    found = convert_plain_vit(checkpoint, backbone.state_dict(), backbone.num_registers,
-                              backbone.grid_size)
+    found = convert_plain_vit(
+        checkpoint, backbone.state_dict(), backbone.num_registers, backbone.grid_size
+    )
     conversion = Conversion(
         _prefixed(found.state_dict),
-        [record._replace(target=record.target and 'backbone.' + record.target)
-         for record in found.records])
+        [
+            record._replace(target=record.target and 'backbone.' + record.target)
+            for record in found.records
+        ],
+    )
     return conversion, _report(
-        conversion, _prefixed(backbone.state_dict()),
+        conversion,
+        _prefixed(backbone.state_dict()),
         f'start of a MoRe backbone with {backbone.num_registers} registers and '
-        f'{backbone.num_classes} class tokens')
+        f'{backbone.num_classes} class tokens',
+    )
 
 
 def _prefixed(weights: StateDict) -> Dict[str, Tensor]:
@@ -255,4 +308,5 @@ def _report(conversion: Conversion, target: StateDict, model: str) -> Conversion
             for name, value in found.items()
             if name in target and value.shape != target[name].shape
         },
-        model=model)
+        model=model,
+    )

@@ -1,4 +1,5 @@
 """The data pipeline: samples per second and worker."""
+
 import json
 import math
 import os
@@ -11,16 +12,22 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmseg.registry import DATASETS
 from PIL import Image
+
+from mmseg.registry import DATASETS
 
 from .workload import random_images
 
 _FOLDER, _LABELS = 'images', 'labels.json'
 
 
-def write_images(root: str, count: int, size: Tuple[int, int] = (375, 500),
-                 num_classes: int = 20, seed: int = 0) -> float:
+def write_images(
+    root: str,
+    count: int,
+    size: Tuple[int, int] = (375, 500),
+    num_classes: int = 20,
+    seed: int = 0,
+) -> float:
     """Write JPEG images with an image label each below ``root``.
 
     Returns:
@@ -52,7 +59,8 @@ def dataset_config(cfg: Config, root: str) -> dict:
         data_prefix=dict(img_path=_FOLDER),
         label_file=_LABELS,
         metainfo=dict(classes=('background', *names)),
-        pipeline=cfg.train_dataloader.dataset.pipeline)
+        pipeline=cfg.train_dataloader.dataset.pipeline,
+    )
 
 
 def _transform_name(transform: Any) -> str:
@@ -71,7 +79,7 @@ def time_transforms(dataset_cfg: dict, samples: int) -> Dict[str, float]:
     """
     dataset = DATASETS.build(dataset_cfg)
     transforms = dataset.pipeline.transforms
-    times = [0.] * len(transforms)
+    times = [0.0] * len(transforms)
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -86,12 +94,15 @@ def time_transforms(dataset_cfg: dict, samples: int) -> Dict[str, float]:
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
-    return {f'{position + 1} {_transform_name(transform)}': value / samples
-            for position, (transform, value) in enumerate(zip(transforms, times))}
+    return {
+        f'{position + 1} {_transform_name(transform)}': value / samples
+        for position, (transform, value) in enumerate(zip(transforms, times))
+    }
 
 
-def loader_rate(dataset_cfg: dict, workers: int, samples: int,
-                batch_size: int = 4) -> float:
+def loader_rate(
+    dataset_cfg: dict, workers: int, samples: int, batch_size: int = 4
+) -> float:
     """Samples per second of a data loader that is never waited with.
 
     Args:
@@ -100,9 +111,15 @@ def loader_rate(dataset_cfg: dict, workers: int, samples: int,
         samples: How many are timed, after all workers have started.
         batch_size: Samples per batch.
     """
-    loader = Runner.build_dataloader(dict(
-        batch_size=batch_size, num_workers=workers, persistent_workers=True,
-        sampler=dict(type='InfiniteSampler', shuffle=True), dataset=dataset_cfg))
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=batch_size,
+            num_workers=workers,
+            persistent_workers=True,
+            sampler=dict(type='InfiniteSampler', shuffle=True),
+            dataset=dataset_cfg,
+        )
+    )
     batches = iter(loader)
     # what the workers have made ahead does not count
     ahead = workers * loader.prefetch_factor
@@ -117,8 +134,14 @@ def loader_rate(dataset_cfg: dict, workers: int, samples: int,
     return rate
 
 
-def measure(cfg: Config, root: str, workers: Sequence[int], samples: int,
-            need: float, batch_size: int = 4) -> Dict[str, Any]:
+def measure(
+    cfg: Config,
+    root: str,
+    workers: Sequence[int],
+    samples: int,
+    need: float,
+    batch_size: int = 4,
+) -> Dict[str, Any]:
     """What ``tools/analysis/benchmark_data.py`` documents.
 
     Args:
@@ -132,8 +155,9 @@ def measure(cfg: Config, root: str, workers: Sequence[int], samples: int,
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     dataset_cfg = dataset_config(cfg, root)
     transforms = time_transforms(dataset_cfg, samples)
-    rates = {count: loader_rate(dataset_cfg, count, samples, batch_size)
-             for count in workers}
+    rates = {
+        count: loader_rate(dataset_cfg, count, samples, batch_size) for count in workers
+    }
     per_worker = rates[min(rates)] / min(rates)
     return dict(
         samples_per_s={str(count): rate for count, rate in rates.items()},
@@ -142,5 +166,7 @@ def measure(cfg: Config, root: str, workers: Sequence[int], samples: int,
         workers_needed=math.ceil(need / per_worker),
         transforms_s=transforms,
         sample_s=sum(transforms.values()),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else
-        os.cpu_count())
+        cores=len(os.sched_getaffinity(0))
+        if hasattr(os, 'sched_getaffinity')
+        else os.cpu_count(),
+    )

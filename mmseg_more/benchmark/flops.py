@@ -8,6 +8,7 @@ products of the same size; only the gradient of the image is not needed. A recom
 activation and the backward pass of fused attention, which computes its matrix again, are
 work of an implementation and not arithmetic that is needed: they are not counted.
 """
+
 from typing import Dict, NamedTuple, Sequence, Tuple
 
 from torch import nn
@@ -56,8 +57,12 @@ def num_tokens(backbone: nn.Module, size: Size) -> int:
 
 def patch_embed_flops(backbone: nn.Module, images: int, size: Size) -> int:
     """FLOPs that turn ``images`` of ``size`` pixels into patches."""
-    return 2 * images * _num_patches(backbone, size) * _weights(
-        backbone.patch_embed, nn.Conv2d)
+    return (
+        2
+        * images
+        * _num_patches(backbone, size)
+        * _weights(backbone.patch_embed, nn.Conv2d)
+    )
 
 
 def backbone_flops(backbone: nn.Module, images: int, size: Size) -> int:
@@ -94,8 +99,9 @@ def classifier_flops(model: nn.Module, images: int, positions: int) -> int:
     return 2 * images * positions * model.classifier.weight.numel()
 
 
-def training_step_flops(model: nn.Module, batch_size: int, size: Size,
-                        iteration: int) -> StepFlops:
+def training_step_flops(
+    model: nn.Module, batch_size: int, size: Size, iteration: int
+) -> StepFlops:
     """FLOPs that one training step needs.
 
     Args:
@@ -119,14 +125,19 @@ def training_step_flops(model: nn.Module, batch_size: int, size: Size,
         shared = scaled == tuple(size)
         images = batch_size if shared else 2 * batch_size
         cam[scale] = backbone_flops(backbone, images, scaled) + 2 * classifier_flops(
-            model, 2 * batch_size, _num_patches(backbone, scaled))
+            model, 2 * batch_size, _num_patches(backbone, scaled)
+        )
     backward = 2 * forward - patch_embed_flops(backbone, batch_size, size)
     return StepFlops(forward, backward, cam)
 
 
-def shared_passes_flops(model: nn.Module, images: int, size: Size,
-                        map_scales: Sequence[float],
-                        seg_scales: Sequence[float] = ()) -> int:
+def shared_passes_flops(
+    model: nn.Module,
+    images: int,
+    size: Size,
+    map_scales: Sequence[float],
+    seg_scales: Sequence[float] = (),
+) -> int:
     """FLOPs of CAM, LAM and segmentation from one set of passes over image and flip.
 
     Args:
@@ -137,7 +148,7 @@ def shared_passes_flops(model: nn.Module, images: int, size: Size,
         seg_scales: Scales of the segmentation; scale 1 is always run.
     """
     total, classes = 0, model.num_classes
-    for scale in {1., *map_scales, *seg_scales}:
+    for scale in {1.0, *map_scales, *seg_scales}:
         scaled, pair = scaled_size(size, scale), 2 * images
         grid = grid_of(model.backbone, scaled)
         patches = grid[0] * grid[1]
@@ -162,12 +173,15 @@ def loss_flops(model: nn.Module, batch_size: int, size: Size, iteration: int) ->
     products = dict(
         mct=classes**2 * dims,  # Q Q^T
         ptc=patches**2 * dims,  # P^T P
-        cre=classes * patches * dims)  # Q P
+        cre=classes * patches * dims,
+    )  # Q P
     # Q P: the patches are detached and get no gradient
     factors = dict(mct=6, ptc=6, cre=4)
     return batch_size * sum(
         factors[name] * products[name]
-        for name in model.loss_schedule.active(iteration).names if name in products)
+        for name in model.loss_schedule.active(iteration).names
+        if name in products
+    )
 
 
 def counted_flops(function, *args) -> Dict[str, int]:
@@ -181,6 +195,8 @@ def counted_flops(function, *args) -> Dict[str, int]:
     """
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         function(*args)
-    counts = {str(op): int(count)
-              for op, count in counter.get_flop_counts().get('Global', {}).items()}
+    counts = {
+        str(op): int(count)
+        for op, count in counter.get_flop_counts().get('Global', {}).items()
+    }
     return dict(counts, total=counter.get_total_flops())

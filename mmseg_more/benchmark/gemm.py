@@ -1,4 +1,5 @@
 """How fast the device multiplies matrices of the network's sizes."""
+
 import statistics
 import time
 from typing import List, Tuple
@@ -15,16 +16,20 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def linear_shapes(backbone: nn.Module, images: int,
-                  size: Tuple[int, int]) -> List[Tuple[int, int, int]]:
+def linear_shapes(
+    backbone: nn.Module, images: int, size: Tuple[int, int]
+) -> List[Tuple[int, int, int]]:
     """Products ``(rows, inner, columns)`` of the linear layers of one block.
 
     ``rows`` are the tokens of ``images`` images of ``size`` pixels; for a ViT of D
     channels: D x 3D, D x D, D x 4D and 4D x D.
     """
     rows = images * num_tokens(backbone, size)
-    return [(rows, m.in_features, m.out_features)
-            for m in backbone.layers[0].modules() if isinstance(m, nn.Linear)]
+    return [
+        (rows, m.in_features, m.out_features)
+        for m in backbone.layers[0].modules()
+        if isinstance(m, nn.Linear)
+    ]
 
 
 class GemmMeter:
@@ -43,17 +48,26 @@ class GemmMeter:
         seconds: Least duration of a measurement.
     """
 
-    def __init__(self, shapes: List[Tuple[int, int, int]], dtype: torch.dtype,
-                 device: torch.device, seconds: float = 0.3) -> None:
+    def __init__(
+        self,
+        shapes: List[Tuple[int, int, int]],
+        dtype: torch.dtype,
+        device: torch.device,
+        seconds: float = 0.3,
+    ) -> None:
         self.device, self.seconds = device, seconds
         self.rates: List[float] = []
         self._flops = sum(2 * rows * inner * columns for rows, inner, columns in shapes)
         options = dict(dtype=dtype, device=device)
         # the layout of nn.Linear: weights (columns, inner)
         self._products = [
-            (torch.randn(rows, inner, **options),
-             torch.randn(columns, inner, **options).t(),
-             torch.empty(rows, columns, **options)) for rows, inner, columns in shapes]
+            (
+                torch.randn(rows, inner, **options),
+                torch.randn(columns, inner, **options).t(),
+                torch.empty(rows, columns, **options),
+            )
+            for rows, inner, columns in shapes
+        ]
         self._run()  # the first call initialises the library
 
     @torch.no_grad()

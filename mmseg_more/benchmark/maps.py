@@ -1,10 +1,12 @@
 """Localization maps at several scales, and masks from them: time and memory."""
+
 import statistics
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from mmengine.config import Config
+
 from mmseg.structures import SegDataSample
 
 from ..localization import map_probabilities
@@ -13,15 +15,26 @@ from ..models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
 from .flops import shared_passes_flops
 from .gemm import GemmMeter, linear_shapes, synchronize
 from .memory import MemoryMeter, release_memory
-from .workload import (autocast, build_model, compute_dtype, image_size, random_batch,
-                       set_tf32)
+from .workload import (
+    autocast,
+    build_model,
+    compute_dtype,
+    image_size,
+    random_batch,
+    set_tf32,
+)
 
 
-def _request(maps: Sequence[str], scales: Sequence[float],
-             seg_scales: Sequence[float] = ()) -> LocalizationRequest:
+def _request(
+    maps: Sequence[str], scales: Sequence[float], seg_scales: Sequence[float] = ()
+) -> LocalizationRequest:
     return LocalizationRequest(
-        tuple(maps), cam_scales=(), lam_scales=(), ms_scales=tuple(scales),
-        seg_scales=tuple(seg_scales))
+        tuple(maps),
+        cam_scales=(),
+        lam_scales=(),
+        ms_scales=tuple(scales),
+        seg_scales=tuple(seg_scales),
+    )
 
 
 class MapsBenchmark:
@@ -37,9 +50,16 @@ class MapsBenchmark:
         seed: Of weights, images and labels.
     """
 
-    def __init__(self, cfg: Config, batch_size: int, device: torch.device,
-                 dtype: str = 'float32', scales: Sequence[float] = MASK_SCALES,
-                 seg_scales: Sequence[float] = SEG_SCALES, seed: int = 0) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        batch_size: int,
+        device: torch.device,
+        dtype: str = 'float32',
+        scales: Sequence[float] = MASK_SCALES,
+        seg_scales: Sequence[float] = SEG_SCALES,
+        seed: int = 0,
+    ) -> None:
         self.device, self.dtype, self.batch_size = device, dtype, batch_size
         self.size = image_size(cfg)
         self.scales, self.seg_scales = tuple(scales), tuple(seg_scales)
@@ -50,7 +70,8 @@ class MapsBenchmark:
         self.model = build_model(cfg, device, seed).eval()
         self.data = random_batch(self.model, batch_size, self.size, seed)
         self.flops = shared_passes_flops(
-            self.model, batch_size, self.size, self.scales, self.seg_scales)
+            self.model, batch_size, self.size, self.scales, self.seg_scales
+        )
 
     @torch.no_grad()
     def predict(self, request: LocalizationRequest) -> List[SegDataSample]:
@@ -61,13 +82,12 @@ class MapsBenchmark:
 
     def shared(self) -> List[SegDataSample]:
         """CAM, LAM, fused maps, scores and segmentation from one set of passes."""
-        return self.predict(
-            _request(('cam', 'lam', 'fused'), self.scales, self.seg_scales))
+        return self.predict(_request(('cam', 'lam', 'fused'), self.scales, self.seg_scales))
 
     def separate(self) -> None:
         """The same by passes of their own for LAM, CAM and segmentation."""
-        self.predict(_request(('lam', ), self.scales))
-        self.predict(_request(('cam', ), self.scales))
+        self.predict(_request(('lam',), self.scales))
+        self.predict(_request(('cam',), self.scales))
         self.predict(_request((), (), self.seg_scales))
 
     def timed(self, function) -> float:
@@ -96,7 +116,9 @@ class MapsBenchmark:
             peak_mb = memory.take()
         gemm = GemmMeter(
             linear_shapes(self.model.backbone, 2 * self.batch_size, self.size),
-            compute_dtype(self.dtype), self.device)
+            compute_dtype(self.dtype),
+            self.device,
+        )
         shared, separate = [], []
         gemm.measure()
         for _ in range(iters):
@@ -117,18 +139,25 @@ class MapsBenchmark:
             base_mb=self.base_mb,
             gemm_flops_per_s=gemm.rate,
             flops_per_image=self.flops // self.batch_size,
-            maps_s_all=shared)
+            maps_s_all=shared,
+        )
 
     def _jobs(self) -> List[CRFJob]:
         """One batch of maps, LAM of the classes of the image as probabilities."""
         jobs = []
         samples = self.shared()
         for image, sample, truth in zip(
-                self.data['inputs'], samples, self.data['data_samples']):
+            self.data['inputs'], samples, self.data['data_samples']
+        ):
             found = map_probabilities(sample.lam_ms.data, truth.gt_label)
-            jobs.append(CRFJob(
-                'an image', image.flip(0).permute(1, 2, 0).contiguous().numpy(),
-                found.probs.cpu().numpy(), found.labels.cpu().numpy()))
+            jobs.append(
+                CRFJob(
+                    'an image',
+                    image.flip(0).permute(1, 2, 0).contiguous().numpy(),
+                    found.probs.cpu().numpy(),
+                    found.labels.cpu().numpy(),
+                )
+            )
         return jobs
 
     def run_with_crf(self, batches: int, workers: Optional[int] = None) -> Dict[str, Any]:
@@ -146,15 +175,22 @@ class MapsBenchmark:
         """
         images = batches * self.batch_size
         jobs: List[CRFJob] = []
-        network_s = self.timed(
-            lambda: [jobs.extend(self._jobs()) for _ in range(batches)]) / images
+        network_s = (
+            self.timed(lambda: [jobs.extend(self._jobs()) for _ in range(batches)]) / images
+        )
         with DenseCRFPool(num_workers=0) as pool:
             _check(pool.map(jobs[:1]))
             crf_s = self.timed(lambda: _check(pool.map(jobs))) / images
         with DenseCRFPool(num_workers=workers) as pool:
             count = max(pool.num_workers, 1)
-            together_s = self.timed(lambda: _check(
-                pool.map(job for _ in range(batches) for job in self._jobs()))) / images
+            together_s = (
+                self.timed(
+                    lambda: _check(
+                        pool.map(job for _ in range(batches) for job in self._jobs())
+                    )
+                )
+                / images
+            )
         bound_s = max(network_s, crf_s / count)
         return dict(
             images=images,
@@ -165,7 +201,8 @@ class MapsBenchmark:
             images_per_s=1 / together_s,
             bound_s=bound_s,
             ratio=together_s / bound_s,
-            sequential_ratio=(network_s + crf_s) / together_s)
+            sequential_ratio=(network_s + crf_s) / together_s,
+        )
 
 
 def _check(results) -> None:

@@ -1,4 +1,5 @@
 """What masks are made of in ``tools/analysis/benchmark_masks.py``."""
+
 from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 import mmcv
@@ -7,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from mmseg.structures import SegDataSample
+
 from ..engine.pseudo_labels.config import mask_dataloader
-from ..localization import (ClassProbabilities, map_probabilities,
-                            seg_probabilities)
+from ..localization import ClassProbabilities, map_probabilities, seg_probabilities
 from ..models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
 from .workload import adapt_config, build_model, image_size
 
@@ -60,11 +61,12 @@ def mask_request(source: str) -> LocalizationRequest:
     """
     if source == 'seg':
         return LocalizationRequest((), (), (), (), SEG_SCALES)
-    return LocalizationRequest((source, ), (), (), MASK_SCALES, ())
+    return LocalizationRequest((source,), (), (), MASK_SCALES, ())
 
 
-def test_images(cfg: Config, model: nn.Module, source: str,
-                limit: Optional[int] = None) -> ImageSource:
+def test_images(
+    cfg: Config, model: nn.Module, source: str, limit: Optional[int] = None
+) -> ImageSource:
     """The test data of a config, one image after the other through the network.
 
     Args:
@@ -87,13 +89,15 @@ def test_images(cfg: Config, model: nn.Module, source: str,
                     sample.img_path,
                     mmcv.imread(sample.img_path, channel_order='rgb'),
                     sample.get(field).data,
-                    None if source == 'seg' else sample.gt_label)
+                    None if source == 'seg' else sample.gt_label,
+                )
 
     return images
 
 
-def noise_images(cfg: Config, device: torch.device, count: int,
-                 size: Tuple[int, int] = NOISE_SIZE) -> ImageSource:
+def noise_images(
+    cfg: Config, device: torch.device, count: int, size: Tuple[int, int] = NOISE_SIZE
+) -> ImageSource:
     """Images of noise, the worst case for the CRF: all pixels differ.
 
     The network of ``cfg`` with random weights and 20 classes runs on each (at the
@@ -108,20 +112,23 @@ def noise_images(cfg: Config, device: torch.device, count: int,
         for index in range(count):
             generator = torch.Generator().manual_seed(index)
             pixels = torch.randint(
-                0, 256, (*size, 3), generator=generator, dtype=torch.uint8)
-            image = F.interpolate(
-                pixels.permute(2, 0, 1)[None].float(), network_size)[0].byte()
-            sample = SegDataSample(metainfo=dict(
-                img_shape=network_size, ori_shape=network_size))
+                0, 256, (*size, 3), generator=generator, dtype=torch.uint8
+            )
+            image = F.interpolate(pixels.permute(2, 0, 1)[None].float(), network_size)[
+                0
+            ].byte()
+            sample = SegDataSample(
+                metainfo=dict(img_shape=network_size, ori_shape=network_size)
+            )
             _predict(model, dict(inputs=[image], data_samples=[sample]), 'seg')
-            yield MaskImage(f'noise {index}', pixels.numpy(),
-                            realistic_logits(size, generator), None)
+            yield MaskImage(
+                f'noise {index}', pixels.numpy(), realistic_logits(size, generator), None
+            )
 
     return images
 
 
-def realistic_logits(size: Tuple[int, int],
-                     generator: torch.Generator) -> Tensor:
+def realistic_logits(size: Tuple[int, int], generator: torch.Generator) -> Tensor:
     """Logits ``(21, H, W)`` such as a trained segmentation gives them.
 
     Smooth, from the grid of the network: the background and three classes share the
@@ -132,8 +139,9 @@ def realistic_logits(size: Tuple[int, int],
         coarse = torch.randn(1, count, *cells, generator=generator)
         return F.interpolate(coarse, size=_COARSE, mode='bicubic')[0]
 
-    logits = -4.5 + .5 * (
-        blobs(NOISE_CLASSES + 1, 12, 16) + blobs(NOISE_CLASSES + 1, 6, 8))
+    logits = -4.5 + 0.5 * (
+        blobs(NOISE_CLASSES + 1, 12, 16) + blobs(NOISE_CLASSES + 1, 6, 8)
+    )
     strong = 1 + torch.randperm(NOISE_CLASSES, generator=generator)
     for index in (0, *strong[:_NUM_STRONG].tolist()):
         logits[index] = 1 + 3 * blobs(1, 5, 6)[0]

@@ -1,4 +1,5 @@
 """Masks of many images: the pipeline, and the plain way beside it."""
+
 import tempfile
 import time
 from itertools import islice
@@ -7,6 +8,7 @@ from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
+
 from mmseg.datasets import PascalVOCDataset
 
 from ..files import palette_png, write_bytes
@@ -33,7 +35,7 @@ class _Clock:
         synchronize(self.device)
         now = time.perf_counter(), time.process_time()
         for sums, end, start in zip((self.wall, self.cpu), now, self._start):
-            sums[name] = sums.get(name, 0.) + end - start
+            sums[name] = sums.get(name, 0.0) + end - start
         self._start = now
 
 
@@ -49,9 +51,12 @@ class _Plain(NamedTuple):
     num_kept: float
 
 
-def measure_masks(source: ImageSource, device: torch.device,
-                  num_workers: Optional[int] = None,
-                  epsilon: float = CLASS_EPSILON) -> Dict[str, Any]:
+def measure_masks(
+    source: ImageSource,
+    device: torch.device,
+    num_workers: Optional[int] = None,
+    epsilon: float = CLASS_EPSILON,
+) -> Dict[str, Any]:
     """Measure both ways on the same images, one after the other.
 
     Args:
@@ -77,9 +82,10 @@ def measure_masks(source: ImageSource, device: torch.device,
     release_memory(device)
     with TreeMeter() as memory, DenseCRFPool(num_workers, epsilon=epsilon) as pool:
         _run_pipeline(pool, islice(source(), few))
-    wall, cpu = ({name: seconds / plain.num_images
-                  for name, seconds in sums.items()}
-                 for sums in (plain.clock.wall, plain.clock.cpu))
+    wall, cpu = (
+        {name: seconds / plain.num_images for name, seconds in sums.items()}
+        for sums in (plain.clock.wall, plain.clock.cpu)
+    )
     masks_s /= plain.num_images
     plain_s = wall['network'] + wall['crf_all'] + wall['write']
     bound_s = max(wall['network'], wall['crf'] / workers)
@@ -100,11 +106,13 @@ def measure_masks(source: ImageSource, device: torch.device,
         bytes_per_image=written / plain.num_images,
         channels=plain.num_channels,
         channels_kept=plain.num_kept,
-        different_percent=100 * plain.different)
+        different_percent=100 * plain.different,
+    )
     if device.type == 'cpu':
         # the network needs the cores of the workers: all the arithmetic on all cores
         figures['cores_bound_s'] = max(
-            bound_s, (cpu['network'] + cpu['crf'] + cpu['write']) / workers)
+            bound_s, (cpu['network'] + cpu['crf'] + cpu['write']) / workers
+        )
         figures['cores_ratio'] = masks_s / figures['cores_bound_s']
     return figures
 
@@ -121,23 +129,21 @@ def _run_pipeline(pool: DenseCRFPool, images: Iterable[MaskImage]) -> Tuple[floa
         return seconds, sum(path.stat().st_size for path in Path(folder).iterdir())
 
 
-def _run_plain(images: Iterable[MaskImage], device: torch.device,
-               epsilon: float) -> _Plain:
+def _run_plain(images: Iterable[MaskImage], device: torch.device, epsilon: float) -> _Plain:
     """One process, one stage after the other; the CRF also without weak classes."""
-    different, channels, kept, number = 0., 0, 0, 0
+    different, channels, kept, number = 0.0, 0, 0, 0
     clock = _Clock(device)
     with tempfile.TemporaryDirectory() as folder:
         for number, image in enumerate(images, 1):
             clock.stage('network')
             probs, labels = _arrays(image.all_probabilities())
-            mask, _ = dense_crf_mask(image.pixels, probs, labels, epsilon=0.)
+            mask, _ = dense_crf_mask(image.pixels, probs, labels, epsilon=0.0)
             clock.stage('crf_all')
             channels += len(probs)
             _write(folder, number, mask)
             clock.stage('write')
             probs, labels = _arrays(image.probabilities())
-            pruned, _ = dense_crf_mask(
-                image.pixels, probs, labels, epsilon=epsilon)
+            pruned, _ = dense_crf_mask(image.pixels, probs, labels, epsilon=epsilon)
             clock.stage('crf')
             kept += 1 + int((probs[1:].max((1, 2)) >= epsilon).sum())
             different += (mask != pruned).mean()

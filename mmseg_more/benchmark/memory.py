@@ -1,4 +1,5 @@
 """Peak memory, on a GPU by its allocator and on a CPU by sampling the process."""
+
 import ctypes
 import gc
 import os
@@ -18,6 +19,7 @@ def resident_bytes() -> int:
             return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
     except FileNotFoundError:
         import resource
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak * (1 if sys.platform == 'darwin' else 1024)
 

@@ -1,4 +1,5 @@
 """The operators of a training step, by PyTorch's profiler."""
+
 import tempfile
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -22,8 +23,9 @@ class Profile(NamedTuple):
     end of the measurement."""
 
 
-def profile_step(step: Callable[[], None], device: torch.device, path: str,
-                 rows: int = 15) -> Profile:
+def profile_step(
+    step: Callable[[], None], device: torch.device, path: str, rows: int = 15
+) -> Profile:
     """Profile one step and write its trace.
 
     Args:
@@ -49,7 +51,9 @@ def profile_step(step: Callable[[], None], device: torch.device, path: str,
     averages = profiler.key_averages()
     count = {average.key: average.count for average in averages}
     table = averages.table(
-        sort_by=f'self_{device.type}_time_total', row_limit=rows,
-        max_name_column_width=50)
-    return Profile(table, ', '.join(
-        f'{name} {count[name]} x' for name in _WAITS if name in count) or 'none')
+        sort_by=f'self_{device.type}_time_total', row_limit=rows, max_name_column_width=50
+    )
+    return Profile(
+        table,
+        ', '.join(f'{name} {count[name]} x' for name in _WAITS if name in count) or 'none',
+    )

@@ -1,4 +1,5 @@
 """Peak memory of this process and its children together."""
+
 import multiprocessing
 import threading
 from typing import Optional

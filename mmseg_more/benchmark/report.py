@@ -1,4 +1,5 @@
 """Figures of the benchmarks as JSON and as tables."""
+
 import json
 import platform
 from contextlib import contextmanager
@@ -25,10 +26,15 @@ def quiet() -> Iterator[None]:
 
 def machine(device: torch.device) -> Dict[str, Any]:
     """What ran the benchmark."""
-    name = (torch.cuda.get_device_name(device)
-            if device.type == 'cuda' else platform.machine())
-    return dict(device=str(device), device_name=name, threads=torch.get_num_threads(),
-                torch=torch.__version__)
+    name = (
+        torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
+    )
+    return dict(
+        device=str(device),
+        device_name=name,
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+    )
 
 
 def write_json(path: Optional[str], figures: Dict[str, Any]) -> None:

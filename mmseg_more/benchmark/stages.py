@@ -1,4 +1,5 @@
 """Time and peak memory of a run by stage."""
+
 import functools
 import time
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ class StageMeter:
     def __init__(self, device: torch.device, memory: MemoryMeter) -> None:
         self.device, self.memory = device, memory
         self._open: List[str] = []
-        self._since = 0.
+        self._since = 0.0
         self._times: Dict[str, float] = {}
         self._peaks: Dict[str, float] = {}
 
@@ -55,8 +56,8 @@ class StageMeter:
         now, peak = time.perf_counter(), self.memory.take()
         if self._open:
             name = self._open[-1]
-            self._times[name] = self._times.get(name, 0.) + now - self._since
-            self._peaks[name] = max(self._peaks.get(name, 0.), peak)
+            self._times[name] = self._times.get(name, 0.0) + now - self._since
+            self._peaks[name] = max(self._peaks.get(name, 0.0), peak)
         self._since = time.perf_counter()
 
     @contextmanager
@@ -82,8 +83,10 @@ class StageMeter:
 
     def results(self) -> Dict[str, StageResult]:
         """All stages in the order in which they first ended."""
-        return {name: StageResult(time_s, self._peaks[name])
-                for name, time_s in self._times.items()}
+        return {
+            name: StageResult(time_s, self._peaks[name])
+            for name, time_s in self._times.items()
+        }
 
 
 class StageModule(nn.Module):
@@ -163,8 +166,11 @@ class GraphCuts:
             pairs.append((tensor, tensor.detach().requires_grad_()))
             return pairs[-1][1]
 
-        cut = (leaf(outputs) if isinstance(outputs, Tensor) else type(outputs)(
-            *map(leaf, outputs)))
+        cut = (
+            leaf(outputs)
+            if isinstance(outputs, Tensor)
+            else type(outputs)(*map(leaf, outputs))
+        )
         self._cuts.append((name, pairs))
         return cut
 
@@ -172,8 +178,7 @@ class GraphCuts:
         """Go on from the last cut to the first, each a stage."""
         while self._cuts:
             name, pairs = self._cuts.pop()
-            pairs = [(tensor, leaf.grad) for tensor, leaf in pairs
-                     if leaf.grad is not None]
+            pairs = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
             if pairs:
                 with meter.stage(name):
                     torch.autograd.backward(*zip(*pairs))

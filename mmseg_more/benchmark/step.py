@@ -1,4 +1,5 @@
 """The training step: time, memory, stages, and what its arithmetic would take."""
+
 import statistics
 import time
 from fnmatch import fnmatch
@@ -15,8 +16,14 @@ from .operators import Profile, profile_step
 from .stages import StageMeter
 from .step_stages import overhead, staged
 from .variants import VARIANTS
-from .workload import (build_model, build_optimizer, compute_dtype, image_size,
-                       random_batch, set_tf32)
+from .workload import (
+    build_model,
+    build_optimizer,
+    compute_dtype,
+    image_size,
+    random_batch,
+    set_tf32,
+)
 
 
 def last_begin(model: nn.Module) -> int:
@@ -46,9 +53,15 @@ class StepBenchmark:
         seed: Of weights, images and labels.
     """
 
-    def __init__(self, cfg: Config, batch_size: int, device: torch.device,
-                 dtype: str = 'float32', iteration: Optional[int] = None,
-                 seed: int = 0) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        batch_size: int,
+        device: torch.device,
+        dtype: str = 'float32',
+        iteration: Optional[int] = None,
+        seed: int = 0,
+    ) -> None:
         self.device, self.dtype, self.batch_size = device, dtype, batch_size
         self.size = image_size(cfg)
         release_memory(device)
@@ -57,11 +70,11 @@ class StepBenchmark:
         set_tf32(dtype)
         self.model = build_model(cfg, device, seed).train()
         self.optim_wrapper = build_optimizer(cfg, self.model, dtype, device)
-        self.model.iteration = (
-            last_begin(self.model) if iteration is None else iteration)
+        self.model.iteration = last_begin(self.model) if iteration is None else iteration
         self.data = random_batch(self.model, batch_size, self.size, seed)
         self.flops = training_step_flops(
-            self.model, batch_size, self.size, self.model.iteration)
+            self.model, batch_size, self.size, self.model.iteration
+        )
 
     def step(self) -> None:
         """One real training step."""
@@ -103,17 +116,25 @@ class StepBenchmark:
         results['other'] = results.pop('other')  # last
         total = sum(result.time_s for result in results.values())
         return {
-            name: dict(time_s=result.time_s / rounds, share=result.time_s / total,
-                       peak_mb=result.peak_mb) for name, result in results.items()}
+            name: dict(
+                time_s=result.time_s / rounds,
+                share=result.time_s / total,
+                peak_mb=result.peak_mb,
+            )
+            for name, result in results.items()
+        }
 
     def check_flops(self) -> Dict[str, float]:
         """Analytic FLOPs of a step against those that PyTorch's counter sees."""
         counted = counted_flops(self.step)['total']
-        losses = loss_flops(
-            self.model, self.batch_size, self.size, self.model.iteration)
+        losses = loss_flops(self.model, self.batch_size, self.size, self.model.iteration)
         analytic = self.flops.total + losses
-        return dict(network=self.flops.total, losses=losses, counted=counted,
-                    ratio=analytic / counted)
+        return dict(
+            network=self.flops.total,
+            losses=losses,
+            counted=counted,
+            ratio=analytic / counted,
+        )
 
     def profile(self, path: str) -> Profile:
         """One step by operator, see :func:`profile_step`; writes its trace."""
@@ -162,10 +183,12 @@ class StepBenchmark:
             stages=stages,
             staged_step_s=sum(stage['time_s'] for stage in stages.values()),
             step_s_all=times,
-            gemm_flops_per_s_all=rates)
+            gemm_flops_per_s_all=rates,
+        )
 
-    def compare(self, names: Sequence[str], iters: int,
-                stage_iters: int = 1) -> Dict[str, Dict[str, Any]]:
+    def compare(
+        self, names: Sequence[str], iters: int, stage_iters: int = 1
+    ) -> Dict[str, Dict[str, Any]]:
         """Each optimisation alone, in turns with its absence.
 
         Args:
@@ -188,13 +211,21 @@ class StepBenchmark:
                 sides['with'].append(self._side(variant.stages, stage_iters))
                 with variant.absent(self.model):
                     sides['without'].append(self._side(variant.stages, stage_iters))
-            merged = {side: {key: statistics.median(row[key] for row in rows)
-                             for key in rows[0]} for side, rows in sides.items()}
+            merged = {
+                side: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+                for side, rows in sides.items()
+            }
             results[name] = dict(
-                merged, **{
+                merged,
+                **{
                     key: merged['with'][of] / merged['without'][of]
-                    for key, of in (('time', 'step_s'), ('stages', 'stages_s'),
-                                    ('memory', 'peak_mb'))})
+                    for key, of in (
+                        ('time', 'step_s'),
+                        ('stages', 'stages_s'),
+                        ('memory', 'peak_mb'),
+                    )
+                },
+            )
         return results
 
     def _side(self, stages: Sequence[str], stage_iters: int) -> Dict[str, float]:
@@ -204,5 +235,8 @@ class StepBenchmark:
             step_s=timing.times_s[0],
             peak_mb=timing.peak_mb,
             stages_s=sum(
-                value['time_s'] for name, value in found.items()
-                if any(fnmatch(name, pattern) for pattern in stages)))
+                value['time_s']
+                for name, value in found.items()
+                if any(fnmatch(name, pattern) for pattern in stages)
+            ),
+        )

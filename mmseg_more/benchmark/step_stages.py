@@ -1,4 +1,5 @@
 """The stages of MoRe's training step."""
+
 import functools
 from contextlib import ExitStack, contextmanager
 from typing import Callable, Dict, Iterator, Tuple
@@ -12,15 +13,19 @@ from .stages import GraphCuts, StageMeter, StageModule, replaced, replaced_modul
 
 _CAM = 'cam_x'  # beginning of the passes' names; the scale follows
 # modules of the network -> their stage of the forward pass
-_NETWORK = dict(backbone='forward', graph='graph', decode_head='heads',
-                classifier='heads', aux_classifier='heads')
+_NETWORK = dict(
+    backbone='forward',
+    graph='graph',
+    decode_head='heads',
+    classifier='heads',
+    aux_classifier='heads',
+)
 _BACKWARD = dict(forward='backward', graph='backward_graph', heads='backward_heads')
 
 
 def is_network(stage: str) -> bool:
     """Whether a stage is the network itself: its passes and their gradient."""
-    return (stage in _BACKWARD or stage in _BACKWARD.values()
-            or stage.startswith(_CAM))
+    return stage in _BACKWARD or stage in _BACKWARD.values() or stage.startswith(_CAM)
 
 
 def overhead(stages: Dict[str, Dict[str, float]]) -> float:
@@ -58,8 +63,9 @@ class _PassNames:
 
 
 @contextmanager
-def staged(model: nn.Module, optim_wrapper: OptimWrapper,
-           meter: StageMeter) -> Iterator[None]:
+def staged(
+    model: nn.Module, optim_wrapper: OptimWrapper, meter: StageMeter
+) -> Iterator[None]:
     """Let the parts of ``model.train_step`` run as stages of ``meter``.
 
     The model's own methods are wrapped and its modules stood in for; the step itself is
@@ -96,21 +102,31 @@ def staged(model: nn.Module, optim_wrapper: OptimWrapper,
             module = getattr(model, name)
             if module is not None:
                 cut = functools.partial(cuts.cut, _BACKWARD[stage])
-                stack.enter_context(replaced_module(model, name, StageModule(
-                    module, _then(meter.wrap(names.of(name), module), cut))))
-        for parent, name, stage in ((model, 'data_preprocessor', 'data'),
-                                    *((losses, loss, loss) for loss in losses)):
+                stack.enter_context(
+                    replaced_module(
+                        model,
+                        name,
+                        StageModule(module, _then(meter.wrap(names.of(name), module), cut)),
+                    )
+                )
+        for parent, name, stage in (
+            (model, 'data_preprocessor', 'data'),
+            *((losses, loss, loss) for loss in losses),
+        ):
             module = parent._modules[name]
-            stack.enter_context(replaced_module(
-                parent, name, StageModule(module, meter.wrap(stage, module))))
+            stack.enter_context(
+                replaced_module(
+                    parent, name, StageModule(module, meter.wrap(stage, module))
+                )
+            )
         for owner, name, value in (
             (model, 'training_cams', training_cams),
             (labeler, 'patch_labels', meter.wrap('labels', labeler.patch_labels)),
             (labeler, 'refined_labels', meter.wrap('par', labeler.refined_labels)),
             (optim_wrapper, 'backward', backward),
             (optim_wrapper, 'step', meter.wrap('optimizer', optim_wrapper.step)),
-            (optim_wrapper, 'zero_grad',
-             meter.wrap('optimizer', optim_wrapper.zero_grad))):
+            (optim_wrapper, 'zero_grad', meter.wrap('optimizer', optim_wrapper.zero_grad)),
+        ):
             stack.enter_context(replaced(owner, name, value))
         yield
 

@@ -2,10 +2,19 @@
 
 A variant computes the same (unless it says otherwise) in the straightforward way.
 """
+
 import sys
 from contextlib import contextmanager
-from typing import (Callable, ContextManager, Dict, Iterator, List, NamedTuple,
-                    Optional, Tuple)
+from typing import (
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +50,7 @@ class _ExplicitAttention(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         query, key, value = args[:3]
-        logits = query @ key.transpose(-2, -1) * query.shape[-1]**-.5
+        logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
         matrix = logits.softmax(dim=-1)
         if self.keep:
             self.matrices.append(matrix)
@@ -52,8 +61,7 @@ class _ExplicitAttention(TorchFunctionMode):
 def _explicit_attention(model: nn.Module, keep: bool = False) -> Iterator[None]:
     """Without fused attention. ``keep``: until the pass through the ViT is over."""
     mode = _ExplicitAttention(keep)
-    hook = model.backbone.register_forward_hook(
-        lambda *args: mode.matrices.clear())
+    hook = model.backbone.register_forward_hook(lambda *args: mode.matrices.clear())
     try:
         with mode:
             yield
@@ -110,8 +118,10 @@ def _cam_graphs(model: nn.Module) -> Iterator[None]:
         graphs.append(tokens)
         return type(tokens)(*(t if t is None else t.detach() for t in tokens))
 
-    with replaced(model, 'training_cams', with_graphs), replaced(
-            model.backbone, 'forward', forward):
+    with (
+        replaced(model, 'training_cams', with_graphs),
+        replaced(model.backbone, 'forward', forward),
+    ):
         yield
 
 
@@ -135,8 +145,7 @@ def _all_classes(model: nn.Module) -> Iterator[None]:
     def everything(image_labels, max_classes):
         batch_size, classes = image_labels.shape
         index = torch.arange(classes, device=image_labels.device)
-        return PresentClasses(
-            index.expand(batch_size, -1), (image_labels > 0).float())
+        return PresentClasses(index.expand(batch_size, -1), (image_labels > 0).float())
 
     with replaced(more, 'present_classes', everything):
         yield
@@ -169,26 +178,34 @@ def _other_backend(model: nn.Module) -> Iterator[None]:
 
 VARIANTS: Dict[str, Variant] = dict(
     attention=Variant(
-        _explicit_attention, ('forward', 'backward', 'cam_x*'),
-        'attention matrices computed, and kept for the backward pass'),
-    chunks=Variant(
-        _whole_passes, ('cam_x*', ), 'CAM passes of all images at once'),
+        _explicit_attention,
+        ('forward', 'backward', 'cam_x*'),
+        'attention matrices computed, and kept for the backward pass',
+    ),
+    chunks=Variant(_whole_passes, ('cam_x*',), 'CAM passes of all images at once'),
     straightforward=Variant(
-        _straightforward, ('forward', 'backward', 'cam_x*'),
+        _straightforward,
+        ('forward', 'backward', 'cam_x*'),
         'both: attention matrices of all blocks kept until each pass over all images '
-        'is over'),
-    scale_1=Variant(
-        _repeated_scale_1, ('cam_x1', ), 'scale 1 of the CAM run again'),
+        'is over',
+    ),
+    scale_1=Variant(_repeated_scale_1, ('cam_x1',), 'scale 1 of the CAM run again'),
     cam_no_grad=Variant(
-        _cam_graphs, ('cam_x*', ), 'CAM passes that record a graph for a gradient'),
+        _cam_graphs, ('cam_x*',), 'CAM passes that record a graph for a gradient'
+    ),
     energy=Variant(
-        _other_backend, ('energy', ),
-        'energy by the backend that is not chosen, of lattice and pydensecrf'),
-    par_affinity=Variant(
-        _affinity_per_run, ('par', ), 'affinity of PAR computed per run'),
+        _other_backend,
+        ('energy',),
+        'energy by the backend that is not chosen, of lattice and pydensecrf',
+    ),
+    par_affinity=Variant(_affinity_per_run, ('par',), 'affinity of PAR computed per run'),
     present_classes=Variant(
-        _all_classes, ('cam_maps', 'labels', 'par'), 'CAMs of all classes at full size'),
+        _all_classes, ('cam_maps', 'labels', 'par'), 'CAMs of all classes at full size'
+    ),
     par_classes=Variant(
-        _par_on_all_classes, ('cam_maps', 'labels', 'par'),
-        'CAMs of all classes at full size, and PAR on all of them'))
+        _par_on_all_classes,
+        ('cam_maps', 'labels', 'par'),
+        'CAMs of all classes at full size, and PAR on all of them',
+    ),
+)
 """Name -> variant."""

@@ -1,4 +1,5 @@
 """What is measured: a MoRe config at some size, random weights, random images."""
+
 import argparse
 import copy
 from contextlib import nullcontext
@@ -10,9 +11,10 @@ from mmengine.config import Config, DictAction
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
+from torch import nn
+
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import nn
 
 from ..engine import launch
 from .report import quiet
@@ -26,27 +28,41 @@ def add_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
     """Arguments that all benchmarks of the network take."""
     parser.add_argument('config', help='config of the model')
     parser.add_argument(
-        '--size', type=int, help="side of the square images in pixels; default: the "
-        "config's training crop")
+        '--size',
+        type=int,
+        help="side of the square images in pixels; default: the config's training crop",
+    )
     parser.add_argument(
-        '--batch-size', type=int, default=batch_size, help='images per batch')
+        '--batch-size', type=int, default=batch_size, help='images per batch'
+    )
     parser.add_argument('--iters', type=int, default=3, help='timed rounds')
     parser.add_argument('--warmup', type=int, default=1, help='rounds before them')
     parser.add_argument(
-        '--device', default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='device to run on')
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='device to run on',
+    )
     parser.add_argument(
-        '--dtype', default='float32', choices=DTYPES,
-        help='tf32: float32 with products in TF32 (GPU); bfloat16, float16: autocast')
+        '--dtype',
+        default='float32',
+        choices=DTYPES,
+        help='tf32: float32 with products in TF32 (GPU); bfloat16, float16: autocast',
+    )
     parser.add_argument(
-        '--arch', choices=[name for name in VisionTransformer.arch_zoo],
-        help="another ViT than the config's, such as deit-tiny")
+        '--arch',
+        choices=[name for name in VisionTransformer.arch_zoo],
+        help="another ViT than the config's, such as deit-tiny",
+    )
     parser.add_argument(
-        '--num-classes', type=int, help="K, foreground classes; default: the config's")
+        '--num-classes', type=int, help="K, foreground classes; default: the config's"
+    )
     parser.add_argument('--json', '--out', dest='json', help='JSON file to write')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction,
-        help='override some settings in the used config')
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override some settings in the used config',
+    )
 
 
 def load(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config:
@@ -70,13 +86,18 @@ def check_dtype(dtype: str, device: torch.device) -> None:
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise ValueError('--device cuda: PyTorch sees no GPU here; use --device cpu')
     if device.type != 'cuda' and dtype in ('tf32', 'float16'):
-        raise ValueError(f'--dtype {dtype} needs a GPU; on {device.type} there are '
-                         'float32 and bfloat16')
+        raise ValueError(
+            f'--dtype {dtype} needs a GPU; on {device.type} there are float32 and bfloat16'
+        )
 
 
-def adapt_config(cfg: Config, size: Optional[int] = None,
-                 num_classes: Optional[int] = None, arch: Optional[str] = None,
-                 num_scales: Optional[int] = None) -> Config:
+def adapt_config(
+    cfg: Config,
+    size: Optional[int] = None,
+    num_classes: Optional[int] = None,
+    arch: Optional[str] = None,
+    num_scales: Optional[int] = None,
+) -> Config:
     """Copy of ``cfg`` at another size; None keeps what the config says.
 
     Args:
@@ -104,7 +125,9 @@ def adapt_config(cfg: Config, size: Optional[int] = None,
         if model.graph is not None:
             model.graph.embed_dims = dims
     if num_scales is not None:
-        model.localization = dict(scales=(1., .5, .75, 1.5, 1.25, 1.75, 2.)[:num_scales])
+        model.localization = dict(
+            scales=(1.0, 0.5, 0.75, 1.5, 1.25, 1.75, 2.0)[:num_scales]
+        )
     return cfg
 
 
@@ -124,15 +147,17 @@ def build_model(cfg: Config, device: torch.device, seed: int = 0) -> nn.Module:
     return model.to(device)
 
 
-def build_optimizer(cfg: Config, model: nn.Module, dtype: str,
-                    device: torch.device) -> OptimWrapper:
+def build_optimizer(
+    cfg: Config, model: nn.Module, dtype: str, device: torch.device
+) -> OptimWrapper:
     """The config's optimizer wrapper, computing in ``dtype``."""
     wrapper = dict(cfg.optim_wrapper)
     if dtype in ('bfloat16', 'float16'):
         wrapper.pop('loss_scale', None)
         wrapper['dtype'] = dtype
-        wrapper['type'] = ('AmpOptimWrapper' if device.type == 'cuda' else
-                           'CPUAmpOptimWrapper')
+        wrapper['type'] = (
+            'AmpOptimWrapper' if device.type == 'cuda' else 'CPUAmpOptimWrapper'
+        )
         if dtype == 'float16':
             wrapper['loss_scale'] = 'dynamic'
     with quiet():
@@ -158,8 +183,9 @@ def set_tf32(dtype: str) -> None:
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-def random_images(count: int, size: Tuple[int, int],
-                  generator: torch.Generator) -> torch.Tensor:
+def random_images(
+    count: int, size: Tuple[int, int], generator: torch.Generator
+) -> torch.Tensor:
     """uint8 ``(count, 3, H, W)``, smooth with a little noise, as photographs are.
 
     White noise would be unfair to what depends on the image: in the lattice of the
@@ -171,14 +197,15 @@ def random_images(count: int, size: Tuple[int, int],
     return (images + 8 * noise).clamp_(0, 255).byte()
 
 
-def random_batch(model: nn.Module, batch_size: int, size: Tuple[int, int],
-                 seed: int = 0) -> Dict[str, list]:
+def random_batch(
+    model: nn.Module, batch_size: int, size: Tuple[int, int], seed: int = 0
+) -> Dict[str, list]:
     """A batch as the data loader gives it: uint8 images, 1 to 3 classes each."""
     generator = torch.Generator().manual_seed(seed)
     images, samples = random_images(batch_size, size, generator), []
     limit = min(_MAX_CLASSES, model.num_classes)
     for _ in range(batch_size):
-        count = int(torch.randint(1, limit + 1, (1, ), generator=generator))
+        count = int(torch.randint(1, limit + 1, (1,), generator=generator))
         label = torch.randperm(model.num_classes, generator=generator)[:count].sort()[0]
         score = torch.zeros(model.num_classes)
         score[label] = 1

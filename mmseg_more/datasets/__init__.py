@@ -5,7 +5,11 @@ from .transforms import PackImageLevelInputs, PILColorJitter, RandomRescale
 from .voc import VOCImageLevelDataset
 
 __all__ = [
-    'COCO14ImageLevelDataset', 'ImageLevelDataset', 'PILColorJitter',
-    'PackImageLevelInputs', 'PseudoLabelDataset', 'RandomRescale',
-    'VOCImageLevelDataset'
+    'COCO14ImageLevelDataset',
+    'ImageLevelDataset',
+    'PILColorJitter',
+    'PackImageLevelInputs',
+    'PseudoLabelDataset',
+    'RandomRescale',
+    'VOCImageLevelDataset',
 ]

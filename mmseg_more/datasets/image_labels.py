@@ -3,6 +3,7 @@
 Every reader returns ``{image id: [class name, ...]}`` and says in its errors which file
 is wrong, where, and what would be right. No reader unpickles anything.
 """
+
 import csv
 import difflib
 import json
@@ -42,12 +43,16 @@ def read_label_file(path: Union[str, Path]) -> ImageLabels:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'the label file {path} does not exist; correct '
-                                '`label_file`, which is relative to `data_root`')
+        raise FileNotFoundError(
+            f'the label file {path} does not exist; correct '
+            '`label_file`, which is relative to `data_root`'
+        )
     readers = {'.json': _read_json, '.csv': _read_csv}
     if path.suffix.lower() not in readers:
-        raise ValueError(f'the label file {path} must be .json or .csv (pickled labels '
-                         'are not read: convert them)')
+        raise ValueError(
+            f'the label file {path} must be .json or .csv (pickled labels '
+            'are not read: convert them)'
+        )
     labels = readers[path.suffix.lower()](path)
     for image_id, names in labels.items():
         _check_names(names, f'{path}, image {image_id!r}')
@@ -58,31 +63,37 @@ def _check_names(names, where: str) -> None:
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise ValueError(f'{where}: expected a list of class names, got {names!r}')
     if any(not name.strip() for name in names):
-        raise ValueError(f'{where}: an empty class name in {names!r}; remove it (an '
-                         'image of no class has an empty list)')
+        raise ValueError(
+            f'{where}: an empty class name in {names!r}; remove it (an '
+            'image of no class has an empty list)'
+        )
 
 
 def _unique_keys(pairs: List[Tuple[str, object]]) -> dict:
     result = dict(pairs)
     if len(result) < len(pairs):
-        twice = [key for key, count in Counter(key for key, _ in pairs).items()
-                 if count > 1]
+        twice = [
+            key for key, count in Counter(key for key, _ in pairs).items() if count > 1
+        ]
         raise ValueError(f'listed more than once: {name_few(twice)}')
     return result
 
 
 def _read_json(path: Path) -> ImageLabels:
     try:
-        content = json.loads(path.read_text(encoding='utf-8'),
-                             object_pairs_hook=_unique_keys)
+        content = json.loads(
+            path.read_text(encoding='utf-8'), object_pairs_hook=_unique_keys
+        )
     except json.JSONDecodeError as error:
         raise ValueError(f'the label file {path} is not valid JSON: {error}') from error
     except ValueError as error:  # of _unique_keys, or not UTF-8
         raise ValueError(f'the label file {path}: {error}') from error
     if not isinstance(content, dict):
-        raise ValueError(f'the label file {path} must hold an object '
-                         '{"ID": ["class", ...]}, not a '
-                         f'{type(content).__name__}')
+        raise ValueError(
+            f'the label file {path} must hold an object '
+            '{"ID": ["class", ...]}, not a '
+            f'{type(content).__name__}'
+        )
     if {'images', 'annotations', 'categories'} <= content.keys():
         return _from_coco(content, path)
     return content
@@ -92,10 +103,7 @@ def _from_coco(content: dict, path: Path) -> ImageLabels:
     """Class names per image, in the order of the categories' ids."""
     try:
         names = {entry['id']: entry['name'] for entry in content['categories']}
-        files = {
-            entry['id']: Path(entry['file_name']).stem
-            for entry in content['images']
-        }
+        files = {entry['id']: Path(entry['file_name']).stem for entry in content['images']}
         present = {image_id: set() for image_id in files}
         for entry in content['annotations']:
             present[entry['image_id']].add(entry['category_id'])
@@ -104,8 +112,9 @@ def _from_coco(content: dict, path: Path) -> ImageLabels:
             for image_id, categories in present.items()
         }
     except (KeyError, TypeError) as error:
-        raise ValueError(f'{path} is not a COCO instances file: '
-                         f'{type(error).__name__} {error}') from error
+        raise ValueError(
+            f'{path} is not a COCO instances file: {type(error).__name__} {error}'
+        ) from error
 
 
 def _read_csv(path: Path) -> ImageLabels:
@@ -116,18 +125,21 @@ def _read_csv(path: Path) -> ImageLabels:
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f'the label file {path} is not valid CSV: {error}') from error
     if not rows or [cell.strip() for cell in rows[0]] != CSV_HEADER:
-        raise ValueError(f'the label file {path} must begin with the line '
-                         f'{",".join(CSV_HEADER)!r}, got {rows[0] if rows else "nothing"}')
+        raise ValueError(
+            f'the label file {path} must begin with the line '
+            f'{",".join(CSV_HEADER)!r}, got {rows[0] if rows else "nothing"}'
+        )
     for number, row in enumerate(rows[1:], start=2):
         if not row:
             continue
         if len(row) != 2 or not row[0].strip():
-            raise ValueError(f'{path}, row {number}: expected an image and its classes '
-                             f'separated by {CSV_SEPARATOR!r}, got {row}')
+            raise ValueError(
+                f'{path}, row {number}: expected an image and its classes '
+                f'separated by {CSV_SEPARATOR!r}, got {row}'
+            )
         image_id, names = row[0].strip(), row[1].strip()
         if image_id in labels:
-            raise ValueError(f'{path}, row {number}: {image_id!r} is listed more than '
-                             'once')
+            raise ValueError(f'{path}, row {number}: {image_id!r} is listed more than once')
         labels[image_id] = [n.strip() for n in names.split(CSV_SEPARATOR)] if names else []
     return labels
 
@@ -144,8 +156,9 @@ def read_voc_annotation(path: Union[str, Path]) -> List[str]:
     return names
 
 
-def label_indices(names: Iterable[str], classes: Sequence[str], unused: Container[str],
-                  where: str) -> List[int]:
+def label_indices(
+    names: Iterable[str], classes: Sequence[str], unused: Container[str], where: str
+) -> List[int]:
     """Indices (0-based, without background) of an image's classes, sorted and unique.
 
     Args:
@@ -163,7 +176,10 @@ def label_indices(names: Iterable[str], classes: Sequence[str], unused: Containe
             indices.add(classes.index(name))
         elif name not in unused:
             close = difflib.get_close_matches(name, classes, cutoff=0.5)
-            hint = f'did you mean {name_few(close)}?' if close else \
-                f'the classes are {name_few(classes, 10)}'
+            hint = (
+                f'did you mean {name_few(close)}?'
+                if close
+                else f'the classes are {name_few(classes, 10)}'
+            )
             raise ValueError(f'{where}: unknown class {name!r}; {hint}')
     return sorted(indices)

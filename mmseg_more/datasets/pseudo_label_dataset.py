@@ -7,8 +7,10 @@ from mmseg.registry import DATASETS
 from .image_labels import name_few
 from .voc import VOCImageLevelDataset
 
-_REMEDY = ('write the masks by `python tools/test.py CONFIG CHECKPOINT --pseudo-labels '
-           'DIR --split train` (the same command again goes on where it stopped)')
+_REMEDY = (
+    'write the masks by `python tools/test.py CONFIG CHECKPOINT --pseudo-labels '
+    'DIR --split train` (the same command again goes on where it stopped)'
+)
 
 
 @DATASETS.register_module()
@@ -38,11 +40,13 @@ class PseudoLabelDataset(VOCImageLevelDataset):
             missing, if the masks are of other classes, or if an image has none.
     """
 
-    def __init__(self,
-                 pseudo_dir: str,
-                 ann_file: str = 'ImageSets/Segmentation/train.txt',
-                 data_prefix: Optional[dict] = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        pseudo_dir: str,
+        ann_file: str = 'ImageSets/Segmentation/train.txt',
+        data_prefix: Optional[dict] = None,
+        **kwargs,
+    ) -> None:
         self.pseudo_dir = pseudo_dir
         folders = dict(xml_path=None, **(data_prefix or {}))
         folders['seg_map_path'] = osp.abspath(pseudo_dir)
@@ -56,13 +60,15 @@ class PseudoLabelDataset(VOCImageLevelDataset):
             raise ValueError(
                 f'the masks in {self.pseudo_dir} are of {len(theirs)} classes '
                 f'({name_few(theirs)}), this data set has {len(ours)} ({name_few(ours)}): '
-                'choose the folder that fits, or set `metainfo`')
+                'choose the folder that fits, or set `metainfo`'
+            )
         return super().load_data_list()
 
     def _read_manifest(self) -> dict:
         if not osp.isdir(self.pseudo_dir):
             raise FileNotFoundError(
-                f'the folder of pseudo labels {self.pseudo_dir} does not exist: {_REMEDY}')
+                f'the folder of pseudo labels {self.pseudo_dir} does not exist: {_REMEDY}'
+            )
         path = osp.join(self.pseudo_dir, 'manifest.json')
         try:
             with open(path, encoding='utf-8') as file:
@@ -70,7 +76,8 @@ class PseudoLabelDataset(VOCImageLevelDataset):
         except FileNotFoundError:
             raise FileNotFoundError(
                 f'{self.pseudo_dir} holds no manifest.json: {_REMEDY}; for masks of '
-                'another origin use VOCImageLevelDataset with `with_masks=True`') from None
+                'another origin use VOCImageLevelDataset with `with_masks=True`'
+            ) from None
         except ValueError as error:
             raise ValueError(f'{path} is not valid JSON: {error}') from error
         if not isinstance(manifest, dict) or not {'classes', 'images'} <= manifest.keys():
@@ -79,18 +86,23 @@ class PseudoLabelDataset(VOCImageLevelDataset):
 
     def _find_masks(self, ids: List[str]) -> Dict[str, str]:
         """Masks that the manifest calls finished, by image ID."""
-        files = self._find_files('seg_map_path', (self.seg_map_suffix, ))
+        files = self._find_files('seg_map_path', (self.seg_map_suffix,))
         done = self._manifest['images']
-        missing = [image_id for image_id in ids
-                   if image_id not in done or image_id not in files]
+        missing = [
+            image_id for image_id in ids if image_id not in done or image_id not in files
+        ]
         if missing:
             failed = self._manifest.get('failed', {})
-            known = [f'{image_id!r} failed ({failed[image_id]})'
-                     for image_id in missing if image_id in failed]
+            known = [
+                f'{image_id!r} failed ({failed[image_id]})'
+                for image_id in missing
+                if image_id in failed
+            ]
             raise FileNotFoundError(
                 f'{len(missing)} of {len(ids)} images have no finished mask in '
                 f'{self.pseudo_dir}: {"; ".join(known[:3]) or name_few(missing)}: {_REMEDY}'
-                '; take an image that cannot be read out of the split')
+                '; take an image that cannot be read out of the split'
+            )
         return files
 
     def _load_labels(self, ids: List[str]) -> None:

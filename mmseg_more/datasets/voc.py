@@ -21,14 +21,18 @@ class VOCImageLevelDataset(ImageLevelDataset):
             ``xml_path``).
         kwargs: As in :class:`ImageLevelDataset`.
     """
-    METAINFO = dict(PascalVOCDataset.METAINFO)
-    LAYOUT = dict(img_path='JPEGImages', seg_map_path='SegmentationClass',
-                  xml_path='Annotations')
 
-    def __init__(self,
-                 ann_file: str = 'ImageSets/Segmentation/train.txt',
-                 data_prefix: Optional[dict] = None,
-                 **kwargs) -> None:
-        super().__init__(ann_file=ann_file,
-                         data_prefix={**self.LAYOUT, **(data_prefix or {})},
-                         **kwargs)
+    METAINFO = dict(PascalVOCDataset.METAINFO)
+    LAYOUT = dict(
+        img_path='JPEGImages', seg_map_path='SegmentationClass', xml_path='Annotations'
+    )
+
+    def __init__(
+        self,
+        ann_file: str = 'ImageSets/Segmentation/train.txt',
+        data_prefix: Optional[dict] = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            ann_file=ann_file, data_prefix={**self.LAYOUT, **(data_prefix or {})}, **kwargs
+        )

@@ -1,15 +1,45 @@
 """Typos in config keys that nothing else would notice."""
+
 from typing import Any, Iterable, List, Mapping, Optional
 
 # Read by MMEngine's Runner and Config
-RUNNER_KEYS = frozenset((
-    'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader',
-    'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr', 'optim_wrapper',
-    'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
-    'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg',
-    'log_processor', 'log_level', 'visualizer', 'default_scope', 'randomness',
-    'experiment_name', 'runner_type', 'custom_imports', 'model_wrapper_cfg',
-    'find_unused_parameters', 'sync_bn', 'compile', 'strategy'))
+RUNNER_KEYS = frozenset(
+    (
+        'model',
+        'work_dir',
+        'train_dataloader',
+        'val_dataloader',
+        'test_dataloader',
+        'train_cfg',
+        'val_cfg',
+        'test_cfg',
+        'auto_scale_lr',
+        'optim_wrapper',
+        'param_scheduler',
+        'val_evaluator',
+        'test_evaluator',
+        'default_hooks',
+        'custom_hooks',
+        'data_preprocessor',
+        'load_from',
+        'resume',
+        'launcher',
+        'env_cfg',
+        'log_processor',
+        'log_level',
+        'visualizer',
+        'default_scope',
+        'randomness',
+        'experiment_name',
+        'runner_type',
+        'custom_imports',
+        'model_wrapper_cfg',
+        'find_unused_parameters',
+        'sync_bn',
+        'compile',
+        'strategy',
+    )
+)
 # Dicts whose keys MMEngine looks up one by one, so that a wrong one has no effect; an
 # unknown key of any other dict is an unknown argument and fails where it is built.
 LOOKED_UP = {
@@ -17,8 +47,17 @@ LOOKED_UP = {
     'auto_scale_lr': frozenset(('enable', 'base_batch_size')),
 }
 PARAMWISE = frozenset(
-    ('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
-     'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate'))
+    (
+        'custom_keys',
+        'bias_lr_mult',
+        'bias_decay_mult',
+        'norm_decay_mult',
+        'flat_decay_mult',
+        'dwconv_decay_mult',
+        'dcn_offset_lr_mult',
+        'bypass_duplicate',
+    )
+)
 CONSTRUCTORS = ('DefaultOptimWrapperConstructor', 'MergedOptimWrapperConstructor')
 CUSTOM_KEY = frozenset(('lr_mult', 'decay_mult'))
 
@@ -43,7 +82,8 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         if meant is not None:
             raise ValueError(
                 f'config key {key!r} is not known, did you mean {meant!r}? (If it is a '
-                f'variable of your own, call it {"_" + key!r}.)')
+                f'variable of your own, call it {"_" + key!r}.)'
+            )
     for path, known in LOOKED_UP.items():
         _check_section(path, _find(cfg, path), known)
     constructor = (cfg.get('optim_wrapper') or {}).get('constructor', CONSTRUCTORS[0])
@@ -52,8 +92,9 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     paramwise = _find(cfg, 'optim_wrapper.paramwise_cfg') or {}
     _check_section('optim_wrapper.paramwise_cfg', paramwise, PARAMWISE)
     for name, value in (paramwise.get('custom_keys') or {}).items():
-        _check_section(f'optim_wrapper.paramwise_cfg.custom_keys[{name!r}]', value,
-                       CUSTOM_KEY)
+        _check_section(
+            f'optim_wrapper.paramwise_cfg.custom_keys[{name!r}]', value, CUSTOM_KEY
+        )
 
 
 def closest(name: str, known: Iterable[str]) -> Optional[str]:
@@ -89,11 +130,14 @@ def _find(cfg: Mapping[str, Any], path: str) -> Optional[Mapping[str, Any]]:
     return section if isinstance(section, Mapping) else None
 
 
-def _check_section(path: str, section: Optional[Mapping[str, Any]],
-                   known: Iterable[str]) -> None:
+def _check_section(
+    path: str, section: Optional[Mapping[str, Any]], known: Iterable[str]
+) -> None:
     for key in section or ():
         if key not in known:
             meant = closest(key, known)
             hint = f', did you mean {meant!r}?' if meant else '.'
-            raise ValueError(f'config key {path}.{key} is not known{hint} Known here: '
-                             f'{", ".join(sorted(known))}.')
+            raise ValueError(
+                f'config key {path}.{key} is not known{hint} Known here: '
+                f'{", ".join(sorted(known))}.'
+            )

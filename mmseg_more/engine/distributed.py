@@ -1,4 +1,5 @@
 """Several processes on a machine without a GPU."""
+
 import datetime
 import os
 from typing import Callable, Optional, TypeVar
@@ -39,23 +40,31 @@ def prepare_distributed(cfg: Config) -> bool:
     if launcher == 'none' or not without_accelerator():
         return False
     if launcher != 'pytorch':
-        raise ValueError(f'launcher {launcher!r} needs a GPU; without one start the '
-                         'processes by torchrun and use --launcher pytorch')
+        raise ValueError(
+            f'launcher {launcher!r} needs a GPU; without one start the '
+            'processes by torchrun and use --launcher pytorch'
+        )
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False))
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
     wrapper.update(cfg.get('model_wrapper_cfg') or {})
     wrapper['device_ids'] = None
     cfg.model_wrapper_cfg = wrapper
     if is_distributed():
         return False
-    missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
-               if name not in os.environ]
+    missing = [
+        name
+        for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+        if name not in os.environ
+    ]
     if missing:
-        raise ValueError(f'--launcher pytorch, but {", ".join(missing)} not set: start '
-                         'it as `torchrun --nproc_per_node 2 tools/train.py CONFIG '
-                         '--launcher pytorch`')
+        raise ValueError(
+            f'--launcher pytorch, but {", ".join(missing)} not set: start '
+            'it as `torchrun --nproc_per_node 2 tools/train.py CONFIG '
+            '--launcher pytorch`'
+        )
     _init_gloo(cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout'))
     return True
 

@@ -1,4 +1,5 @@
 """What tools/train.py and tools/test.py share: from command-line arguments to a config."""
+
 import difflib
 import inspect
 import os
@@ -8,6 +9,7 @@ from typing import List, Optional
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.runner import Runner
+
 from mmseg.registry import METRICS, RUNNERS
 
 from .config_check import check_config
@@ -15,10 +17,12 @@ from .distributed import prepare_distributed
 from .optim import adapt_amp
 
 
-def load_config(path: str,
-                options: Optional[dict] = None,
-                launcher: str = 'none',
-                work_dir: Optional[str] = None) -> Config:
+def load_config(
+    path: str,
+    options: Optional[dict] = None,
+    launcher: str = 'none',
+    work_dir: Optional[str] = None,
+) -> Config:
     """Read a config, override it and check it.
 
     The work folder is, in this order: ``work_dir``, the config's own, or
@@ -30,9 +34,14 @@ def load_config(path: str,
     """
     if not osp.isfile(path):
         near = _similar_files(path)
-        raise FileNotFoundError(f'config {path} does not exist. ' + (
-            f'Did you mean {" or ".join(near)}?' if near else
-            'The shipped ones are under configs/ of the checkout.'))
+        raise FileNotFoundError(
+            f'config {path} does not exist. '
+            + (
+                f'Did you mean {" or ".join(near)}?'
+                if near
+                else 'The shipped ones are under configs/ of the checkout.'
+            )
+        )
     cfg = Config.fromfile(path)
     cfg.launcher = launcher
     if options:
@@ -50,12 +59,19 @@ def check_checkpoint(path: str) -> None:
     if '://' in path or osp.isfile(osp.expanduser(path)):
         return
     folder = osp.dirname(path) or '.'
-    present = sorted(name for name in os.listdir(folder) if name.endswith('.pth')) \
-        if osp.isdir(folder) else []
+    present = (
+        sorted(name for name in os.listdir(folder) if name.endswith('.pth'))
+        if osp.isdir(folder)
+        else []
+    )
     raise FileNotFoundError(
-        f'checkpoint {path} does not exist. ' +
-        (f'In {folder} there are: {", ".join(present)}.' if present else
-         'Training writes iter_N.pth into its work_dir.'))
+        f'checkpoint {path} does not exist. '
+        + (
+            f'In {folder} there are: {", ".join(present)}.'
+            if present
+            else 'Training writes iter_N.pth into its work_dir.'
+        )
+    )
 
 
 def prepare_machine(cfg: Config) -> None:
@@ -94,14 +110,15 @@ def set_output_dir(cfg: Config, folder: str) -> None:
             found = True
     if not found:
         names = [str(evaluator['type']) for evaluator in evaluators]
-        raise ValueError(f'--out: none of the metrics in test_evaluator ({names}) writes '
-                         "predictions; add dict(type='IoUMetric') to it")
+        raise ValueError(
+            f'--out: none of the metrics in test_evaluator ({names}) writes '
+            "predictions; add dict(type='IoUMetric') to it"
+        )
 
 
-def show_predictions(cfg: Config,
-                     show: bool = False,
-                     folder: Optional[str] = None,
-                     wait_time: float = 2.) -> None:
+def show_predictions(
+    cfg: Config, show: bool = False, folder: Optional[str] = None, wait_time: float = 2.0
+) -> None:
     """Have predictions drawn, in a window and/or into ``folder``.
 
     Raises:
@@ -109,9 +126,11 @@ def show_predictions(cfg: Config,
     """
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
-        raise ValueError('--show and --show-dir need default_hooks = '
-                         "dict(visualization=dict(type='SegVisualizationHook')) in the "
-                         'config')
+        raise ValueError(
+            '--show and --show-dir need default_hooks = '
+            "dict(visualization=dict(type='SegVisualizationHook')) in the "
+            'config'
+        )
     hook['draw'] = True
     if show:
         hook['show'] = True

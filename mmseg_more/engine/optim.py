@@ -1,4 +1,5 @@
 """The optimizer's step in few launches; mixed precision, also where there is no GPU."""
+
 import inspect
 from contextlib import contextmanager
 from typing import Dict, Iterator
@@ -8,8 +9,9 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
-from mmseg.registry import OPTIM_WRAPPERS
 from torch import nn
+
+from mmseg.registry import OPTIM_WRAPPERS
 
 from .distributed import without_accelerator
 
@@ -62,7 +64,8 @@ def _merged(groups: list) -> list:
         settings = {key: value for key, value in group.items() if key != 'params'}
         found = merged.setdefault(
             tuple(sorted((key, repr(value)) for key, value in settings.items())),
-            dict(settings, params=[]))
+            dict(settings, params=[]),
+        )
         found['params'].extend(group['params'])
     return list(merged.values())
 
@@ -90,9 +93,11 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
     def __init__(self, dtype: str = 'bfloat16', **kwargs) -> None:
         if dtype not in ('bfloat16', 'float32'):
-            raise ValueError("mixed precision on the CPU needs dtype 'bfloat16' (or "
-                             f"'float32'), got {dtype!r}: float16 would need a loss "
-                             'scale, which PyTorch has for GPUs')
+            raise ValueError(
+                "mixed precision on the CPU needs dtype 'bfloat16' (or "
+                f"'float32'), got {dtype!r}: float16 would need a loss "
+                'scale, which PyTorch has for GPUs'
+            )
         super().__init__(**kwargs)
         self.cast_dtype = getattr(torch, dtype)
 
@@ -100,8 +105,10 @@ class CPUAmpOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast during the forward pass; gradient accumulation as in the parent."""
         enabled = self.cast_dtype is not torch.float32
-        with super().optim_context(model), torch.autocast(
-                'cpu', dtype=torch.bfloat16, enabled=enabled):
+        with (
+            super().optim_context(model),
+            torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled),
+        ):
             yield
 
 

@@ -1,6 +1,8 @@
 """Learning-rate schedule of MoRe."""
+
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
+
 from mmseg.registry import PARAM_SCHEDULERS
 
 
@@ -30,25 +32,29 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
         ValueError: If ``by_epoch`` is set or ``end`` is unknown.
     """
 
-    def __init__(self,
-                 optimizer,
-                 warmup_iters: int = 1500,
-                 warmup_ratio: float = 1e-6,
-                 power: float = 0.9,
-                 begin: int = 0,
-                 end: int = INF,
-                 last_step: int = -1,
-                 by_epoch: bool = False,
-                 verbose: bool = False) -> None:
+    def __init__(
+        self,
+        optimizer,
+        warmup_iters: int = 1500,
+        warmup_ratio: float = 1e-6,
+        power: float = 0.9,
+        begin: int = 0,
+        end: int = INF,
+        last_step: int = -1,
+        by_epoch: bool = False,
+        verbose: bool = False,
+    ) -> None:
         if by_epoch:
-            raise ValueError('PolyWarmupLR counts iterations: set '
-                             'by_epoch=False and train with IterBasedTrainLoop')
+            raise ValueError(
+                'PolyWarmupLR counts iterations: set '
+                'by_epoch=False and train with IterBasedTrainLoop'
+            )
         if end >= INF:
-            raise ValueError('PolyWarmupLR needs `end`, the last iteration '
-                             'of the decay')
+            raise ValueError('PolyWarmupLR needs `end`, the last iteration of the decay')
         if warmup_iters < 0 or power < 0:
-            raise ValueError('warmup_iters and power must be >= 0, got '
-                             f'{warmup_iters} and {power}')
+            raise ValueError(
+                f'warmup_iters and power must be >= 0, got {warmup_iters} and {power}'
+            )
         self.warmup_iters = warmup_iters
         self.warmup_ratio = warmup_ratio
         self.power = power
@@ -60,14 +66,15 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
             end=end,
             last_step=last_step,
             by_epoch=False,
-            verbose=verbose)
+            verbose=verbose,
+        )
 
     def factor(self, iteration: int) -> float:
         """Multiplier of the base learning rates at ``iteration``."""
         if iteration < self.warmup_iters:
             rest = 1 - iteration / self.warmup_iters
             return 1 - rest * (1 - self.warmup_ratio)
-        return max(0., 1 - iteration / self.total_iters)**self.power
+        return max(0.0, 1 - iteration / self.total_iters) ** self.power
 
     def _get_value(self):
         factor = self.factor(self.last_step)

@@ -1,4 +1,5 @@
 """Segmentations of VOC's test images, packed as the evaluation server takes them."""
+
 import gzip
 import io
 import tarfile
@@ -9,9 +10,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 import numpy as np
 from mmengine.config import Config
 from mmengine.runner import Runner
+from PIL import Image
+
 from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import HOOKS
-from PIL import Image
 
 from ..datasets.image_labels import name_few
 from .hooks import PseudoLabelHook
@@ -50,24 +52,36 @@ class VOCExportHook(PseudoLabelHook):
             20 classes.
     """
 
-    def __init__(self,
-                 out_file: str,
-                 competition: str = 'comp6',
-                 multi_scale: bool = True,
-                 scales: Optional[Sequence[float]] = None,
-                 crf: Union[bool, Mapping[str, Any]] = False,
-                 num_workers: Optional[int] = None,
-                 backend_args: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        out_file: str,
+        competition: str = 'comp6',
+        multi_scale: bool = True,
+        scales: Optional[Sequence[float]] = None,
+        crf: Union[bool, Mapping[str, Any]] = False,
+        num_workers: Optional[int] = None,
+        backend_args: Optional[dict] = None,
+    ) -> None:
         suffix = archive_suffix(out_file)
         if competition not in COMPETITIONS:
-            raise ValueError(f'competition must be one of {", ".join(COMPETITIONS)}, '
-                             f'got {competition!r}')
-        root = out_file[:-len(suffix)]
-        super().__init__(root, 'seg', multi_scale, scales, crf, classes='all',
-                         num_workers=num_workers, backend_args=backend_args)
+            raise ValueError(
+                f'competition must be one of {", ".join(COMPETITIONS)}, got {competition!r}'
+            )
+        root = out_file[: -len(suffix)]
+        super().__init__(
+            root,
+            'seg',
+            multi_scale,
+            scales,
+            crf,
+            classes='all',
+            num_workers=num_workers,
+            backend_args=backend_args,
+        )
         self.out_file = Path(out_file)
         self.folder = MaskFolder(
-            root, f'results/VOC2012/Segmentation/{competition}_test_cls')
+            root, f'results/VOC2012/Segmentation/{competition}_test_cls'
+        )
 
     def check_data(self, meta: Mapping[str, Any], images: List[MaskImage]) -> None:
         """Raise ValueError if these are not VOC's classes, or IDs have folders."""
@@ -77,11 +91,14 @@ class VOCExportHook(PseudoLabelHook):
             raise ValueError(
                 f"the server evaluates background and VOC's {len(expected) - 1} "
                 f'classes in their order; the data set has '
-                f'{len(meta["classes"]) - 1} others ({name_few(wrong)})')
+                f'{len(meta["classes"]) - 1} others ({name_few(wrong)})'
+            )
         below = [image.name for image in images if '/' in image.name]
         if below:
-            raise ValueError(f'the server wants ID.png in one folder, these images '
-                             f'lie in folders of their own: {name_few(below)}')
+            raise ValueError(
+                f'the server wants ID.png in one folder, these images '
+                f'lie in folders of their own: {name_few(below)}'
+            )
         super().check_data(meta, images)
 
     def complete(self, runner: Runner) -> None:
@@ -89,31 +106,42 @@ class VOCExportHook(PseudoLabelHook):
         masks: Dict[str, bytes] = {}
         for image in self._images:
             content = self.folder.mask_path(image.name).read_bytes()
-            _check_mask(content, self.folder.entry(image.name)['size'],
-                        self.folder.mask_path(image.name))
+            _check_mask(
+                content,
+                self.folder.entry(image.name)['size'],
+                self.folder.mask_path(image.name),
+            )
             masks[f'{image.name}.png'] = content
         extra = sorted({path.name for path in self.folder.masks.iterdir()} - {*masks})
         if extra:
             raise ValueError(
                 f'{self.folder.masks} holds {len(extra)} files that are not of '
                 f'this split: {name_few(extra)}; remove them, or export to another '
-                'file, and start the same command again')
+                'file, and start the same command again'
+            )
         below = self.folder.masks.relative_to(self.folder.root).as_posix()
-        self.folder.write(self.out_file, pack(
-            {f'{below}/{name}': content for name, content in masks.items()},
-            archive_suffix(self.out_file.name)))
-        runner.logger.info(f'VOCExportHook: {self.out_file} holds the masks of '
-                           f'{len(masks)} images')
+        self.folder.write(
+            self.out_file,
+            pack(
+                {f'{below}/{name}': content for name, content in masks.items()},
+                archive_suffix(self.out_file.name),
+            ),
+        )
+        runner.logger.info(
+            f'VOCExportHook: {self.out_file} holds the masks of {len(masks)} images'
+        )
 
 
-def use_voc_export(cfg: Config,
-                   out_file: str,
-                   competition: str = 'comp6',
-                   crf: Union[bool, Mapping[str, Any]] = False,
-                   split: str = 'test',
-                   multi_scale: bool = True,
-                   scales: Optional[Sequence[float]] = None,
-                   num_workers: Optional[int] = None) -> None:
+def use_voc_export(
+    cfg: Config,
+    out_file: str,
+    competition: str = 'comp6',
+    crf: Union[bool, Mapping[str, Any]] = False,
+    split: str = 'test',
+    multi_scale: bool = True,
+    scales: Optional[Sequence[float]] = None,
+    num_workers: Optional[int] = None,
+) -> None:
     """Have ``Runner.test`` export for the VOC server instead of evaluating.
 
     Neither masks nor image labels are needed. The server's images are those of
@@ -128,8 +156,14 @@ def use_voc_export(cfg: Config,
     Raises:
         ValueError: If an argument is wrong, or the config lacks the data.
     """
-    hook = dict(out_file=out_file, competition=competition, multi_scale=multi_scale,
-                scales=scales, crf=crf, num_workers=num_workers)
+    hook = dict(
+        out_file=out_file,
+        competition=competition,
+        multi_scale=multi_scale,
+        scales=scales,
+        crf=crf,
+        num_workers=num_workers,
+    )
     VOCExportHook(**hook)
     prepare_mask_run(cfg, split, dict(hook, type='VOCExportHook'), with_labels=False)
 
@@ -143,8 +177,9 @@ def archive_suffix(path: str) -> str:
     for suffix in ARCHIVES:
         if path.endswith(suffix) and path != suffix:
             return suffix
-    raise ValueError(f'an export for the VOC server ends in one of '
-                     f'{", ".join(ARCHIVES)}, got {path!r}')
+    raise ValueError(
+        f'an export for the VOC server ends in one of {", ".join(ARCHIVES)}, got {path!r}'
+    )
 
 
 def pack(files: Mapping[str, bytes], suffix: str) -> bytes:
@@ -175,10 +210,12 @@ def _check_mask(content: bytes, size: Sequence[int], path: Path) -> None:
         mask = Image.open(io.BytesIO(content))
         labels = np.asarray(mask)
     except OSError as error:
-        raise ValueError(f'{path} is no whole PNG ({error}): delete it and start the '
-                         'same command again') from error
+        raise ValueError(
+            f'{path} is no whole PNG ({error}): delete it and start the same command again'
+        ) from error
     if mask.mode != 'P' or labels.shape != tuple(size) or labels.max() > 20:
         raise ValueError(
             f'{path} is not a palette PNG of {size[0]}x{size[1]} labels in 0..20 '
             f'({mask.mode}, {labels.shape[0]}x{labels.shape[1]}, up to '
-            f'{labels.max()}): delete it and start the same command again')
+            f'{labels.max()}): delete it and start the same command again'
+        )

@@ -1,4 +1,5 @@
 """Figures of masks, localization maps and image labels."""
+
 from .localization_metric import LocalizationMetric
 from .protocol_metric import ProtocolMetric
 from .protocols import use_protocols

@@ -1,4 +1,5 @@
 """Counts that are summed over images, on one rank or several."""
+
 from typing import Dict, List, Mapping
 
 from mmengine.dist import all_gather_object, get_dist_info
@@ -38,7 +39,8 @@ class CountingMetric(BaseMetric):
         if not names or names[0] != 'background':
             raise ValueError(
                 f'{type(self).__name__} needs dataset_meta["classes"] with '
-                f'"background" first and then the K classes, got {names}')
+                f'"background" first and then the K classes, got {names}'
+            )
         return len(names) - 1
 
     def _new_image(self, result: tuple) -> int:
@@ -73,8 +75,7 @@ class CountingMetric(BaseMetric):
             size (int): Number of images of the data set.
         """
         rank, world_size = get_dist_info()
-        padded = world_size > 1 and (
-            (self._num_images - 1) * world_size + rank >= size)
+        padded = world_size > 1 and ((self._num_images - 1) * world_size + rank >= size)
         try:
             if not padded:
                 _accumulate(self._counts, self._last)

@@ -4,6 +4,7 @@ Shapes: ``K`` foreground classes, ``C = K + 1`` dense labels (0 = background,
 ``k + 1`` = class ``k``), ``M`` images, ``S`` thresholds. A confusion matrix is
 ``(C, C)`` int64 with the truth in the rows and the prediction in the columns.
 """
+
 from typing import NamedTuple, Tuple
 
 import torch
@@ -39,10 +40,9 @@ class SegmentationFigures(NamedTuple):
         return getattr(self, name)[self.occurs].nanmean().item()
 
 
-def confusion_matrix(pred: Tensor,
-                     target: Tensor,
-                     num_labels: int,
-                     ignore_index: int = 255) -> Tensor:
+def confusion_matrix(
+    pred: Tensor, target: Tensor, num_labels: int, ignore_index: int = 255
+) -> Tensor:
     """Count the pairs of true and predicted label.
 
     Args:
@@ -76,7 +76,8 @@ def segmentation_figures(confusion: Tensor) -> SegmentationFigures:
         precision=tp / predicted,
         recall=tp / true,
         confusion_ratio=torch.where(tp > 0, ratio, torch.nan),
-        occurs=true > 0)
+        occurs=true > 0,
+    )
 
 
 def mean_iou(confusion: Tensor) -> float:
@@ -84,12 +85,14 @@ def mean_iou(confusion: Tensor) -> float:
     return segmentation_figures(confusion).mean('iou')
 
 
-def threshold_histogram(label: Tensor,
-                        value: Tensor,
-                        target: Tensor,
-                        thresholds: Tensor,
-                        num_classes: int,
-                        ignore_index: int = 255) -> Tensor:
+def threshold_histogram(
+    label: Tensor,
+    value: Tensor,
+    target: Tensor,
+    thresholds: Tensor,
+    num_classes: int,
+    ignore_index: int = 255,
+) -> Tensor:
     """Count pixels by truth, strongest class and the thresholds it exceeds.
 
     One pass gives what :func:`confusion_at_thresholds` needs for every
@@ -116,8 +119,7 @@ def threshold_histogram(label: Tensor,
     bins = len(thresholds) + 1
     index = (target[valid].long() * num_classes + label[valid]) * bins
     shape = (num_classes + 1, num_classes, bins)
-    count = torch.bincount(
-        index + exceeded, minlength=shape[0] * shape[1] * shape[2])
+    count = torch.bincount(index + exceeded, minlength=shape[0] * shape[1] * shape[2])
     return count.reshape(shape)
 
 
@@ -156,10 +158,10 @@ def image_f1(score: Tensor, truth: Tensor) -> Tensor:
     Returns:
         Tensor: ``(M,)`` float64 in [0, 1].
     """
-    pred, truth = score > .5, truth > .5
+    pred, truth = score > 0.5, truth > 0.5
     wrong = (pred ^ truth).sum(1).double()
     right = 2 * (pred & truth).sum(1).double()
-    return torch.where(right + wrong > 0, right / (right + wrong), 1.)
+    return torch.where(right + wrong > 0, right / (right + wrong), 1.0)
 
 
 def average_precision(score: Tensor, truth: Tensor) -> Tensor:
@@ -176,16 +178,18 @@ def average_precision(score: Tensor, truth: Tensor) -> Tensor:
         Tensor: ``(K,)`` float64 in [0, 1].
     """
     from mmpretrain.evaluation import AveragePrecision
-    truth = (truth > .5).long()
+
+    truth = (truth > 0.5).long()
     occurs = truth.sum(0) > 0
-    result = torch.full((truth.shape[1], ), torch.nan, dtype=torch.float64)
+    result = torch.full((truth.shape[1],), torch.nan, dtype=torch.float64)
     if occurs.any():
         percent = AveragePrecision.calculate(
-            score[:, occurs], truth[:, occurs], average=None)
+            score[:, occurs], truth[:, occurs], average=None
+        )
         result[occurs.cpu()] = percent.double().cpu() / 100
     return result
 
 
-def default_thresholds(step: float = .05) -> Tuple[float, ...]:
+def default_thresholds(step: float = 0.05) -> Tuple[float, ...]:
     """``step, 2 * step, ...`` below 1: by default .05, .1, ... .95."""
     return tuple(round(step * i, 6) for i in range(1, round(1 / step)))

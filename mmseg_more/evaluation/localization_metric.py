@@ -1,15 +1,22 @@
 """One metric for segmentation, localization maps and image labels."""
+
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import torch
 from mmengine.logging import MMLogger, print_log
-from mmseg.registry import METRICS
 from torch import Tensor
+
+from mmseg.registry import METRICS
 
 from ..models.structures import MAP_NAMES
 from .counting import CountingMetric
-from .functional import (SegmentationFigures, average_precision,
-                         confusion_matrix, image_f1, segmentation_figures)
+from .functional import (
+    SegmentationFigures,
+    average_precision,
+    confusion_matrix,
+    image_f1,
+    segmentation_figures,
+)
 from .report import class_ious, format_table, mean_figures, write_json
 from .sample import EvaluatedSample, read_sample
 from .thresholds import MapThresholds
@@ -61,13 +68,15 @@ class LocalizationMetric(CountingMetric):
         >>> custom_hooks = [dict(type='LocalizationHook')]
     """
 
-    def __init__(self,
-                 bkg: Union[float, Mapping[str, float]] = .5,
-                 thresholds: Optional[Sequence[float]] = None,
-                 ignore_index: int = 255,
-                 out_json: Optional[str] = None,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        bkg: Union[float, Mapping[str, float]] = 0.5,
+        thresholds: Optional[Sequence[float]] = None,
+        ignore_index: int = 255,
+        out_json: Optional[str] = None,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.thresholds = MapThresholds(bkg, thresholds)
         self.ignore_index = ignore_index
@@ -87,20 +96,27 @@ class LocalizationMetric(CountingMetric):
         for sample in data_samples:
             sample = read_sample(sample, num_classes, self.ignore_index)
             image = self._new_image(
-                (sample.pred_score.detach().float().cpu(),
-                 sample.gt_score.detach().float().cpu()))
+                (
+                    sample.pred_score.detach().float().cpu(),
+                    sample.gt_score.detach().float().cpu(),
+                )
+            )
             self._add(image, self._count(sample))
 
     def _count(self, sample: EvaluatedSample) -> Dict[str, Tensor]:
         """Confusion matrix and histograms of one image, on the CPU."""
         counts = {
-            SEGMENTATION:
-            confusion_matrix(sample.pred, sample.truth.to(sample.pred.device),
-                             len(sample.gt_score) + 1, self.ignore_index).cpu()
+            SEGMENTATION: confusion_matrix(
+                sample.pred,
+                sample.truth.to(sample.pred.device),
+                len(sample.gt_score) + 1,
+                self.ignore_index,
+            ).cpu()
         }
         for name, maps in sample.maps.items():
             counts[name] = self.thresholds.histogram(
-                name, maps, sample.gt_score, sample.truth, self.ignore_index)
+                name, maps, sample.gt_score, sample.truth, self.ignore_index
+            )
         return counts
 
     # ------------------------------------------------------------ all images
@@ -128,17 +144,19 @@ class LocalizationMetric(CountingMetric):
             metrics.update(mean_figures(name, figures[name]))
         score, truth = (torch.stack(part) for part in zip(*results))
         metrics['cls/F1'] = 100 * image_f1(score, truth).mean().item()
-        metrics['cls/mAP'] = 100 * average_precision(score,
-                                                     truth).nanmean().item()
+        metrics['cls/mAP'] = 100 * average_precision(score, truth).nanmean().item()
 
         classes = self.dataset_meta['classes']
         logger = MMLogger.get_current_instance()
         print_log(
-            f'IoU of each class over {len(results)} images, in percent:\n' +
-            format_table(figures, metrics, self.thresholds.bkg, classes), logger)
+            f'IoU of each class over {len(results)} images, in percent:\n'
+            + format_table(figures, metrics, self.thresholds.bkg, classes),
+            logger,
+        )
         print_log(
-            f'image labels: F1 {metrics["cls/F1"]:.2f}, '
-            f'mAP {metrics["cls/mAP"]:.2f}', logger)
+            f'image labels: F1 {metrics["cls/F1"]:.2f}, mAP {metrics["cls/mAP"]:.2f}',
+            logger,
+        )
         if self.out_json:
             written = dict(metrics)
             for name, value in figures.items():

@@ -1,11 +1,13 @@
 """Raw, multi-scale, multi-scale with CRF: all protocols in one run, one table."""
+
 import weakref
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import torch
 from mmengine.logging import MMLogger, print_log
-from mmseg.registry import METRICS
 from torch import Tensor
+
+from mmseg.registry import METRICS
 
 from ..files import read_rgb
 from ..localization import map_probabilities, seg_probabilities
@@ -13,8 +15,7 @@ from ..localization.crf_pool import CRFJob, CRFResult, DenseCRFPool
 from ..localization.dense_crf import CLASS_EPSILON, DenseCRFOptions
 from ..models.structures import LocalizationRequest
 from .counting import CountingMetric
-from .functional import (SegmentationFigures, confusion_matrix,
-                         segmentation_figures)
+from .functional import SegmentationFigures, confusion_matrix, segmentation_figures
 from .localization_metric import SEGMENTATION
 from .protocol_report import PROTOCOLS, format_protocols, size_range
 from .report import class_ious, mean_figures, write_json
@@ -72,18 +73,20 @@ class ProtocolMetric(CountingMetric):
 
     _pool: Optional[DenseCRFPool] = None
 
-    def __init__(self,
-                 bkg: Union[float, Mapping[str, float]] = .5,
-                 thresholds: Optional[Sequence[float]] = None,
-                 split: Optional[str] = None,
-                 crf: Optional[Mapping[str, float]] = None,
-                 epsilon: float = CLASS_EPSILON,
-                 num_workers: Optional[int] = None,
-                 ignore_index: int = 255,
-                 out_json: Optional[str] = None,
-                 backend_args: Optional[dict] = None,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        bkg: Union[float, Mapping[str, float]] = 0.5,
+        thresholds: Optional[Sequence[float]] = None,
+        split: Optional[str] = None,
+        crf: Optional[Mapping[str, float]] = None,
+        epsilon: float = CLASS_EPSILON,
+        num_workers: Optional[int] = None,
+        ignore_index: int = 255,
+        out_json: Optional[str] = None,
+        backend_args: Optional[dict] = None,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.thresholds = MapThresholds(bkg, thresholds)
         self.split = split
@@ -114,17 +117,23 @@ class ProtocolMetric(CountingMetric):
                 over the other images would not be comparable.
         """
         request = self.localization_request
-        if (request is None or not request.ms_scales or not request.seg_scales
-                or {1.} != {*request.cam_scales, *request.lam_scales}):
+        if (
+            request is None
+            or not request.ms_scales
+            or not request.seg_scales
+            or {1.0} != {*request.cam_scales, *request.lam_scales}
+        ):
             raise ValueError(
                 'ProtocolMetric compares scale 1 with several: it needs '
                 'dict(type="LocalizationHook", cam_scales=(1.,), lam_scales='
                 '(1.,), ms_scales=..., seg_scales=...) among custom_hooks, as '
-                f'use_protocols puts it there; the request is {request}')
+                f'use_protocols puts it there; the request is {request}'
+            )
         try:
             if self._pool is None:
                 self._pool = DenseCRFPool(
-                    self.num_workers, options=self.crf, epsilon=self.epsilon)
+                    self.num_workers, options=self.crf, epsilon=self.epsilon
+                )
                 # once, at the latest when a run that broke off is forgotten
                 self._close_pool = weakref.finalize(self, self._pool.close)
             for sample in data_samples:
@@ -150,37 +159,46 @@ class ProtocolMetric(CountingMetric):
         for name in MAPS:
             for protocol, suffix in (('raw', ''), ('ms', '_ms')):
                 counts[f'{name}/{protocol}'] = self.thresholds.histogram(
-                    name, maps[name + suffix], read.gt_score, read.truth,
-                    self.ignore_index)
+                    name, maps[name + suffix], read.gt_score, read.truth, self.ignore_index
+                )
         number = self._new_image((sample.get('img_shape'), size))
         self._add(number, counts)
-        self._submit(sample, number, read, {
-            name: maps[f'{name}_ms']
-            for name in MAPS
-        }, logits)
+        self._submit(
+            sample, number, read, {name: maps[f'{name}_ms'] for name in MAPS}, logits
+        )
 
     def _confusion(self, pred: Tensor, truth: Tensor) -> Tensor:
-        return confusion_matrix(pred, truth.to(pred.device),
-                                self._num_classes() + 1,
-                                self.ignore_index).cpu()
+        return confusion_matrix(
+            pred, truth.to(pred.device), self._num_classes() + 1, self.ignore_index
+        ).cpu()
 
-    def _submit(self, sample: dict, number: int, read: EvaluatedSample,
-                maps: Dict[str, Tensor], logits: Tensor) -> None:
-        image = read_rgb(sample['img_path'], read.truth.shape,
-                         self.backend_args)
+    def _submit(
+        self,
+        sample: dict,
+        number: int,
+        read: EvaluatedSample,
+        maps: Dict[str, Tensor],
+        logits: Tensor,
+    ) -> None:
+        image = read_rgb(sample['img_path'], read.truth.shape, self.backend_args)
         present = read.gt_score.nonzero().flatten()
         probabilities = {
-            name: map_probabilities(value, present)
-            for name, value in maps.items()
+            name: map_probabilities(value, present) for name, value in maps.items()
         }
         probabilities[SEGMENTATION] = seg_probabilities(logits)
         truth = read.truth.cpu()
         for name, (probs, labels) in probabilities.items():
             self._collect(
                 self._pool.submit(
-                    CRFJob(f'{sample["img_path"]} ({name})', image,
-                           probs.cpu().numpy(), labels.cpu().numpy(),
-                           (number, name, truth))))
+                    CRFJob(
+                        f'{sample["img_path"]} ({name})',
+                        image,
+                        probs.cpu().numpy(),
+                        labels.cpu().numpy(),
+                        (number, name, truth),
+                    )
+                )
+            )
 
     def _collect(self, results: List[CRFResult]) -> None:
         for result in results:
@@ -188,12 +206,13 @@ class ProtocolMetric(CountingMetric):
                 raise RuntimeError(
                     f'{result.error}. Figures over the other images alone '
                     'would not be comparable: repair this one or take it out '
-                    'of the split')
+                    'of the split'
+                )
             number, name, truth = result.payload
-            self._add(number, {
-                f'{name}/ms_crf':
-                self._confusion(torch.from_numpy(result.mask), truth)
-            })
+            self._add(
+                number,
+                {f'{name}/ms_crf': self._confusion(torch.from_numpy(result.mask), truth)},
+            )
 
     # ------------------------------------------------------------ all images
     def evaluate(self, size: int) -> dict:
@@ -225,13 +244,11 @@ class ProtocolMetric(CountingMetric):
         settings = self._settings(results)
         print_log(
             format_protocols(written, (*MAPS, SEGMENTATION), settings),
-            MMLogger.get_current_instance())
+            MMLogger.get_current_instance(),
+        )
         if self.out_json:
             write_json(self.out_json, dict(written, settings=settings))
-        return {
-            key: value
-            for key, value in written.items() if key.endswith('/mIoU')
-        }
+        return {key: value for key, value in written.items() if key.endswith('/mIoU')}
 
     def _figures(self, name: str, protocol: str) -> Dict[str, float]:
         key = f'{name}/{protocol}'
@@ -241,13 +258,13 @@ class ProtocolMetric(CountingMetric):
             confusion = swept.confusion
             extra = {
                 f'{key}/mIoU_best': 100 * swept.best_miou,
-                f'{key}/best_threshold': swept.best_threshold
+                f'{key}/best_threshold': swept.best_threshold,
             }
         figures: SegmentationFigures = segmentation_figures(confusion)
         return {
             **mean_figures(key, figures),
             **extra,
-            **class_ious(key, figures, self.dataset_meta['classes'])
+            **class_ious(key, figures, self.dataset_meta['classes']),
         }
 
     def _settings(self, results: List[tuple]) -> Dict[str, Any]:
@@ -262,4 +279,5 @@ class ProtocolMetric(CountingMetric):
             seg_scales=list(self.localization_request.seg_scales),
             bkg={name: self.thresholds.bkg[name] for name in MAPS},
             crf=self.crf._asdict(),
-            epsilon=self.epsilon)
+            epsilon=self.epsilon,
+        )

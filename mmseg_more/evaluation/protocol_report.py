@@ -1,4 +1,5 @@
 """How the protocols of masks are shown: the figures, and what they depend on."""
+
 from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 from prettytable import PrettyTable
@@ -9,8 +10,9 @@ PROTOCOLS = dict(raw='raw', ms='multi-scale', ms_crf='multi-scale + CRF')
 """Titles of the columns."""
 
 
-def format_protocols(figures: Mapping[str, float], names: Sequence[str],
-                     settings: Mapping[str, Any]) -> str:
+def format_protocols(
+    figures: Mapping[str, float], names: Sequence[str], settings: Mapping[str, Any]
+) -> str:
     """mIoU by map and protocol, and below it what the figures depend on.
 
     Args:
@@ -22,14 +24,15 @@ def format_protocols(figures: Mapping[str, float], names: Sequence[str],
     table.align = 'r'
     table.align['mIoU in percent'] = 'l'
     for name in names:
-        table.add_row([
-            COLUMN_TITLES[name],
-            *(_cell(figures, f'{name}/{protocol}') for protocol in PROTOCOLS)
-        ])
+        table.add_row(
+            [
+                COLUMN_TITLES[name],
+                *(_cell(figures, f'{name}/{protocol}') for protocol in PROTOCOLS),
+            ]
+        )
     crf = settings['crf']
     lines = [
-        f'split: {settings["split"] or "not named"}; '
-        f'{settings["num_images"]} images',
+        f'split: {settings["split"] or "not named"}; {settings["num_images"]} images',
         f'sizes (height x width): {settings["image_size"]}, at which labels are '
         f'compared and the CRF runs; {settings["network_size"]} in the network',
         'raw: scale 1; maps with flip, segmentation without',
@@ -37,9 +40,11 @@ def format_protocols(figures: Mapping[str, float], names: Sequence[str],
         f'and flips; segmentation at {_join(settings["seg_scales"])}, maximum '
         'over scales of the sum of image and flip',
         'maps show the classes of the image label alone; without CRF, background '
-        'threshold ' + ', '.join(f'{COLUMN_TITLES[name]} {value:g}'
-                                 for name, value in settings['bkg'].items()) +
-        ' (in parentheses: best mIoU and its threshold); with CRF, background = 1 '
+        'threshold '
+        + ', '.join(
+            f'{COLUMN_TITLES[name]} {value:g}' for name, value in settings['bkg'].items()
+        )
+        + ' (in parentheses: best mIoU and its threshold); with CRF, background = 1 '
         '- maximum of the present classes',
         f'CRF: {crf["num_iters"]} iterations, Gaussian sxy {crf["gaussian_sxy"]:g} '
         f'weight {crf["gaussian_weight"]:g}, bilateral sxy '
@@ -53,8 +58,9 @@ def format_protocols(figures: Mapping[str, float], names: Sequence[str],
 def _cell(figures: Mapping[str, float], key: str) -> str:
     text = f'{figures[f"{key}/mIoU"]:.2f}'
     if f'{key}/mIoU_best' in figures:
-        text += (f' ({figures[f"{key}/mIoU_best"]:.2f} at '
-                 f'{figures[f"{key}/best_threshold"]:g})')
+        text += (
+            f' ({figures[f"{key}/mIoU_best"]:.2f} at {figures[f"{key}/best_threshold"]:g})'
+        )
     return text
 
 
@@ -69,5 +75,7 @@ def size_range(sizes: Iterable[Optional[Sequence[int]]]) -> str:
         return 'unknown'
     return 'x'.join(
         f'{low}' if low == high else f'{low}..{high}'
-        for low, high in ((min(side), max(side))
-                          for side in zip(*(size[:2] for size in known))))
+        for low, high in (
+            (min(side), max(side)) for side in zip(*(size[:2] for size in known))
+        )
+    )

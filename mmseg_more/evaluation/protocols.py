@@ -1,4 +1,5 @@
 """Turns a config into one that scores masks by all protocols."""
+
 from typing import Any, Mapping, Optional, Sequence
 
 from mmengine.config import Config
@@ -8,11 +9,13 @@ from .localization_metric import LocalizationMetric
 from .protocol_metric import MAPS, ProtocolMetric
 
 
-def use_protocols(cfg: Config,
-                  out_json: Optional[str] = None,
-                  num_workers: Optional[int] = None,
-                  ms_scales: Sequence[float] = MASK_SCALES,
-                  seg_scales: Sequence[float] = SEG_SCALES) -> None:
+def use_protocols(
+    cfg: Config,
+    out_json: Optional[str] = None,
+    num_workers: Optional[int] = None,
+    ms_scales: Sequence[float] = MASK_SCALES,
+    seg_scales: Sequence[float] = SEG_SCALES,
+) -> None:
     """Have ``Runner.test`` score all protocols in place of the seeds alone.
 
     :class:`ProtocolMetric` takes the place of ``LocalizationMetric`` in
@@ -31,8 +34,10 @@ def use_protocols(cfg: Config,
             scales of its own, or has no test data.
     """
     if cfg.model.type == 'MoReTTAModel':
-        raise ValueError('the protocols run scales and flips of their own: leave '
-                         'test-time augmentation (--tta) out')
+        raise ValueError(
+            'the protocols run scales and flips of their own: leave '
+            'test-time augmentation (--tta) out'
+        )
     if not cfg.get('test_dataloader'):
         raise ValueError('the protocols need `test_dataloader` in the config')
     evaluators = cfg.get('test_evaluator') or []
@@ -43,14 +48,17 @@ def use_protocols(cfg: Config,
         type=ProtocolMetric.__name__,
         split=_split_name(cfg.test_dataloader.dataset),
         num_workers=num_workers,
-        out_json=out_json)
+        out_json=out_json,
+    )
     for evaluator in evaluators:
         if evaluator['type'] in known:
-            metric.update({
-                key: evaluator[key]
-                for key in ('bkg', 'thresholds', 'ignore_index')
-                if key in evaluator
-            })
+            metric.update(
+                {
+                    key: evaluator[key]
+                    for key in ('bkg', 'thresholds', 'ignore_index')
+                    if key in evaluator
+                }
+            )
     cfg.test_evaluator = [metric] + [
         other for other in evaluators if other['type'] not in known
     ]
@@ -61,13 +69,14 @@ def use_protocols(cfg: Config,
             asked = dict(hook)
     asked.update(
         maps=MAPS,
-        cam_scales=(1., ),
-        lam_scales=(1., ),
+        cam_scales=(1.0,),
+        lam_scales=(1.0,),
         ms_scales=tuple(ms_scales),
-        seg_scales=tuple(seg_scales))
-    cfg.custom_hooks = [
-        hook for hook in hooks if hook['type'] != 'LocalizationHook'
-    ] + [asked]
+        seg_scales=tuple(seg_scales),
+    )
+    cfg.custom_hooks = [hook for hook in hooks if hook['type'] != 'LocalizationHook'] + [
+        asked
+    ]
 
 
 def _split_name(dataset: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
 """How the figures are shown and written."""
+
 import json
 import math
 from typing import Any, Dict, Mapping, Sequence
@@ -9,16 +10,16 @@ from ..files import write_bytes
 from .functional import SegmentationFigures
 
 COLUMN_TITLES = dict(
-    cam='CAM',
-    lam='LAM',
-    fused='fused',
-    attention='attention',
-    seg='segmentation')
+    cam='CAM', lam='LAM', fused='fused', attention='attention', seg='segmentation'
+)
 
 
-def format_table(figures: Mapping[str, SegmentationFigures],
-                 metrics: Mapping[str, float], bkg: Mapping[str, float],
-                 classes: Sequence[str]) -> str:
+def format_table(
+    figures: Mapping[str, SegmentationFigures],
+    metrics: Mapping[str, float],
+    bkg: Mapping[str, float],
+    classes: Sequence[str],
+) -> str:
     """Table with a row per class and a column per map.
 
     Args:
@@ -36,25 +37,32 @@ def format_table(figures: Mapping[str, SegmentationFigures],
     table.align['class'] = 'l'
     for index, name in enumerate(classes):
         last = index == len(classes) - 1
-        table.add_row([
-            name,
-            *(_number(100 * f.iou[index].item() if f.occurs[index] else None)
-              for f in figures.values())
-        ],
-                      divider=last)
-    for key in ('mIoU', 'precision', 'recall', 'confusion_ratio'):
-        table.add_row([
-            key.replace('_', ' '),
-            *(_number(metrics[f'{name}/{key}']) for name in figures)
-        ])
-    if any(name in bkg for name in figures):
         table.add_row(
-            ['threshold', *(_number(bkg.get(name)) for name in figures)])
-        for key in ('mIoU_best', 'best_threshold'):
-            table.add_row([
+            [
+                name,
+                *(
+                    _number(100 * f.iou[index].item() if f.occurs[index] else None)
+                    for f in figures.values()
+                ),
+            ],
+            divider=last,
+        )
+    for key in ('mIoU', 'precision', 'recall', 'confusion_ratio'):
+        table.add_row(
+            [
                 key.replace('_', ' '),
-                *(_number(metrics.get(f'{name}/{key}')) for name in figures)
-            ])
+                *(_number(metrics[f'{name}/{key}']) for name in figures),
+            ]
+        )
+    if any(name in bkg for name in figures):
+        table.add_row(['threshold', *(_number(bkg.get(name)) for name in figures)])
+        for key in ('mIoU_best', 'best_threshold'):
+            table.add_row(
+                [
+                    key.replace('_', ' '),
+                    *(_number(metrics.get(f'{name}/{key}')) for name in figures),
+                ]
+            )
     return table.get_string()
 
 
@@ -75,12 +83,12 @@ def mean_figures(name: str, figures: SegmentationFigures) -> Dict[str, float]:
     }
 
 
-def class_ious(name: str, figures: SegmentationFigures,
-               classes: Sequence[str]) -> Dict[str, float]:
+def class_ious(
+    name: str, figures: SegmentationFigures, classes: Sequence[str]
+) -> Dict[str, float]:
     """IoU of each class in percent, as ``NAME/IoU/CLASS``."""
     return {
-        f'{name}/IoU/{cls}': 100 * iou
-        for cls, iou in zip(classes, figures.iou.tolist())
+        f'{name}/IoU/{cls}': 100 * iou for cls, iou in zip(classes, figures.iou.tolist())
     }
 
 

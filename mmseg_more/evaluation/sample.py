@@ -1,4 +1,5 @@
 """Reads what is evaluated from a data sample, and says what is missing."""
+
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from torch import Tensor
@@ -22,23 +23,19 @@ class EvaluatedSample(NamedTuple):
 
 
 _REMEDY = {
-    'gt_sem_seg':
-    'let the validation data set load masks (dict(type="LoadAnnotations") '
+    'gt_sem_seg': 'let the validation data set load masks (dict(type="LoadAnnotations") '
     'in its pipeline, before the sample is packed)',
-    'gt_score':
-    'use an image-level data set of mmseg_more and pack its image labels',
-    'pred_sem_seg':
-    'use a model that predicts it, as the segmentor "MoRe" does',
-    'pred_score':
-    'use a model that predicts it, as the segmentor "MoRe" does',
+    'gt_score': 'use an image-level data set of mmseg_more and pack its image labels',
+    'pred_sem_seg': 'use a model that predicts it, as the segmentor "MoRe" does',
+    'pred_score': 'use a model that predicts it, as the segmentor "MoRe" does',
 }
-_REMEDY_MAPS = ('let dict(type="LocalizationHook", maps=..., ms_scales=..., '
-                'seg_scales=...) ask the segmentor "MoRe" for it')
+_REMEDY_MAPS = (
+    'let dict(type="LocalizationHook", maps=..., ms_scales=..., '
+    'seg_scales=...) ask the segmentor "MoRe" for it'
+)
 
 
-def read_sample(sample: dict,
-                num_classes: int,
-                ignore_index: int = 255) -> EvaluatedSample:
+def read_sample(sample: dict, num_classes: int, ignore_index: int = 255) -> EvaluatedSample:
     """Take one sample apart.
 
     Args:
@@ -57,23 +54,16 @@ def read_sample(sample: dict,
     _check_labels(sample, 'gt_sem_seg', truth, num_classes, ignore_index)
     _check_labels(sample, 'pred_sem_seg', pred, num_classes, None)
 
-    maps = {
-        name: _pixels(sample, name)
-        for name in MAP_NAMES if name in sample
-    }
+    maps = {name: _pixels(sample, name) for name in MAP_NAMES if name in sample}
     for name, value in maps.items():
         _check_shape(sample, name, value, (num_classes, *truth.shape))
-    scores = {
-        name: _field(sample, name)
-        for name in ('gt_score', 'pred_score')
-    }
+    scores = {name: _field(sample, name) for name in ('gt_score', 'pred_score')}
     for name, value in scores.items():
-        _check_shape(sample, name, value, (num_classes, ))
+        _check_shape(sample, name, value, (num_classes,))
     return EvaluatedSample(truth, pred, maps, **scores)
 
 
-def read_pixels(sample: dict, name: str, channels: int,
-                size: Tuple[int, int]) -> Tensor:
+def read_pixels(sample: dict, name: str, channels: int, size: Tuple[int, int]) -> Tensor:
     """The values ``(channels, H, W)`` of a field, their shape checked.
 
     Raises:
@@ -87,8 +77,10 @@ def read_pixels(sample: dict, name: str, channels: int,
 
 def _field(sample: dict, name: str) -> Any:
     if name not in sample:
-        raise KeyError(f'"{name}" is missing on the data sample of '
-                       f'{_image(sample)}: {_REMEDY.get(name, _REMEDY_MAPS)}.')
+        raise KeyError(
+            f'"{name}" is missing on the data sample of '
+            f'{_image(sample)}: {_REMEDY.get(name, _REMEDY_MAPS)}.'
+        )
     return sample[name]
 
 
@@ -105,19 +97,20 @@ def _image(sample: dict) -> str:
     return str(sample.get('img_path', 'an image without img_path'))
 
 
-def _check_shape(sample: dict, name: str, value: Tensor,
-                 expected: Tuple[int, ...]) -> None:
+def _check_shape(sample: dict, name: str, value: Tensor, expected: Tuple[int, ...]) -> None:
     if tuple(value.shape) != expected:
         raise ValueError(
             f'"{name}" of {_image(sample)} has the shape '
             f'{tuple(value.shape)}, expected {expected}: labels and maps are '
             'compared at the original size of the image (put '
             'LoadAnnotations after Resize in the pipeline), and K is the '
-            'number of classes of the data set without background.')
+            'number of classes of the data set without background.'
+        )
 
 
-def _check_labels(sample: dict, name: str, value: Tensor, num_classes: int,
-                  ignore_index: Optional[int]) -> None:
+def _check_labels(
+    sample: dict, name: str, value: Tensor, num_classes: int, ignore_index: Optional[int]
+) -> None:
     wrong = (value < 0) | (value > num_classes)
     if ignore_index is not None:
         wrong &= value != ignore_index
@@ -125,5 +118,6 @@ def _check_labels(sample: dict, name: str, value: Tensor, num_classes: int,
         raise ValueError(
             f'"{name}" of {_image(sample)} holds the labels '
             f'{value[wrong].unique().tolist()}, expected 0..{num_classes} for '
-            f'a data set of {num_classes} classes and background' +
-            ('.' if ignore_index is None else f' or {ignore_index} (ignore).'))
+            f'a data set of {num_classes} classes and background'
+            + ('.' if ignore_index is None else f' or {ignore_index} (ignore).')
+        )

@@ -1,12 +1,17 @@
 """Maps become labels by a background threshold: a fixed one, and the best."""
+
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
 
 from ..models.structures import MAP_NAMES
-from .functional import (confusion_at_thresholds, default_thresholds, mean_iou,
-                         threshold_histogram)
+from .functional import (
+    confusion_at_thresholds,
+    default_thresholds,
+    mean_iou,
+    threshold_histogram,
+)
 
 
 class SweptFigures(NamedTuple):
@@ -33,32 +38,31 @@ class MapThresholds:
         ValueError: If a map is unknown or a threshold not in [0, 1).
     """
 
-    def __init__(self,
-                 bkg: Union[float, Mapping[str, float]] = .5,
-                 sweep: Optional[Sequence[float]] = None) -> None:
+    def __init__(
+        self,
+        bkg: Union[float, Mapping[str, float]] = 0.5,
+        sweep: Optional[Sequence[float]] = None,
+    ) -> None:
         if not isinstance(bkg, Mapping):
-            bkg = {name: bkg for name in MAP_NAMES}
+            bkg = dict.fromkeys(MAP_NAMES, bkg)
         unknown = set(bkg) - set(MAP_NAMES)
         if unknown:
-            raise ValueError(f'bkg names unknown maps {sorted(unknown)}; '
-                             f'known are {list(MAP_NAMES)}')
-        self.bkg: Dict[str, float] = {
-            name: float(bkg.get(name, .5))
-            for name in MAP_NAMES
-        }
+            raise ValueError(
+                f'bkg names unknown maps {sorted(unknown)}; known are {list(MAP_NAMES)}'
+            )
+        self.bkg: Dict[str, float] = {name: float(bkg.get(name, 0.5)) for name in MAP_NAMES}
         sweep = default_thresholds() if sweep is None else sweep
         for value in (*self.bkg.values(), *sweep):
             if not 0 <= value < 1:
-                raise ValueError(
-                    f'thresholds must lie in [0, 1), got {value}')
+                raise ValueError(f'thresholds must lie in [0, 1), got {value}')
         self.sweep: Dict[str, List[float]] = {
-            name: sorted({float(t)
-                          for t in (*sweep, bkg)})
+            name: sorted({float(t) for t in (*sweep, bkg)})
             for name, bkg in self.bkg.items()
         }
 
-    def histogram(self, name: str, maps: Tensor, gt_score: Tensor,
-                  truth: Tensor, ignore_index: int) -> Tensor:
+    def histogram(
+        self, name: str, maps: Tensor, gt_score: Tensor, truth: Tensor, ignore_index: int
+    ) -> Tensor:
         """Counts of one image for all thresholds of a map, on the CPU.
 
         Args:
@@ -70,17 +74,21 @@ class MapThresholds:
         """
         value, label = (maps * gt_score.to(maps)[:, None, None]).max(0)
         return threshold_histogram(
-            label, value, truth.to(maps.device),
-            torch.tensor(self.sweep[name], dtype=torch.float64), len(gt_score),
-            ignore_index).cpu()
+            label,
+            value,
+            truth.to(maps.device),
+            torch.tensor(self.sweep[name], dtype=torch.float64),
+            len(gt_score),
+            ignore_index,
+        ).cpu()
 
     def figures(self, name: str, histogram: Tensor) -> SweptFigures:
         """From the histograms of a map, summed over the images."""
         matrices = confusion_at_thresholds(histogram)
-        score = torch.tensor([mean_iou(matrix) for matrix in matrices],
-                             dtype=torch.float64)
+        score = torch.tensor([mean_iou(matrix) for matrix in matrices], dtype=torch.float64)
         # NaN (nothing to score) is nowhere better than the first threshold
         best = int(score.nan_to_num(-1).argmax())
         thresholds = self.sweep[name]
-        return SweptFigures(matrices[thresholds.index(self.bkg[name])],
-                            score[best].item(), thresholds[best])
+        return SweptFigures(
+            matrices[thresholds.index(self.bkg[name])], score[best].item(), thresholds[best]
+        )

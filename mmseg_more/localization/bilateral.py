@@ -4,6 +4,7 @@ The filter is the permutohedral lattice of dense CRFs (Krähenbühl & Koltun, 20
 Adams et al., 2010): in tensor operations, on the device of its inputs, or by
 pydensecrf, one image after the other on the CPU.
 """
+
 from importlib.util import find_spec
 from typing import Tuple
 
@@ -29,13 +30,15 @@ def import_densecrf():
     try:
         from pydensecrf import densecrf
     except ImportError as error:
-        raise ImportError('pydensecrf is not installed; install it with '
-                          '"pip install pydensecrf2"') from error
+        raise ImportError(
+            'pydensecrf is not installed; install it with "pip install pydensecrf2"'
+        ) from error
     return densecrf
 
 
-def bilateral_filter(image: np.ndarray, values: np.ndarray, sigma_rgb: float,
-                     sigma_xy: float) -> np.ndarray:
+def bilateral_filter(
+    image: np.ndarray, values: np.ndarray, sigma_rgb: float, sigma_xy: float
+) -> np.ndarray:
     """Filter ``values`` with the unnormalised bilateral kernel of ``image``.
 
     ``A_i = sum_j exp(-|x_i-x_j|^2 / 2 sxy^2 - |I_i-I_j|^2 / 2 srgb^2) S_j``, as the
@@ -56,17 +59,20 @@ def bilateral_filter(image: np.ndarray, values: np.ndarray, sigma_rgb: float,
     densecrf = import_densecrf()
     channels, height, width = values.shape
     ys, xs = np.mgrid[:height, :width].astype(np.float32)
-    features = np.concatenate([
-        np.stack([xs, ys]) / sigma_xy,
-        image.transpose(2, 0, 1).astype(np.float32) / sigma_rgb
-    ]).reshape(5, -1)
+    features = np.concatenate(
+        [
+            np.stack([xs, ys]) / sigma_xy,
+            image.transpose(2, 0, 1).astype(np.float32) / sigma_rgb,
+        ]
+    ).reshape(5, -1)
     crf = densecrf.DenseCRF(height * width, channels)
     crf.setUnaryEnergy(np.zeros((channels, height * width), np.float32))
     crf.addPairwiseEnergy(
         np.ascontiguousarray(features, np.float32),
         compat=1,
         kernel=densecrf.DIAG_KERNEL,
-        normalization=densecrf.NO_NORMALIZATION)
+        normalization=densecrf.NO_NORMALIZATION,
+    )
     # One step of mean-field inference leaves -K S in the last buffer.
     current, update, message = (crf.startInference()[0] for _ in range(3))
     np.asarray(current)[:] = values.reshape(channels, -1)
@@ -74,8 +80,9 @@ def bilateral_filter(image: np.ndarray, values: np.ndarray, sigma_rgb: float,
     return -np.asarray(message).reshape(channels, height, width)
 
 
-def bilateral_filter_batch(images: Tensor, values: Tensor, sigma_rgb: float,
-                           sigma_xy: float) -> Tensor:
+def bilateral_filter_batch(
+    images: Tensor, values: Tensor, sigma_rgb: float, sigma_xy: float
+) -> Tensor:
     """:func:`bilateral_filter` of a batch, in tensor operations on its device.
 
     Equal to pydensecrf's result up to the rounding of its sums. On a GPU the host waits
@@ -95,34 +102,42 @@ def bilateral_filter_batch(images: Tensor, values: Tensor, sigma_rgb: float,
         ValueError: If the widths are too small for the lattice's keys.
     """
     batch_size, channels, height, width = values.shape
-    ys, xs = (torch.arange(n, device=images.device, dtype=torch.float32)
-              for n in (height, width))
+    ys, xs = (
+        torch.arange(n, device=images.device, dtype=torch.float32) for n in (height, width)
+    )
     # Divided by tensors: by a number, a GPU would multiply with its inverse instead.
     sigmas = [torch.full_like(xs[:1], s) for s in (sigma_xy, sigma_rgb)]
-    positions = torch.stack([
-        (xs / sigmas[0]).expand(height, width),
-        (ys / sigmas[0])[:, None].expand(height, width)
-    ])
-    features = torch.cat([
-        positions.expand(batch_size, -1, -1, -1),
-        images.float() / sigmas[1]
-    ], dim=1)
+    positions = torch.stack(
+        [
+            (xs / sigmas[0]).expand(height, width),
+            (ys / sigmas[0])[:, None].expand(height, width),
+        ]
+    )
+    features = torch.cat(
+        [positions.expand(batch_size, -1, -1, -1), images.float() / sigmas[1]], dim=1
+    )
     colours = (-1 / sigma_rgb, 256 / sigma_rgb)
     lattice = build_lattice(
-        features.flatten(2),
-        ((0, width / sigma_xy), (0, height / sigma_xy), *[colours] * 3))
+        features.flatten(2), ((0, width / sigma_xy), (0, height / sigma_xy), *[colours] * 3)
+    )
     points = values.float().flatten(2).transpose(1, 2).flatten(0, 1)
-    return filter_on_lattice(lattice, points).view(
-        batch_size, -1, channels).transpose(1, 2).reshape(values.shape)
+    return (
+        filter_on_lattice(lattice, points)
+        .view(batch_size, -1, channels)
+        .transpose(1, 2)
+        .reshape(values.shape)
+    )
 
 
-def _filter_by_pydensecrf(images: Tensor, values: Tensor, sigma_rgb: float,
-                          sigma_xy: float) -> Tensor:
+def _filter_by_pydensecrf(
+    images: Tensor, values: Tensor, sigma_rgb: float, sigma_xy: float
+) -> Tensor:
     """As :func:`bilateral_filter_batch`; the values travel over the host."""
     filtered = [
-        bilateral_filter(image, value, sigma_rgb, sigma_xy) for image, value in
-        zip(images.float().permute(0, 2, 3, 1).cpu().numpy(),
-            values.float().cpu().numpy())
+        bilateral_filter(image, value, sigma_rgb, sigma_xy)
+        for image, value in zip(
+            images.float().permute(0, 2, 3, 1).cpu().numpy(), values.float().cpu().numpy()
+        )
     ]
     return torch.from_numpy(np.stack(filtered)).to(values.device)
 
@@ -152,12 +167,18 @@ class _BilateralEnergy(torch.autograd.Function):
     defines, ``-2 scale gate A / B`` (the gate is a constant)."""
 
     @staticmethod
-    def forward(ctx, probs: Tensor, images: Tensor, gate: Tensor,
-                sigmas: Tuple[float, float], scale: float,
-                backend: str) -> Tensor:
+    def forward(
+        ctx,
+        probs: Tensor,
+        images: Tensor,
+        gate: Tensor,
+        sigmas: Tuple[float, float],
+        scale: float,
+        backend: str,
+    ) -> Tensor:
         apply_filter = dict(
-            lattice=bilateral_filter_batch,
-            pydensecrf=_filter_by_pydensecrf)[choose_backend(backend, probs)]
+            lattice=bilateral_filter_batch, pydensecrf=_filter_by_pydensecrf
+        )[choose_backend(backend, probs)]
         gated = apply_filter(images, probs, *sigmas) * gate
         ctx.save_for_backward(gated)
         ctx.factor = -2 * scale / len(probs)
@@ -165,17 +186,19 @@ class _BilateralEnergy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
-        gated, = ctx.saved_tensors
+        (gated,) = ctx.saved_tensors
         return grad_output * ctx.factor * gated, None, None, None, None, None
 
 
-def bilateral_energy(probs: Tensor,
-                     images: Tensor,
-                     gate: Tensor,
-                     sigma_rgb: float,
-                     sigma_xy: float,
-                     scale: float,
-                     backend: str = 'auto') -> Tensor:
+def bilateral_energy(
+    probs: Tensor,
+    images: Tensor,
+    gate: Tensor,
+    sigma_rgb: float,
+    sigma_xy: float,
+    scale: float,
+    backend: str = 'auto',
+) -> Tensor:
     """Energy of soft labels under the bilateral kernel (rloss).
 
     Args:
@@ -197,5 +220,6 @@ def bilateral_energy(probs: Tensor,
         ValueError: For an unknown backend.
         ImportError: If pydensecrf is asked for and missing.
     """
-    return _BilateralEnergy.apply(probs.float(), images.detach(), gate.detach(),
-                                  (sigma_rgb, sigma_xy), scale, backend)
+    return _BilateralEnergy.apply(
+        probs.float(), images.detach(), gate.detach(), (sigma_rgb, sigma_xy), scale, backend
+    )

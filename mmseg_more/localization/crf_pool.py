@@ -1,11 +1,11 @@
 """Dense CRF in worker processes, while the network goes on."""
+
 import collections
 import multiprocessing
 import os
 import sys
 import threading
-from typing import (Any, Deque, Dict, Iterable, Iterator, List, NamedTuple,
-                    Optional, Tuple)
+from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -88,19 +88,22 @@ class DenseCRFPool:
         ...         save(result.name, result.mask)
     """
 
-    def __init__(self,
-                 num_workers: Optional[int] = None,
-                 max_pending: Optional[int] = None,
-                 options: DenseCRFOptions = DenseCRFOptions(),
-                 epsilon: float = CLASS_EPSILON,
-                 start_method: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        num_workers: Optional[int] = None,
+        max_pending: Optional[int] = None,
+        options: DenseCRFOptions = DenseCRFOptions(),
+        epsilon: float = CLASS_EPSILON,
+        start_method: Optional[str] = None,
+    ) -> None:
         num_workers = usable_cores() if num_workers is None else num_workers
         if max_pending is None:
             max_pending = 4 * max(1, num_workers)
         if num_workers < 0 or max_pending < 1 or not 0 <= epsilon < 1:
             raise ValueError(
                 'expected num_workers >= 0, max_pending >= 1 and epsilon in '
-                f'[0, 1), got {num_workers}, {max_pending} and {epsilon}')
+                f'[0, 1), got {num_workers}, {max_pending} and {epsilon}'
+            )
         import_densecrf()  # fails here rather than in each worker; fork keeps it
         if start_method is None:
             start_method = 'fork' if sys.platform == 'linux' else 'spawn'
@@ -190,8 +193,11 @@ class DenseCRFPool:
         """Results once there is one, or once a worker has to be replaced."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._num_returned in self._finished or any(
-                    worker.dead for worker in self._workers))
+                lambda: (
+                    self._num_returned in self._finished
+                    or any(worker.dead for worker in self._workers)
+                )
+            )
         return self.ready()
 
     def _replace_dead_workers(self) -> None:
@@ -225,9 +231,9 @@ class DenseCRFPool:
         if isinstance(reply, CRFMask):
             result = CRFResult(job.name, *reply, None, job.payload)
         else:
-            result = CRFResult(job.name, None, None,
-                               f'dense CRF of {job.name}: {reply}',
-                               job.payload)
+            result = CRFResult(
+                job.name, None, None, f'dense CRF of {job.name}: {reply}', job.payload
+            )
         with self._changed:
             self._finished[index] = result
             self._changed.notify_all()

@@ -1,4 +1,5 @@
 """A process that refines one image after the other, for ``DenseCRFPool``."""
+
 import ctypes
 import gc
 import os
@@ -28,7 +29,8 @@ class CRFWorker:
                 target=work,
                 args=(far_end, self._pipe if forked else None, settings),
                 name='dense-crf',
-                daemon=True)
+                daemon=True,
+            )
             self._process.start()
         except BaseException:
             self._pipe.close()
@@ -40,7 +42,7 @@ class CRFWorker:
         """Start the thread, unless there is one."""
         if self._thread is not None:
             return
-        thread = threading.Thread(target=serve, args=(self, ), daemon=True)
+        thread = threading.Thread(target=serve, args=(self,), daemon=True)
         thread.start()
         self._thread = thread
 
@@ -65,9 +67,11 @@ class CRFWorker:
 
     def _cause_of_death(self) -> str:
         self._process.join()
-        return ('the worker process died with exit code '
-                f'{self._process.exitcode} (-9 is often the system running '
-                'out of memory: use fewer workers)')
+        return (
+            'the worker process died with exit code '
+            f'{self._process.exitcode} (-9 is often the system running '
+            'out of memory: use fewer workers)'
+        )
 
     def kill(self) -> None:
         """End process and thread, whatever they do."""
@@ -78,8 +82,7 @@ class CRFWorker:
         self._pipe.close()
 
 
-def work(pipe: Connection, other_end: Optional[Connection],
-         settings: tuple) -> None:
+def work(pipe: Connection, other_end: Optional[Connection], settings: tuple) -> None:
     """What a worker does until the other process closes the pipe or ends."""
     # Ctrl-C reaches all processes; the first one then ends the others
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,5 @@
 """Dense CRF on the probabilities of one image (METHOD: evaluation with CRF)."""
+
 from typing import NamedTuple
 
 import numpy as np
@@ -19,15 +20,15 @@ class DenseCRFOptions(NamedTuple):
 
     num_iters: int = 10
     """Mean-field iterations."""
-    gaussian_sxy: float = 1.
+    gaussian_sxy: float = 1.0
     """Width of the smoothness kernel, in pixels."""
-    gaussian_weight: float = 3.
+    gaussian_weight: float = 3.0
     """Weight of the smoothness kernel."""
-    bilateral_sxy: float = 67.
+    bilateral_sxy: float = 67.0
     """Spatial width of the appearance kernel, in pixels."""
-    bilateral_srgb: float = 3.
+    bilateral_srgb: float = 3.0
     """Colour width of the appearance kernel, in 8-bit levels."""
-    bilateral_weight: float = 4.
+    bilateral_weight: float = 4.0
     """Weight of the appearance kernel."""
 
 
@@ -41,10 +42,12 @@ class CRFMask(NamedTuple):
     ``(C,)`` in [0, 1]; NaN for a channel that won none."""
 
 
-def dense_crf(image: np.ndarray,
-              probs: np.ndarray,
-              options: DenseCRFOptions = DenseCRFOptions(),
-              epsilon: float = 0.) -> np.ndarray:
+def dense_crf(
+    image: np.ndarray,
+    probs: np.ndarray,
+    options: DenseCRFOptions = DenseCRFOptions(),
+    epsilon: float = 0.0,
+) -> np.ndarray:
     """Refine the class probabilities of one image.
 
     Args:
@@ -64,30 +67,31 @@ def dense_crf(image: np.ndarray,
             finite) do not fit.
         ImportError: If pydensecrf is missing; says how to install it.
     """
-    if (image.dtype != np.uint8 or probs.ndim != 3
-            or image.shape != (*probs.shape[1:], 3)):
+    if image.dtype != np.uint8 or probs.ndim != 3 or image.shape != (*probs.shape[1:], 3):
         raise ValueError(
             'dense_crf expects a uint8 RGB image of shape '
             f'{(*probs.shape[1:], 3)} for probabilities of shape '
-            f'{probs.shape}, got {image.dtype} {image.shape}')
+            f'{probs.shape}, got {image.dtype} {image.shape}'
+        )
     if not np.isfinite(probs).all():
-        raise ValueError('dense_crf expects finite probabilities, got NaN or '
-                         'infinity')
+        raise ValueError('dense_crf expects finite probabilities, got NaN or infinity')
     keep = probs.reshape(len(probs), -1).max(1) >= epsilon
     keep[0] = True
     refined = np.zeros(probs.shape, np.float32)
     if keep.sum() == 1:
-        refined[keep] = 1.  # the only class takes everything
+        refined[keep] = 1.0  # the only class takes everything
     else:
         refined[keep] = _infer(image, probs[keep].astype(np.float32), options)
     return refined
 
 
-def dense_crf_mask(image: np.ndarray,
-                   probs: np.ndarray,
-                   labels: np.ndarray,
-                   options: DenseCRFOptions = DenseCRFOptions(),
-                   epsilon: float = CLASS_EPSILON) -> CRFMask:
+def dense_crf_mask(
+    image: np.ndarray,
+    probs: np.ndarray,
+    labels: np.ndarray,
+    options: DenseCRFOptions = DenseCRFOptions(),
+    epsilon: float = CLASS_EPSILON,
+) -> CRFMask:
     """Refine and give each pixel the dense label of its strongest channel.
 
     Args:
@@ -100,36 +104,37 @@ def dense_crf_mask(image: np.ndarray,
     Raises:
         ValueError: As :func:`dense_crf`, or if the labels do not fit.
     """
-    if (labels.shape != (len(probs), )
-            or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0
-            or labels.max() > 254):
+    if (
+        labels.shape != (len(probs),)
+        or not np.issubdtype(labels.dtype, np.integer)
+        or labels.min() < 0
+        or labels.max() > 254
+    ):
         raise ValueError(
             'expected an integer label in 0..254 for each of the '
-            f'{len(probs)} channels, got {labels.dtype} {labels.tolist()}')
+            f'{len(probs)} channels, got {labels.dtype} {labels.tolist()}'
+        )
     refined = dense_crf(image, probs, options, epsilon)
     winner = refined.argmax(0)
     count = np.bincount(winner.ravel(), minlength=len(probs))
-    total = np.bincount(
-        winner.ravel(), refined.max(0).ravel(), minlength=len(probs))
-    confidence = np.divide(
-        total, count, out=np.full(len(probs), np.nan), where=count > 0)
-    return CRFMask(labels.astype(np.uint8)[winner],
-                   confidence.astype(np.float32))
+    total = np.bincount(winner.ravel(), refined.max(0).ravel(), minlength=len(probs))
+    confidence = np.divide(total, count, out=np.full(len(probs), np.nan), where=count > 0)
+    return CRFMask(labels.astype(np.uint8)[winner], confidence.astype(np.float32))
 
 
-def _infer(image: np.ndarray, probs: np.ndarray,
-           options: DenseCRFOptions) -> np.ndarray:
+def _infer(image: np.ndarray, probs: np.ndarray, options: DenseCRFOptions) -> np.ndarray:
     densecrf = import_densecrf()
     from pydensecrf.utils import unary_from_softmax
+
     channels, height, width = probs.shape
     crf = densecrf.DenseCRF2D(width, height, channels)
     crf.setUnaryEnergy(np.ascontiguousarray(unary_from_softmax(probs)))
-    crf.addPairwiseGaussian(
-        sxy=options.gaussian_sxy, compat=options.gaussian_weight)
+    crf.addPairwiseGaussian(sxy=options.gaussian_sxy, compat=options.gaussian_weight)
     crf.addPairwiseBilateral(
         sxy=options.bilateral_sxy,
         srgb=options.bilateral_srgb,
         rgbim=np.require(image, requirements=('C', 'W')),
-        compat=options.bilateral_weight)
+        compat=options.bilateral_weight,
+    )
     refined = crf.inference(options.num_iters)
     return np.asarray(refined, np.float32).reshape(channels, height, width)

@@ -3,6 +3,7 @@
 Pure tensor functions (MoRe, section 3.1 and 3.2). ``B`` batch, ``K`` foreground
 classes, ``D`` channels, ``h, w`` patch grid, ``H, W`` pixels.
 """
+
 from typing import Sequence, Tuple
 
 import torch
@@ -25,8 +26,10 @@ def scaled_size(size: Tuple[int, int], scale: float) -> Tuple[int, int]:
     """
     scaled = int(scale * size[0]), int(scale * size[1])
     if min(scaled) < 1:
-        raise ValueError(f'scale {scale} leaves no pixel of an image of '
-                         f'{size[0]}x{size[1]}; use a larger scale')
+        raise ValueError(
+            f'scale {scale} leaves no pixel of an image of '
+            f'{size[0]}x{size[1]}; use a larger scale'
+        )
     return scaled
 
 
@@ -62,9 +65,7 @@ def merge_flip(maps: Tensor, flipped: Tensor, size: Tuple[int, int]) -> Tensor:
     Returns:
         Merged maps ``(B, K, H, W)``.
     """
-    return torch.maximum(
-        resize_map(maps, size),
-        resize_map(flipped, size).flip(-1))
+    return torch.maximum(resize_map(maps, size), resize_map(flipped, size).flip(-1))
 
 
 def normalize_maps(maps: Tensor, eps: float = 1e-5) -> Tensor:
@@ -97,6 +98,7 @@ def check_scales(scales: Sequence[float], name: str) -> Tuple[float, ...]:
     """
     values = tuple(float(s) for s in scales)
     if not values or min(values) <= 0:
-        raise ValueError(f'{name} must name at least one positive scale, '
-                         f'got {tuple(scales)}')
+        raise ValueError(
+            f'{name} must name at least one positive scale, got {tuple(scales)}'
+        )
     return values

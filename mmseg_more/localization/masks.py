@@ -4,6 +4,7 @@
 class ``k``. ``classes`` are indices ``0..K-1`` of those that may appear: of the
 image labels, or predicted.
 """
+
 from typing import NamedTuple, Optional, Sequence, Union
 
 import torch
@@ -33,14 +34,17 @@ def map_probabilities(maps: Tensor, classes: Classes) -> ClassProbabilities:
     """
     index = _class_index(classes, len(maps), maps.device)
     present = maps[index].float()
-    background = 1 - present.amax(dim=0, keepdim=True) if len(
-        index) else torch.ones_like(maps[:1], dtype=torch.float32)
-    return ClassProbabilities(
-        torch.cat([background, present]), _dense_labels(index))
+    background = (
+        1 - present.amax(dim=0, keepdim=True)
+        if len(index)
+        else torch.ones_like(maps[:1], dtype=torch.float32)
+    )
+    return ClassProbabilities(torch.cat([background, present]), _dense_labels(index))
 
 
-def seg_probabilities(logits: Tensor,
-                      classes: Optional[Classes] = None) -> ClassProbabilities:
+def seg_probabilities(
+    logits: Tensor, classes: Optional[Classes] = None
+) -> ClassProbabilities:
     """Softmax over all labels, of which the allowed ones are kept.
 
     Args:
@@ -52,8 +56,8 @@ def seg_probabilities(logits: Tensor,
     """
     num_classes = len(logits) - 1
     index = _class_index(
-        range(num_classes) if classes is None else classes, num_classes,
-        logits.device)
+        range(num_classes) if classes is None else classes, num_classes, logits.device
+    )
     labels = _dense_labels(index)
     return ClassProbabilities(logits.float().softmax(dim=0)[labels], labels)
 
@@ -82,14 +86,16 @@ def threshold_mask(maps: Tensor, classes: Classes, bkg: float) -> Tensor:
     return (index + 1)[best].masked_fill(value <= bkg, 0).to(torch.uint8)
 
 
-def _class_index(classes: Classes, num_classes: int,
-                 device: torch.device) -> Tensor:
+def _class_index(classes: Classes, num_classes: int, device: torch.device) -> Tensor:
     index = torch.as_tensor(
         classes if isinstance(classes, Tensor) else list(classes),
-        dtype=torch.int64, device=device)
+        dtype=torch.int64,
+        device=device,
+    )
     if index.numel() and not 0 <= index.min() <= index.max() < num_classes:
-        raise ValueError(f'classes must be indices 0..{num_classes - 1}, got '
-                         f'{index.tolist()}')
+        raise ValueError(
+            f'classes must be indices 0..{num_classes - 1}, got {index.tolist()}'
+        )
     return index
 
 

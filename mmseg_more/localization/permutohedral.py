@@ -13,6 +13,7 @@ implementation (pydensecrf), so that both choose the same simplices.
 ``B`` images, ``P = B*N`` points of all images, ``d`` features, ``M`` lattice
 vertices that a point touches (of all images; at most ``(d + 1) P``), ``C`` channels.
 """
+
 import math
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -70,32 +71,33 @@ def _float32(value: float) -> float:
 def _scales(dims: int) -> List[float]:
     """Diagonal of the elevation matrix, for a blur of standard deviation 1."""
     spread = _float32(math.sqrt(2 / 3) * (dims + 1))
-    return [
-        _float32(1 / math.sqrt((i + 1) * (i + 2)) * spread)
-        for i in range(dims)
-    ]
+    return [_float32(1 / math.sqrt((i + 1) * (i + 2)) * spread) for i in range(dims)]
 
 
-def _layout_keys(bounds: Sequence[Tuple[float, float]],
-                 batch_size: int) -> _Keys:
+def _layout_keys(bounds: Sequence[Tuple[float, float]], batch_size: int) -> _Keys:
     """Keys for features within ``bounds``."""
     dims = len(bounds)
     # 0 lies within: see the filling points of build_lattice
-    scaled = [(scale * min(low, 0), scale * max(high, 0))
-              for scale, (low, high) in zip(_scales(dims), bounds)]
+    scaled = [
+        (scale * min(low, 0), scale * max(high, 0))
+        for scale, (low, high) in zip(_scales(dims), bounds)
+    ]
     strides, lowest = [1], 0
     for axis in range(dims):
         # (d + 1) a = x_d - x_axis, see _elevate: the factor of each scaled feature
-        factors = [0.] * axis + [-1.] * (dims - axis)
+        factors = [0.0] * axis + [-1.0] * (dims - axis)
         factors[dims - 1] -= dims
         if axis:
             factors[axis - 1] += axis
-        ends = [sorted((factor * low, factor * high))
-                for factor, (low, high) in zip(factors, scaled)]
+        ends = [
+            sorted((factor * low, factor * high))
+            for factor, (low, high) in zip(factors, scaled)
+        ]
         # the vertices of a point lie less than 2 beside it
         first, last = (
             math.floor(sum(end[0] for end in ends) / (dims + 1)) - 2,
-            math.ceil(sum(end[1] for end in ends) / (dims + 1)) + 2)
+            math.ceil(sum(end[1] for end in ends) / (dims + 1)) + 2,
+        )
         lowest += first * strides[-1]
         strides.append(strides[-1] * (last - first + 2))  # 1 for the neighbours
     image_stride = strides.pop()
@@ -104,9 +106,14 @@ def _layout_keys(bounds: Sequence[Tuple[float, float]],
         raise ValueError(
             f'{batch_size} images with features in {tuple(bounds)} span more '
             'lattice vertices than an integer can tell apart; use wider '
-            'kernels or smaller batches')
-    return _Keys([*strides, -sum(strides)], image_stride, lowest,
-                 torch.int32 if largest < 2**31 else torch.int64)
+            'kernels or smaller batches'
+        )
+    return _Keys(
+        [*strides, -sum(strides)],
+        image_stride,
+        lowest,
+        torch.int32 if largest < 2**31 else torch.int64,
+    )
 
 
 def _elevate(features: Tensor) -> Tensor:
@@ -138,15 +145,16 @@ def _enclosing_simplex(elevated: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     offset = elevated - origin * axes
     rank = excess.to(torch.int8).repeat(axes, 1)
     for axis in range(axes - 1):
-        below = (offset[axis] < offset[axis + 1:]).view(torch.int8)
+        below = (offset[axis] < offset[axis + 1 :]).view(torch.int8)
         rank[axis] += below.sum(dim=0, dtype=torch.int8)
-        rank[axis + 1:] += 1 - below  # at a tie the first axis goes first
+        rank[axis + 1 :] += 1 - below  # at a tie the first axis goes first
     # Rounding may have left the plane: walk back along the axes rounded most.
     step = (rank < 0).view(torch.int8) - (rank >= axes).view(torch.int8)
     rank = rank.add_(step, alpha=axes).long()
     origin += step
     distance = torch.empty_like(elevated).scatter_(
-        0, rank, (elevated - origin * axes).mul_(inverse))
+        0, rank, (elevated - origin * axes).mul_(inverse)
+    )
     # remainder r: distance of rank d - r minus distance of rank d - r + 1
     weights = distance.flip(0)
     weights[0] += 1 - distance[0]
@@ -154,8 +162,7 @@ def _enclosing_simplex(elevated: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     return origin, rank, weights
 
 
-def _vertex_keys(origin: Tensor, rank: Tensor, image: Tensor,
-                 layout: _Keys) -> Tensor:
+def _vertex_keys(origin: Tensor, rank: Tensor, image: Tensor, layout: _Keys) -> Tensor:
     """Keys ``(d + 1, P)`` of the simplices' vertices, by remainder."""
     axes = len(rank)
     keys = torch.empty_like(rank, dtype=layout.dtype)
@@ -163,16 +170,14 @@ def _vertex_keys(origin: Tensor, rank: Tensor, image: Tensor,
     steps = torch.empty_like(keys)
     for axis, step in enumerate(layout.steps):
         keys[0].sub_(origin[axis].to(keys.dtype), alpha=step)
-        steps.scatter_(0, rank[axis:axis + 1], step)
+        steps.scatter_(0, rank[axis : axis + 1], step)
     # remainder r is one step from r - 1, along the axis of rank d - r + 1
     for remainder in range(1, axes):
-        torch.add(
-            keys[remainder - 1], steps[axes - remainder], out=keys[remainder])
+        torch.add(keys[remainder - 1], steps[axes - remainder], out=keys[remainder])
     return keys
 
 
-def _blur_neighbours(keys: Tensor,
-                     steps: Sequence[int]) -> Tuple[Tensor, Tensor]:
+def _blur_neighbours(keys: Tensor, steps: Sequence[int]) -> Tuple[Tensor, Tensor]:
     """Neighbours and taps of :class:`Lattice` for the sorted ``keys (M, )``."""
     count = len(keys)
     numbers = torch.arange(count + 1, device=keys.device, dtype=torch.int32)
@@ -185,15 +190,15 @@ def _blur_neighbours(keys: Tensor,
         neighbours[axis, :, 1] = torch.where(exists, found, itself)
         # The relation is mutual: I am the other neighbour of the one I found.
         neighbours[axis, :, 2] = numbers.scatter(
-            0, found.masked_fill_(~exists, count), itself)[:count]
-    taps = (neighbours != itself[:, None]) * .5
+            0, found.masked_fill_(~exists, count), itself
+        )[:count]
+    taps = (neighbours != itself[:, None]) * 0.5
     taps[..., 0] = 1
     return neighbours, taps
 
 
 @torch.no_grad()
-def build_lattice(features: Tensor,
-                  bounds: Sequence[Tuple[float, float]]) -> Lattice:
+def build_lattice(features: Tensor, bounds: Sequence[Tuple[float, float]]) -> Lattice:
     """Lattice of the points of a batch.
 
     On a GPU the host waits once, for the number of vertices. Positions get no
@@ -214,16 +219,19 @@ def build_lattice(features: Tensor,
     """
     batch_size, dims, count = features.shape
     if len(bounds) != dims or not batch_size * count:
-        raise ValueError('expected features (B, d, N) of at least one point, and '
-                         f'd bounds, got {tuple(features.shape)} and '
-                         f'{len(bounds)} bounds')
+        raise ValueError(
+            'expected features (B, d, N) of at least one point, and '
+            f'd bounds, got {tuple(features.shape)} and '
+            f'{len(bounds)} bounds'
+        )
     layout = _layout_keys(bounds, batch_size)
-    points = torch.stack([
-        feature.clamp(*bound)
-        for feature, bound in zip(features.float().unbind(1), bounds)
-    ]).flatten(1)
-    images = torch.arange(
-        batch_size, device=features.device, dtype=layout.dtype)
+    points = torch.stack(
+        [
+            feature.clamp(*bound)
+            for feature, bound in zip(features.float().unbind(1), bounds)
+        ]
+    ).flatten(1)
+    images = torch.arange(batch_size, device=features.device, dtype=layout.dtype)
     owner = images.repeat_interleave(count)
     if count % _SIMD_WIDTH:
         # pydensecrf fills its last group with a point at 0, which brings its vertices
@@ -238,11 +246,12 @@ def build_lattice(features: Tensor,
     is_first = torch.ones_like(keys, dtype=torch.bool)
     torch.ne(keys[1:], keys[:-1], out=is_first[1:])
     starts = is_first.nonzero().flatten()  # the host waits for its length
-    vertices = torch.empty_like(order, dtype=torch.int32).scatter_(
-        0, order,
-        is_first.cumsum(0, dtype=torch.int32) - 1).view_as(rank)
-    neighbours, taps = _blur_neighbours(
-        keys.index_select(0, starts), layout.steps)
+    vertices = (
+        torch.empty_like(order, dtype=torch.int32)
+        .scatter_(0, order, is_first.cumsum(0, dtype=torch.int32) - 1)
+        .view_as(rank)
+    )
+    neighbours, taps = _blur_neighbours(keys.index_select(0, starts), layout.steps)
     return Lattice(
         vertices=vertices[:, :total].t().contiguous(),
         weights=weights[:, :total].t().contiguous(),
@@ -250,7 +259,8 @@ def build_lattice(features: Tensor,
         entry_weights=weights.flatten().index_select(0, order),
         starts=starts.int(),
         neighbours=neighbours,
-        taps=taps)
+        taps=taps,
+    )
 
 
 def filter_on_lattice(lattice: Lattice, values: Tensor) -> Tensor:
@@ -268,14 +278,15 @@ def filter_on_lattice(lattice: Lattice, values: Tensor) -> Tensor:
     """
     dims = len(lattice.neighbours) - 1
 
-    def weighted_sums(table: Tensor, rows: Tensor, weights: Tensor,
-                      starts: Optional[Tensor] = None) -> Tensor:
+    def weighted_sums(
+        table: Tensor, rows: Tensor, weights: Tensor, starts: Optional[Tensor] = None
+    ) -> Tensor:
         # of rows of the table, without a copy of them, always in the same order
-        return F.embedding_bag(
-            rows, table, starts, mode='sum', per_sample_weights=weights)
+        return F.embedding_bag(rows, table, starts, mode='sum', per_sample_weights=weights)
 
-    values = weighted_sums(values.float().contiguous(), lattice.entries,
-                           lattice.entry_weights, lattice.starts)
+    values = weighted_sums(
+        values.float().contiguous(), lattice.entries, lattice.entry_weights, lattice.starts
+    )
     for rows, taps in zip(lattice.neighbours, lattice.taps):
         values = weighted_sums(values, rows, taps)
     alpha = 1 / (1 + 2**-dims)  # pydensecrf's constant for the volume of the blur

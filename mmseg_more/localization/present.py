@@ -1,4 +1,5 @@
 """The classes that are present in the images of a batch, as a few channels."""
+
 from typing import NamedTuple, Optional
 
 import torch
@@ -35,8 +36,9 @@ class PresentClasses(NamedTuple):
         return torch.where(special, labels, classes)
 
 
-def present_classes(image_labels: Tensor,
-                    max_classes: Optional[int] = None) -> PresentClasses:
+def present_classes(
+    image_labels: Tensor, max_classes: Optional[int] = None
+) -> PresentClasses:
     """Channels for the classes of multi-hot image labels ``(B, K)``.
 
     Args:
@@ -49,6 +51,5 @@ def present_classes(image_labels: Tensor,
     if max_classes is None:
         max_classes = int(present.sum(dim=1).max())
     count = min(max(max_classes, 1), present.shape[1])
-    index = present.to(torch.uint8).argsort(
-        dim=1, descending=True, stable=True)[:, :count]
+    index = present.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
     return PresentClasses(index, present.gather(1, index).float())

@@ -2,6 +2,7 @@
 
 Dense labels: 0 background, ``k + 1`` for class ``k``, 255 ignored.
 """
+
 from typing import NamedTuple, Optional, Tuple
 
 import torch
@@ -23,10 +24,9 @@ class PatchLabels(NamedTuple):
     """For the patch affinity loss."""
 
 
-def maps_to_labels(maps: Tensor,
-                   image_labels: Tensor,
-                   high: float,
-                   low: Optional[float] = None) -> Tensor:
+def maps_to_labels(
+    maps: Tensor, image_labels: Tensor, high: float, low: Optional[float] = None
+) -> Tensor:
     """Dense labels of the present classes by one or two thresholds.
 
     The label is ``argmax + 1`` of ``maps * image_labels``. With two
@@ -57,8 +57,9 @@ def maps_to_labels(maps: Tensor,
     return labels.masked_fill(value <= low, 0)
 
 
-def maps_to_patch_labels(maps: Tensor, image_labels: Tensor, high: float,
-                         low: float, grid: Tuple[int, int]) -> Tensor:
+def maps_to_patch_labels(
+    maps: Tensor, image_labels: Tensor, high: float, low: float, grid: Tuple[int, int]
+) -> Tensor:
     """Two-threshold labels at patch resolution.
 
     The maps ``(B, K, H, W)`` are resized bilinearly to ``grid = (h, w)`` before
@@ -80,7 +81,7 @@ def affinity_pairs(labels: Tensor) -> Tensor:
     flat = labels.flatten(1)
     pairs = (flat[:, :, None] == flat[:, None, :]).to(torch.uint8)
     ignored = flat == IGNORE_INDEX
-    diagonal = torch.eye(
-        flat.shape[1], dtype=torch.bool, device=labels.device)
+    diagonal = torch.eye(flat.shape[1], dtype=torch.bool, device=labels.device)
     return pairs.masked_fill(
-        ignored[:, :, None] | ignored[:, None, :] | diagonal, IGNORE_INDEX)
+        ignored[:, :, None] | ignored[:, None, :] | diagonal, IGNORE_INDEX
+    )

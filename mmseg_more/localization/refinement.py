@@ -4,6 +4,7 @@ PAR was introduced by AFA (Ru et al., CVPR 2022, section 3.3): a mask is
 averaged, again and again, over neighbours that look alike. MoRe uses it for the
 labels of its segmentation head (section 3.4).
 """
+
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -30,19 +31,21 @@ class PAROptions(NamedTuple):
     :func:`refine_labels`)."""
 
 
-def _offsets(dilations: Sequence[int],
-             device: torch.device) -> Tuple[Tensor, Tensor]:
+def _offsets(dilations: Sequence[int], device: torch.device) -> Tuple[Tensor, Tensor]:
     """Rows and columns from a pixel to its neighbours, int64 ``(M, )`` each,
     dilation by dilation, row by row."""
     ring = torch.arange(8, device=device)
     ring = ring + (ring >= 4)  # the middle of the 3 x 3 cells is the pixel
-    return (torch.cat([(ring // 3 - 1) * d for d in dilations]),
-            torch.cat([(ring % 3 - 1) * d for d in dilations]))
+    return (
+        torch.cat([(ring // 3 - 1) * d for d in dilations]),
+        torch.cat([(ring % 3 - 1) * d for d in dilations]),
+    )
 
 
 @torch.no_grad()
-def pixel_affinity(images: Tensor,
-                   dilations: Sequence[int] = (1, 2, 4, 8, 12, 24)) -> Tensor:
+def pixel_affinity(
+    images: Tensor, dilations: Sequence[int] = (1, 2, 4, 8, 12, 24)
+) -> Tensor:
     """Affinity of every pixel to its ``M = 8 * len(dilations)`` neighbours.
 
     ``softmax_n(mean_c -((|I_n - I| / (std + 1e-8)) / 0.3)^2)
@@ -61,7 +64,7 @@ def pixel_affinity(images: Tensor,
     padded = F.pad(images, [margin] * 4, mode='replicate')
     # views of the padded images: no M-fold copy of the colours
     neighbours = [
-        padded[..., top:top + height, left:left + width]
+        padded[..., top : top + height, left : left + width]
         for d in dilations
         for top in (margin - d, margin, margin + d)
         for left in (margin - d, margin, margin + d)
@@ -82,8 +85,7 @@ def pixel_affinity(images: Tensor,
     contrast = images.new_empty(len(neighbours), len(images), height, width)
     for neighbour, mean_square in zip(neighbours, contrast):
         torch.sub(neighbour, images, out=difference)
-        torch.mean(
-            difference.div_(spread).square_(), dim=1, out=mean_square)
+        torch.mean(difference.div_(spread).square_(), dim=1, out=mean_square)
     affinity = contrast.neg_().softmax(dim=0)
     rows, columns = _offsets(dilations, images.device)
     distance = (rows.square() + columns.square()).to(images).sqrt()
@@ -93,25 +95,26 @@ def pixel_affinity(images: Tensor,
     return affinity.transpose(0, 1)
 
 
-def _neighbour_pixels(batch_size: int, size: Tuple[int, int],
-                      dilations: Sequence[int],
-                      device: torch.device) -> Tensor:
+def _neighbour_pixels(
+    batch_size: int, size: Tuple[int, int], dilations: Sequence[int], device: torch.device
+) -> Tensor:
     """Number of each pixel's neighbours, int32 ``(B*H*W, M)``; pixels are
     numbered over the batch, those outside are replaced by the border's."""
     height, width = size
     ys, xs, first = (
         torch.arange(n, device=device, dtype=torch.int32)[:, None]
-        for n in (height, width, batch_size))
+        for n in (height, width, batch_size)
+    )
     rows, columns = (o.int() for o in _offsets(dilations, device))
     rows = (ys + rows).clamp_(0, height - 1) * width
     columns = (xs + columns).clamp_(0, width - 1)
     pixels = rows[:, None] + columns  # (H, W, M)
-    return (first * (height * width) + pixels.flatten()).view(
-        -1, pixels.shape[-1])
+    return (first * (height * width) + pixels.flatten()).view(-1, pixels.shape[-1])
 
 
-def propagate(masks: Tensor, affinity: Tensor, dilations: Sequence[int],
-              num_iters: int) -> Tensor:
+def propagate(
+    masks: Tensor, affinity: Tensor, dilations: Sequence[int], num_iters: int
+) -> Tensor:
     """Average masks over the neighbours, ``num_iters`` times.
 
     Args:
@@ -123,22 +126,18 @@ def propagate(masks: Tensor, affinity: Tensor, dilations: Sequence[int],
     Returns:
         Masks of the same shape.
     """
-    pixels = _neighbour_pixels(
-        len(masks), masks.shape[-2:], dilations, masks.device)
+    pixels = _neighbour_pixels(len(masks), masks.shape[-2:], dilations, masks.device)
     weights = affinity.transpose(0, 1).flatten(1).t().contiguous()
     values = masks.flatten(2).transpose(1, 2).flatten(0, 1).contiguous()
     for _ in range(num_iters):
         # weighted sums of the neighbours' rows, without an M-fold copy of them
-        values = F.embedding_bag(
-            pixels, values, mode='sum', per_sample_weights=weights)
-    return values.view(len(masks), -1, masks.shape[1]).transpose(
-        1, 2).reshape(masks.shape)
+        values = F.embedding_bag(pixels, values, mode='sum', per_sample_weights=weights)
+    return values.view(len(masks), -1, masks.shape[1]).transpose(1, 2).reshape(masks.shape)
 
 
 def pixel_adaptive_refinement(
-        images: Tensor,
-        masks: Tensor,
-        options: PAROptions = PAROptions()) -> Tensor:
+    images: Tensor, masks: Tensor, options: PAROptions = PAROptions()
+) -> Tensor:
     """PAR: refine masks by the image (``options.scale`` is not used).
 
     Args:
@@ -151,18 +150,21 @@ def pixel_adaptive_refinement(
         Refined masks ``(B, C, H, W)``.
     """
     masks = F.interpolate(
-        masks, size=images.shape[-2:], mode='bilinear', align_corners=True)
+        masks, size=images.shape[-2:], mode='bilinear', align_corners=True
+    )
     affinity = pixel_affinity(images, options.dilations)
     return propagate(masks, affinity, options.dilations, options.num_iters)
 
 
-def refine_labels(images: Tensor,
-                  maps: Tensor,
-                  image_labels: Tensor,
-                  high: float,
-                  low: float,
-                  options: PAROptions = PAROptions(),
-                  max_classes: Optional[int] = None) -> Tensor:
+def refine_labels(
+    images: Tensor,
+    maps: Tensor,
+    image_labels: Tensor,
+    high: float,
+    low: float,
+    options: PAROptions = PAROptions(),
+    max_classes: Optional[int] = None,
+) -> Tensor:
     """Refined dense labels for the segmentation loss.
 
     A constant background channel (``high`` in one run, ``low`` in the
@@ -194,17 +196,20 @@ def refine_labels(images: Tensor,
 
     runs = []
     for score in (high, low):
-        run = torch.cat([torch.full_like(images[:, :1], score),
-                         resize_map(maps, half)], dim=1)
+        run = torch.cat(
+            [torch.full_like(images[:, :1], score), resize_map(maps, half)], dim=1
+        )
         runs.append(run.masked_fill(absent, -torch.inf).softmax(dim=1))
     affinity = pixel_affinity(images, options.dilations)
     refined = propagate(
-        torch.cat(runs, dim=1), affinity, options.dilations, options.num_iters)
+        torch.cat(runs, dim=1), affinity, options.dilations, options.num_iters
+    )
 
     # .max(dim=1).indices: argmax(dim=1) is 7 times slower
     by_high, by_low = (
-        resize_map(run, size).masked_fill(absent, -1.).max(dim=1).indices
-        for run in refined.chunk(2, dim=1))
+        resize_map(run, size).masked_fill(absent, -1.0).max(dim=1).indices
+        for run in refined.chunk(2, dim=1)
+    )
     result = by_high.masked_fill(by_high == 0, IGNORE_INDEX)
     result = result.masked_fill((by_high == 0) & (by_low == 0), 0)
     return present.name_labels(result)

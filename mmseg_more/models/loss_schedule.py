@@ -1,27 +1,31 @@
 """Which losses count at which iteration."""
+
 from typing import Dict, List, Mapping, NamedTuple
 
 from mmengine.model import BaseModule
-from mmseg.registry import MODELS
 from torch import Tensor, nn
+
+from mmseg.registry import MODELS
 
 DEFAULT_LOSSES: Dict[str, dict] = dict(
     cls=dict(type='MultiLabelSoftMarginLoss'),
     cls_aux=dict(type='MultiLabelSoftMarginLoss'),
     mct=dict(type='TokenDiscriminationLoss'),
-    ptc=dict(type='PatchAffinityLoss', loss_weight=.3),
-    cre=dict(type='ConfidentRelationLoss', temperature=.5, loss_weight=.2),
-    ure=dict(type='UncertainRelationLoss', loss_weight=.1),
-    seg=dict(type='BalancedCrossEntropyLoss', loss_weight=.12, begin=2000),
-    energy=dict(type='DenseEnergyLoss', loss_weight=.05, begin=2000))
+    ptc=dict(type='PatchAffinityLoss', loss_weight=0.3),
+    cre=dict(type='ConfidentRelationLoss', temperature=0.5, loss_weight=0.2),
+    ure=dict(type='UncertainRelationLoss', loss_weight=0.1),
+    seg=dict(type='BalancedCrossEntropyLoss', loss_weight=0.12, begin=2000),
+    energy=dict(type='DenseEnergyLoss', loss_weight=0.05, begin=2000),
+)
 """MoRe's losses with the weights for VOC."""
 
 _MAP_LOSSES = ('ptc', 'cre', 'ure', 'seg', 'energy')
 REACHED_BY = dict(
-    classifier=('cls', ),
-    aux_classifier=('cls_aux', ),
+    classifier=('cls',),
+    aux_classifier=('cls_aux',),
     graph=('mct', 'cre'),
-    decode_head=('seg', 'energy'))
+    decode_head=('seg', 'energy'),
+)
 """Module -> losses whose gradient reaches it."""
 
 
@@ -68,8 +72,9 @@ class LossSchedule(BaseModule):
         super().__init__()
         unknown = sorted(set(losses) - set(DEFAULT_LOSSES))
         if unknown:
-            raise ValueError(f'unknown losses {unknown}: choose from '
-                             f'{list(DEFAULT_LOSSES)}')
+            raise ValueError(
+                f'unknown losses {unknown}: choose from {list(DEFAULT_LOSSES)}'
+            )
         self.begin: Dict[str, int] = {}
         modules = {}
         for name in DEFAULT_LOSSES:
@@ -87,8 +92,7 @@ class LossSchedule(BaseModule):
 
     def active(self, iteration: int) -> ActiveLosses:
         """Losses that count at the 0-based ``iteration``."""
-        return ActiveLosses(
-            [name for name in self.losses if iteration > self.begin[name]])
+        return ActiveLosses([name for name in self.losses if iteration > self.begin[name]])
 
     def __getitem__(self, name: str) -> nn.Module:
         return self.losses[name]
@@ -101,4 +105,4 @@ def zero_gradient(module: nn.Module) -> Tensor:
     0: weights decay, step counts go on. It also keeps
     DistributedDataParallel from waiting for them.
     """
-    return sum(p.sum() for p in module.parameters() if p.requires_grad) * 0.
+    return sum(p.sum() for p in module.parameters() if p.requires_grad) * 0.0

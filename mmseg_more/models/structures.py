@@ -5,6 +5,7 @@ foreground classes (background not counted), ``R`` register tokens, ``N = h*w``
 patches, ``D`` channels, ``H, W`` pixels, ``h, w`` the patch grid. Dense labels
 use index 0 for background, ``k + 1`` for class ``k`` and 255 for "ignore".
 """
+
 from typing import NamedTuple, Optional, Tuple
 
 from torch import Tensor
@@ -51,9 +52,9 @@ class LocalizationRequest(NamedTuple):
 
     maps: Tuple[str, ...] = ('cam', 'lam', 'fused')
     """Field names out of ``cam``, ``lam``, ``fused``, ``attention``."""
-    cam_scales: Tuple[float, ...] = (1.0, )
+    cam_scales: Tuple[float, ...] = (1.0,)
     """Scales of the CAM."""
-    lam_scales: Tuple[float, ...] = (1.0, )
+    lam_scales: Tuple[float, ...] = (1.0,)
     """Scales of LAM and attention."""
     ms_scales: Tuple[float, ...] = ()
     """If there are any, each of ``maps`` at these scales as well, in the fields
@@ -65,7 +66,7 @@ class LocalizationRequest(NamedTuple):
 
 MAP_NAMES: Tuple[str, ...] = ('cam', 'lam', 'fused', 'attention')
 """Maps that can be requested, in the order of tables and pictures."""
-MASK_SCALES: Tuple[float, ...] = (1., .5, .75, 1.25, 1.5, 1.75, 2.)
+MASK_SCALES: Tuple[float, ...] = (1.0, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0)
 """Scales of the maps that become masks (METHOD, section 4)."""
-SEG_SCALES: Tuple[float, ...] = (1., 1.25, 1.5)
+SEG_SCALES: Tuple[float, ...] = (1.0, 1.25, 1.5)
 """Scales of the multi-scale segmentation (METHOD, section 8)."""

@@ -1,10 +1,23 @@
 """Pictures of maps and labels, as RGB arrays."""
-from .drawing import (color_labels, draw_grid, heat_overlay,
-                      localization_panel, mask_overlay, strongest)
+
+from .drawing import (
+    color_labels,
+    draw_grid,
+    heat_overlay,
+    localization_panel,
+    mask_overlay,
+    strongest,
+)
 from .model_grid import draw_model_grid
 from .prediction import draw_prediction
 
 __all__ = [
-    'color_labels', 'draw_grid', 'draw_model_grid', 'draw_prediction',
-    'heat_overlay', 'localization_panel', 'mask_overlay', 'strongest'
+    'color_labels',
+    'draw_grid',
+    'draw_model_grid',
+    'draw_prediction',
+    'heat_overlay',
+    'localization_panel',
+    'mask_overlay',
+    'strongest',
 ]

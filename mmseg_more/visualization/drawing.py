@@ -3,6 +3,7 @@
 Every picture is an RGB array ``(H, W, 3)`` uint8. Maps and labels may be
 tensors on any device or arrays.
 """
+
 from typing import Collection, Dict, Mapping, Optional, Sequence, Union
 
 import cv2
@@ -15,17 +16,14 @@ from torch import Tensor
 
 Array = Union[np.ndarray, Tensor]
 
-TITLES = dict(
-    attention='raw attention', cam='CAM', lam='LAM', fused='LAM x CAM')
+TITLES = dict(attention='raw attention', cam='CAM', lam='LAM', fused='LAM x CAM')
 """Titles of the maps by their field names."""
 
 IGNORE_COLOR = (224, 224, 224)
 _MAX_ROWS = 6  # of a panel: more classes than fit on a screen are left out
 
 
-def heat_overlay(image: np.ndarray,
-                 heat: Array,
-                 alpha: float = .5) -> np.ndarray:
+def heat_overlay(image: np.ndarray, heat: Array, alpha: float = 0.5) -> np.ndarray:
     """Blend a heat map over an image.
 
     The colours mean the same value in every picture: unlike
@@ -44,9 +42,9 @@ def heat_overlay(image: np.ndarray,
     return cv2.addWeighted(image, 1 - alpha, colors, alpha, 0)
 
 
-def color_labels(labels: Array,
-                 palette: Sequence[Sequence[int]],
-                 ignore_index: int = 255) -> np.ndarray:
+def color_labels(
+    labels: Array, palette: Sequence[Sequence[int]], ignore_index: int = 255
+) -> np.ndarray:
     """Colour dense labels.
 
     Args:
@@ -65,17 +63,20 @@ def color_labels(labels: Array,
     if labels.max(initial=0) >= len(palette) or labels.min(initial=0) < 0:
         raise ValueError(
             f'labels reach from {labels.min()} to {labels.max()}, but the '
-            f'palette has {len(palette)} colours')
+            f'palette has {len(palette)} colours'
+        )
     picture = np.asarray(palette, np.uint8)[labels]
     picture[ignored] = IGNORE_COLOR
     return picture
 
 
-def mask_overlay(image: np.ndarray,
-                 labels: Array,
-                 palette: Sequence[Sequence[int]],
-                 classes: Optional[Sequence[str]] = None,
-                 alpha: float = .5) -> np.ndarray:
+def mask_overlay(
+    image: np.ndarray,
+    labels: Array,
+    palette: Sequence[Sequence[int]],
+    classes: Optional[Sequence[str]] = None,
+    alpha: float = 0.5,
+) -> np.ndarray:
     """Colour the classes in an image; background stays as it is.
 
     Args:
@@ -90,8 +91,7 @@ def mask_overlay(image: np.ndarray,
     labels = tensor2ndarray(labels)
     labels = labels[0] if labels.ndim == 3 else labels
     _check_size(image, labels, 'mask')
-    blended = cv2.addWeighted(image, 1 - alpha, color_labels(labels, palette),
-                              alpha, 0)
+    blended = cv2.addWeighted(image, 1 - alpha, color_labels(labels, palette), alpha, 0)
     picture = np.where((labels == 0)[..., None], image, blended)
     if classes is not None:
         for label in np.unique(labels):
@@ -102,30 +102,28 @@ def mask_overlay(image: np.ndarray,
 
 def _write_name(picture: np.ndarray, region: np.ndarray, name: str) -> None:
     """Write into ``picture``, around the innermost pixel of ``region``."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, .45
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
     (width, height), _ = cv2.getTextSize(name, font, scale, 1)
     if width + 2 > picture.shape[1] or height + 6 > picture.shape[0]:
         return
-    inside = cv2.distanceTransform(
-        np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    inside = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 3)[
+        1:-1, 1:-1
+    ]
     y, x = np.unravel_index(inside.argmax(), inside.shape)
     x = int(np.clip(x - width // 2, 1, picture.shape[1] - width - 1))
     y = int(np.clip(y + height // 2, height + 2, picture.shape[0] - 4))
     for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(picture, name, (x, y), font, scale, color, thickness,
-                    cv2.LINE_AA)
+        cv2.putText(picture, name, (x, y), font, scale, color, thickness, cv2.LINE_AA)
 
 
 def label_legend(
-        labels: Collection[int],
-        classes: Sequence[str],
-        palette: Sequence[Sequence[int]],
-        ignore_index: int = 255) -> Dict[str, Sequence[int]]:
+    labels: Collection[int],
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    ignore_index: int = 255,
+) -> Dict[str, Sequence[int]]:
     """Name -> colour of those labels that a picture shows, in their order."""
-    legend = {
-        name: palette[index]
-        for index, name in enumerate(classes) if index in labels
-    }
+    legend = {name: palette[index] for index, name in enumerate(classes) if index in labels}
     if ignore_index in labels:
         legend['ignored'] = IGNORE_COLOR
     return legend
@@ -144,13 +142,15 @@ def strongest(maps: Array, present: Sequence[int]) -> np.ndarray:
     return maps[list(present)].max(0)
 
 
-def localization_panel(image: np.ndarray,
-                       maps: Mapping[str, Array],
-                       present: Sequence[int],
-                       labels: Mapping[str, Array],
-                       classes: Sequence[str],
-                       palette: Sequence[Sequence[int]],
-                       alpha: float = .5) -> np.ndarray:
+def localization_panel(
+    image: np.ndarray,
+    maps: Mapping[str, Array],
+    present: Sequence[int],
+    labels: Mapping[str, Array],
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    alpha: float = 0.5,
+) -> np.ndarray:
     """Everything known about one image: maps of each class, and labels.
 
     A row for each present class (at most 6) shows its maps over the image;
@@ -167,10 +167,14 @@ def localization_panel(image: np.ndarray,
     """
     titles = ['image', *(TITLES.get(name, name) for name in maps), *labels]
     present = list(present)[:_MAX_ROWS]
-    rows = [[
-        None, *(heat_overlay(image, value[index], alpha)
-                for value in maps.values()), *(None for _ in labels)
-    ] for index in present]
+    rows = [
+        [
+            None,
+            *(heat_overlay(image, value[index], alpha) for value in maps.values()),
+            *(None for _ in labels),
+        ]
+        for index in present
+    ]
     captions = [classes[index + 1] for index in present]
     if not rows:
         rows, captions = [[None] * len(titles)], ['no class']
@@ -180,15 +184,16 @@ def localization_panel(image: np.ndarray,
         value = tensor2ndarray(value)
         rows[0][column] = color_labels(value, palette)
         shown.update(np.unique(value).tolist())
-    return draw_grid(rows, titles, captions,
-                     label_legend(shown, classes, palette))
+    return draw_grid(rows, titles, captions, label_legend(shown, classes, palette))
 
 
-def draw_grid(rows: Sequence[Sequence[Optional[np.ndarray]]],
-              titles: Sequence[str],
-              captions: Optional[Sequence[str]] = None,
-              legend: Optional[Mapping[str, Sequence[int]]] = None,
-              tile: int = 160) -> np.ndarray:
+def draw_grid(
+    rows: Sequence[Sequence[Optional[np.ndarray]]],
+    titles: Sequence[str],
+    captions: Optional[Sequence[str]] = None,
+    legend: Optional[Mapping[str, Sequence[int]]] = None,
+    tile: int = 160,
+) -> np.ndarray:
     """Arrange pictures in rows and columns.
 
     Args:
@@ -208,7 +213,8 @@ def draw_grid(rows: Sequence[Sequence[Optional[np.ndarray]]],
     if not rows or any(len(row) != len(titles) for row in rows):
         raise ValueError(
             f'expected at least one row of {len(titles)} pictures, got rows '
-            f'of {[len(row) for row in rows]}')
+            f'of {[len(row) for row in rows]}'
+        )
     dpi, title, left = 100, 24, 24 if captions else 4
     per_line = max(1, len(titles) * tile // 130)
     bottom = 26 * -(-len(legend) // per_line) if legend else 4
@@ -216,13 +222,18 @@ def draw_grid(rows: Sequence[Sequence[Optional[np.ndarray]]],
     height = title + len(rows) * tile + bottom
     figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
     canvas = FigureCanvasAgg(figure)
-    size = .96 * tile
+    size = 0.96 * tile
     for y, row in enumerate(rows):
         top = height - title - (y + 1) * tile
         for x, picture in enumerate(row):
             axes = figure.add_axes(
-                ((left + x * tile + .02 * tile) / width, top / height,
-                 size / width, size / height))
+                (
+                    (left + x * tile + 0.02 * tile) / width,
+                    top / height,
+                    size / width,
+                    size / height,
+                )
+            )
             if picture is None:
                 axes.set_axis_off()
             else:
@@ -233,19 +244,23 @@ def draw_grid(rows: Sequence[Sequence[Optional[np.ndarray]]],
                 axes.set_title(titles[x], fontsize=10, pad=4)
         if captions:
             figure.text(
-                left / 2 / width, (top + size / 2) / height,
+                left / 2 / width,
+                (top + size / 2) / height,
                 captions[y],
                 fontsize=9,
                 rotation=90,
                 ha='center',
-                va='center')
+                va='center',
+            )
     if legend:
         handles = [
             Patch(
                 facecolor=np.asarray(color) / 255,
                 edgecolor='black',
-                linewidth=.5,
-                label=name) for name, color in legend.items()
+                linewidth=0.5,
+                label=name,
+            )
+            for name, color in legend.items()
         ]
         figure.legend(
             handles=handles,
@@ -253,14 +268,15 @@ def draw_grid(rows: Sequence[Sequence[Optional[np.ndarray]]],
             ncols=min(per_line, len(handles)),
             fontsize=9,
             frameon=False,
-            borderaxespad=.1)
+            borderaxespad=0.1,
+        )
     return img_from_canvas(canvas).copy()
 
 
 def _check_size(image: np.ndarray, other: np.ndarray, what: str) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError('expected an RGB image (H, W, 3) of uint8, got '
-                         f'{image.shape} of {image.dtype}')
+        raise ValueError(
+            f'expected an RGB image (H, W, 3) of uint8, got {image.shape} of {image.dtype}'
+        )
     if other.shape != image.shape[:2]:
-        raise ValueError(f'the {what} is {other.shape}, but the image is '
-                         f'{image.shape[:2]}')
+        raise ValueError(f'the {what} is {other.shape}, but the image is {image.shape[:2]}')

@@ -1,21 +1,21 @@
 """A grid of pictures that follows images through a trained model."""
+
 from typing import Dict, NamedTuple, Sequence
 
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmseg.structures import SegDataSample
+
 from ..models.segmentors.original_shape import to_original
 from ..models.structures import LocalizationRequest
-from .drawing import (TITLES, color_labels, draw_grid, heat_overlay,
-                      label_legend, strongest)
+from .drawing import TITLES, color_labels, draw_grid, heat_overlay, label_legend, strongest
 
 MAPS = ('attention', 'cam', 'lam')
-COLUMNS = ('image', *(TITLES[name] for name in MAPS), 'pseudo label',
-           'prediction', 'truth')
+COLUMNS = ('image', *(TITLES[name] for name in MAPS), 'pseudo label', 'prediction', 'truth')
 
 
 class Stages(NamedTuple):
@@ -49,52 +49,52 @@ def run_stages(model, data: dict) -> Stages:
         if name not in data['data_samples']:
             raise ValueError(
                 f'the grid needs {name} on the data samples: use a '
-                'validation data set with masks and image labels')
+                'validation data set with masks and image labels'
+            )
     batch = model.data_preprocessor(pseudo_collate([data]), False)
     inputs, samples = batch['inputs'], batch['data_samples']
     sample = samples[0]
     pseudo_label = _pseudo_label(model, inputs, sample)
     before = model.localization_request
     model.localization_request = LocalizationRequest(
-        maps=MAPS, cam_scales=model.train_scales, lam_scales=(1., ))
+        maps=MAPS, cam_scales=model.train_scales, lam_scales=(1.0,)
+    )
     try:
         sample = model.predict(inputs, samples)[0]
     finally:
         model.localization_request = before
     present = sample.gt_score.nonzero().flatten().tolist()
     labels = dict(
-        zip(COLUMNS[-3:], (pseudo_label, sample.pred_sem_seg.data[0],
-                           sample.gt_sem_seg.data[0])))
+        zip(
+            COLUMNS[-3:],
+            (pseudo_label, sample.pred_sem_seg.data[0], sample.gt_sem_seg.data[0]),
+        )
+    )
     return Stages(
         image=_original_image(model, inputs, sample),
-        maps={
-            name: strongest(sample.get(name).data, present)
-            for name in MAPS
-        },
-        labels={title: label.cpu().numpy()
-                for title, label in labels.items()})
+        maps={name: strongest(sample.get(name).data, present) for name in MAPS},
+        labels={title: label.cpu().numpy() for title, label in labels.items()},
+    )
 
 
 def _pseudo_label(model, inputs: Tensor, sample: SegDataSample) -> Tensor:
     """Refined label ``(H, W)`` at the original size."""
     cam = model.localize(inputs, model.train_scales).cam
     refined = model.pseudo_labeler.refined_labels(
-        model.denormalize(inputs), cam, sample.gt_score.to(cam)[None])
+        model.denormalize(inputs), cam, sample.gt_score.to(cam)[None]
+    )
     return to_original(refined.float(), sample, 'nearest')[0].long()
 
 
-def _original_image(model, inputs: Tensor,
-                    sample: SegDataSample) -> np.ndarray:
+def _original_image(model, inputs: Tensor, sample: SegDataSample) -> np.ndarray:
     pixels = to_original(model.denormalize(inputs)[0], sample)
     pixels = pixels.round().clamp(0, 255).byte().permute(1, 2, 0)
     return np.ascontiguousarray(pixels.cpu().numpy())
 
 
-def draw_model_grid(model,
-                    dataset: Dataset,
-                    indices: Sequence[int],
-                    alpha: float = .5,
-                    tile: int = 160) -> np.ndarray:
+def draw_model_grid(
+    model, dataset: Dataset, indices: Sequence[int], alpha: float = 0.5, tile: int = 160
+) -> np.ndarray:
     """Grid with a row per image and a column per stage.
 
     Columns: image, raw attention, CAM and LAM of the present classes, refined
@@ -115,13 +115,13 @@ def draw_model_grid(model,
     rows, shown = [], {0}
     for index in indices:
         stages = run_stages(model, dataset[index])
-        rows.append([
-            stages.image,
-            *(heat_overlay(stages.image, heat, alpha)
-              for heat in stages.maps.values()),
-            *(color_labels(label, palette)
-              for label in stages.labels.values())
-        ])
+        rows.append(
+            [
+                stages.image,
+                *(heat_overlay(stages.image, heat, alpha) for heat in stages.maps.values()),
+                *(color_labels(label, palette) for label in stages.labels.values()),
+            ]
+        )
         for label in stages.labels.values():
             shown.update(np.unique(label).tolist())
     legend = label_legend(shown, classes, palette)

@@ -1,4 +1,5 @@
 """A picture of what the model says of one image."""
+
 from typing import Mapping, Optional, Sequence
 
 import numpy as np
@@ -6,14 +7,16 @@ import numpy as np
 from .drawing import Array, localization_panel, mask_overlay
 
 
-def draw_prediction(image: np.ndarray,
-                    mask: Array,
-                    palette: Sequence[Sequence[int]],
-                    classes: Sequence[str],
-                    maps: Optional[Mapping[str, Array]] = None,
-                    present: Sequence[int] = (),
-                    alpha: float = .5,
-                    with_labels: bool = True) -> np.ndarray:
+def draw_prediction(
+    image: np.ndarray,
+    mask: Array,
+    palette: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    maps: Optional[Mapping[str, Array]] = None,
+    present: Sequence[int] = (),
+    alpha: float = 0.5,
+    with_labels: bool = True,
+) -> np.ndarray:
     """The mask over the image; with maps, a panel of them all.
 
     Args:
@@ -31,6 +34,7 @@ def draw_prediction(image: np.ndarray,
         np.ndarray: RGB uint8, of the image's size without maps.
     """
     if maps:
-        return localization_panel(image, maps, present, dict(mask=mask), classes,
-                                  palette, alpha)
+        return localization_panel(
+            image, maps, present, dict(mask=mask), classes, palette, alpha
+        )
     return mask_overlay(image, mask, palette, classes if with_labels else None, alpha)

@@ -1,4 +1,5 @@
 """MoReInferencer: images of every kind in, scores, maps, masks and files out."""
+
 import json
 import os
 from pathlib import Path
@@ -64,8 +65,7 @@ def reference():
 
 
 def noise(height, width, seed=0):
-    return np.random.default_rng(seed).integers(
-        0, 256, (height, width, 3), dtype=np.uint8)
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -81,52 +81,75 @@ def folder(tmp_path):
 # ------------------------------------------------------------------------- results
 def test_scores_maps_and_mask_are_the_model_s(exact, reference):
     result = exact(reference, maps=('lam', 'cam'))
-    assert set(result) == {'predictions', 'visualization', 'scores', 'classes', 'maps',
-                           'errors'}
+    assert set(result) == {
+        'predictions',
+        'visualization',
+        'scores',
+        'classes',
+        'maps',
+        'errors',
+    }
     assert list(result['scores']) == VOC[1:]
-    assert_close(torch.tensor(list(result['scores'].values())),
-                 GOLDEN['cls'][0].sigmoid(), rtol=0, atol=6e-5)  # four decimals
+    assert_close(
+        torch.tensor(list(result['scores'].values())),
+        GOLDEN['cls'][0].sigmoid(),
+        rtol=0,
+        atol=6e-5,
+    )  # four decimals
     assert result['classes'] == [
-        VOC[1 + i] for i in (GOLDEN['cls'][0] > 0).nonzero().flatten().tolist()]
+        VOC[1 + i] for i in (GOLDEN['cls'][0] > 0).nonzero().flatten().tolist()
+    ]
     for name in ('cam', 'lam'):
         values = torch.from_numpy(result['maps'][name])
         assert_close(values[None, :, ::2, ::2], GOLDEN[f'{name}.1'], **CLOSE)
     logits = L.resize_map(GOLDEN['segs'], (96, 128))
     assert result['predictions'].dtype == np.uint8
-    assert (result['predictions'] == logits.argmax(1)[0].numpy()).mean() > .9999
+    assert (result['predictions'] == logits.argmax(1)[0].numpy()).mean() > 0.9999
     assert result['visualization'] is None and result['errors'] is None
 
 
 def test_multi_scale(exact, reference):
-    sample = exact(reference, True, source='seg', multi_scale=True,
-                        maps=['cam', 'attention'])
+    sample = exact(
+        reference, True, source='seg', multi_scale=True, maps=['cam', 'attention']
+    )
     assert_close(sample.cam.data[None, :, ::2, ::2], GOLDEN['cam.ms'], **CLOSE)
     assert sample.attention.data.shape == (20, 96, 128)
     assert 'lam' not in sample and 'cam_ms' not in sample
     # the reference scales the image to squares: the logits here are those of mmseg's TTA
     assert sample.seg_logits.data.shape == (21, 96, 128)
     assert torch.equal(sample.pred_sem_seg.data[0], sample.seg_logits.data.argmax(0))
-    own = exact(reference, True, source='cam', scales=(1., .5), maps='cam')
+    own = exact(reference, True, source='cam', scales=(1.0, 0.5), maps='cam')
     assert not torch.allclose(own.cam.data, sample.cam.data)
 
 
 @pytest.mark.parametrize('source', ['lam', 'cam', 'fused'])
 def test_mask_of_a_map(inferencer, reference, source):
-    sample = inferencer(reference, True, source=source, bkg=.4, maps=source)
-    expected = L.threshold_mask(sample.get(source).data, sample.pred_label, .4)
+    sample = inferencer(reference, True, source=source, bkg=0.4, maps=source)
+    expected = L.threshold_mask(sample.get(source).data, sample.pred_label, 0.4)
     assert expected.unique().numel() > 1
     assert torch.equal(sample.pred_sem_seg.data[0], expected.long())
 
 
 def test_mask_with_crf(inferencer, reference):
     for source in ('lam', 'seg'):
-        sample = inferencer(reference, True, source=source, crf=dict(epsilon=0.),
-                            maps=() if source == 'seg' else source)
-        probs = L.seg_probabilities(sample.seg_logits.data) if source == 'seg' else \
-            L.map_probabilities(sample.lam.data, sample.pred_label)
+        sample = inferencer(
+            reference,
+            True,
+            source=source,
+            crf=dict(epsilon=0.0),
+            maps=() if source == 'seg' else source,
+        )
+        probs = (
+            L.seg_probabilities(sample.seg_logits.data)
+            if source == 'seg'
+            else L.map_probabilities(sample.lam.data, sample.pred_label)
+        )
         expected = dense_crf_mask(
-            np.ascontiguousarray(reference[..., ::-1]), probs.probs.numpy(),
-            probs.labels.numpy(), epsilon=0.)
+            np.ascontiguousarray(reference[..., ::-1]),
+            probs.probs.numpy(),
+            probs.labels.numpy(),
+            epsilon=0.0,
+        )
         assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), expected.mask)
 
 
@@ -134,10 +157,10 @@ def test_threshold_comes_from_the_config(weights):
     cfg = small_config()
     inferencer = MoReInferencer(cfg, weights, device='cpu')
     assert inferencer.settings(source='lam').recipe.bkg == cfg.model.pseudo_label.bkg
-    cfg.test_evaluator = dict(type='LocalizationMetric', bkg=dict(lam=.3))
+    cfg.test_evaluator = dict(type='LocalizationMetric', bkg=dict(lam=0.3))
     inferencer = MoReInferencer(cfg, weights, device='cpu')
-    assert inferencer.settings(source='lam').recipe.bkg == .3
-    assert inferencer.settings(source='lam', bkg=.2).recipe.bkg == .2
+    assert inferencer.settings(source='lam').recipe.bkg == 0.3
+    assert inferencer.settings(source='lam', bkg=0.2).recipe.bkg == 0.2
     assert inferencer.settings(source='lam', crf=True).recipe.bkg is None
 
 
@@ -161,8 +184,9 @@ def test_no_class_at_all_is_background(weights, tmp_path, crf):
     path = save_weights(tmp_path / 'more.pth', nothing)
     inferencer = MoReInferencer(small_config(), path, device='cpu', show_progress=False)
     for source in ('lam', 'fused'):
-        result = inferencer(noise(20, 30), source=source, crf=crf, maps=('lam', ),
-                            return_vis=True)
+        result = inferencer(
+            noise(20, 30), source=source, crf=crf, maps=('lam',), return_vis=True
+        )
         assert result['classes'] == []
         assert result['predictions'].shape == (20, 30)
         assert not result['predictions'].any()
@@ -171,8 +195,9 @@ def test_no_class_at_all_is_background(weights, tmp_path, crf):
 
 @pytest.mark.parametrize('size', [(1, 50), (50, 1), (1, 1), (7, 333)])
 def test_images_of_any_size(inferencer, size):
-    result = inferencer(noise(*size), source='lam', crf=True, maps=('cam', ),
-                        return_vis=True)
+    result = inferencer(
+        noise(*size), source='lam', crf=True, maps=('cam',), return_vis=True
+    )
     assert result['predictions'].shape == size
     assert result['maps']['cam'].shape == (20, *size)
     plain = inferencer(noise(*size), return_vis=True)
@@ -212,8 +237,9 @@ def test_gray_array_is_its_three_channels(inferencer):
 
 def test_batches_change_nothing(inferencer, folder):
     one = inferencer(str(folder), maps='lam', source='lam', crf=True, num_workers=2)
-    three = inferencer(str(folder), batch_size=3, maps='lam', source='lam', crf=True,
-                       num_workers=0)
+    three = inferencer(
+        str(folder), batch_size=3, maps='lam', source='lam', crf=True, num_workers=0
+    )
     for mine, theirs in zip(one['maps'], three['maps']):
         assert_close(mine['lam'], theirs['lam'], **CLOSE)
     assert one['classes'] == three['classes']
@@ -228,14 +254,17 @@ def test_batch_of_different_sizes(weights, folder):
         inferencer(str(folder), batch_size=2)
 
 
-@pytest.mark.parametrize('inputs, kind, message', [
-    ('nowhere.jpg', FileNotFoundError, 'nowhere.jpg does not exist'),
-    ([], ValueError, 'no inputs'),
-    (3, TypeError, 'got int'),
-    (np.zeros((4, 5, 4), np.uint8), ValueError, r'uint8 \(4, 5, 4\)'),
-    (np.zeros((4, 5, 3)), ValueError, r'float64 \(4, 5, 3\)'),
-    (np.zeros((0, 5, 3), np.uint8), ValueError, r'\(0, 5, 3\)'),
-])
+@pytest.mark.parametrize(
+    'inputs, kind, message',
+    [
+        ('nowhere.jpg', FileNotFoundError, 'nowhere.jpg does not exist'),
+        ([], ValueError, 'no inputs'),
+        (3, TypeError, 'got int'),
+        (np.zeros((4, 5, 4), np.uint8), ValueError, r'uint8 \(4, 5, 4\)'),
+        (np.zeros((4, 5, 3)), ValueError, r'float64 \(4, 5, 3\)'),
+        (np.zeros((0, 5, 3), np.uint8), ValueError, r'\(0, 5, 3\)'),
+    ],
+)
 def test_wrong_inputs(inferencer, inputs, kind, message):
     with pytest.raises(kind, match=message):
         inferencer.stream(inputs)  # at once, not when the first result is asked for
@@ -247,15 +276,18 @@ def test_folder_without_images(inferencer, tmp_path):
         inferencer(str(tmp_path))
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(maps=('lam', 'seg')), r"maps must be out of .* got \['seg'\]"),
-    (dict(source='map'), "source must be one of .* got 'map'"),
-    (dict(mask_classes='image-labels'), 'classes must be one of predicted, all'),
-    (dict(source='lam', mask_classes='all'), "classes='all' is for source='seg'"),
-    (dict(source='lam', bkg=2), 'bkg'),
-    (dict(scales=(0, )), 'scales'),
-    (dict(sorce='lam'), "unknown argument {'sorce'}"),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(maps=('lam', 'seg')), r"maps must be out of .* got \['seg'\]"),
+        (dict(source='map'), "source must be one of .* got 'map'"),
+        (dict(mask_classes='image-labels'), 'classes must be one of predicted, all'),
+        (dict(source='lam', mask_classes='all'), "classes='all' is for source='seg'"),
+        (dict(source='lam', bkg=2), 'bkg'),
+        (dict(scales=(0,)), 'scales'),
+        (dict(sorce='lam'), "unknown argument {'sorce'}"),
+    ],
+)
 def test_wrong_arguments(inferencer, arguments, message):
     with pytest.raises(ValueError, match=message):
         inferencer.stream(noise(4, 5), **arguments)
@@ -264,27 +296,38 @@ def test_wrong_arguments(inferencer, arguments, message):
 # --------------------------------------------------------------------------- files
 def test_files(inferencer, folder, tmp_path):
     out = tmp_path / 'out'
-    result = inferencer(str(folder), source='lam', crf=True, out_dir=str(out), bkg=.3)
+    result = inferencer(str(folder), source='lam', crf=True, out_dir=str(out), bkg=0.3)
     assert sorted(str(p.relative_to(out)) for p in out.rglob('*.*')) == sorted(
-        ['scores.json'] + [f'{kind}/{name}.png' for kind in ('pred', 'vis')
-                           for name in 'abc'])
+        ['scores.json']
+        + [f'{kind}/{name}.png' for kind in ('pred', 'vis') for name in 'abc']
+    )
     for name, mask in zip('abc', result['predictions']):
         written = Image.open(out / 'pred' / f'{name}.png')
         assert written.mode == 'P' and np.array_equal(np.asarray(written), mask)
         colors = np.array(written.getpalette()).reshape(-1, 3)[:21]
-        assert colors.tolist() == [list(c) for c in VOCImageLevelDataset.METAINFO['palette']]
+        assert colors.tolist() == [
+            list(c) for c in VOCImageLevelDataset.METAINFO['palette']
+        ]
         assert cv2.imread(str(out / 'vis' / f'{name}.png')).shape == (*mask.shape, 3)
     scores = json.loads((out / 'scores.json').read_text())
     assert list(scores) == ['a', 'b', 'c']
-    assert scores['b'] == dict(path=str(folder / 'b.png'), classes=result['classes'][1],
-                               scores=result['scores'][1])
+    assert scores['b'] == dict(
+        path=str(folder / 'b.png'), classes=result['classes'][1], scores=result['scores'][1]
+    )
 
 
 def test_only_some_files(inferencer, tmp_path):
-    inferencer([noise(4, 5), noise(6, 7)], out_dir=str(tmp_path), img_out_dir='',
-               pred_out_dir='masks')
+    inferencer(
+        [noise(4, 5), noise(6, 7)],
+        out_dir=str(tmp_path),
+        img_out_dir='',
+        pred_out_dir='masks',
+    )
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*.*')) == [
-        'masks/array_00000000.png', 'masks/array_00000001.png', 'scores.json']
+        'masks/array_00000000.png',
+        'masks/array_00000001.png',
+        'scores.json',
+    ]
 
 
 def test_two_inputs_of_one_name(inferencer, folder, tmp_path):
@@ -304,10 +347,19 @@ def test_unwritable_folder(inferencer, tmp_path):
 
 def test_pictures(inferencer, reference, monkeypatch):
     shown = []
-    monkeypatch.setattr(inferencer.visualizer, 'show',
-                        lambda *arguments: shown.append(arguments))
-    plain = inferencer(reference, source='lam', bkg=.4, return_vis=True,
-                       with_labels=False, opacity=1., show=True, wait_time=2)
+    monkeypatch.setattr(
+        inferencer.visualizer, 'show', lambda *arguments: shown.append(arguments)
+    )
+    plain = inferencer(
+        reference,
+        source='lam',
+        bkg=0.4,
+        return_vis=True,
+        with_labels=False,
+        opacity=1.0,
+        show=True,
+        wait_time=2,
+    )
     colors = np.array(inferencer.model.dataset_meta['palette'])
     mask, picture = plain['predictions'], plain['visualization']
     assert np.array_equal(picture[mask > 0], colors[mask[mask > 0]])
@@ -320,17 +372,21 @@ def test_pictures(inferencer, reference, monkeypatch):
 # -------------------------------------------------------------------------- faults
 @pytest.mark.parametrize('crf', [False, True])
 def test_corrupt_image_in_a_folder(inferencer, folder, tmp_path, crf):
-    arguments = dict(source='lam', crf=crf, bkg=.3, num_workers=1)
+    arguments = dict(source='lam', crf=crf, bkg=0.3, num_workers=1)
     before = inferencer(str(folder), **arguments)
     (folder / 'aa.jpg').write_bytes(b'\xff\xd8 no image')
     (folder / 'ab.png').touch()
-    after = inferencer(str(folder), batch_size=2, out_dir=str(tmp_path / 'out'),
-                       **arguments)
+    after = inferencer(
+        str(folder), batch_size=2, out_dir=str(tmp_path / 'out'), **arguments
+    )
     names = sorted(p.stem for p in folder.glob('*.[pPj]*'))
     assert names == ['a', 'aa', 'ab', 'b', 'c']
-    assert after['errors'] == [None] + [
-        f'{folder / name} does not decode as an image' for name in ('aa.jpg', 'ab.png')
-    ] + [None] * 2
+    assert (
+        after['errors']
+        == [None]
+        + [f'{folder / name} does not decode as an image' for name in ('aa.jpg', 'ab.png')]
+        + [None] * 2
+    )
     assert after['predictions'][1] is None and after['scores'][2] is None
     for mine, theirs in zip([0, 3, 4], range(3)):
         assert after['scores'][mine] == before['scores'][theirs]
@@ -384,8 +440,9 @@ def test_names_from_the_checkpoint_before_the_config(tmp_path):
 
 
 def test_names_that_do_not_fit_or_are_not_known(tmp_path, weights):
-    path = save_weights(tmp_path / 'a.pth', dataset_meta=dict(
-        classes=['background', 'cat'], palette=None))
+    path = save_weights(
+        tmp_path / 'a.pth', dataset_meta=dict(classes=['background', 'cat'], palette=None)
+    )
     with pytest.raises(ValueError, match='classes of the checkpoint has 2 .* needs 21'):
         MoReInferencer(small_config(), path, device='cpu')
     cfg = small_config()
@@ -397,13 +454,13 @@ def test_names_that_do_not_fit_or_are_not_known(tmp_path, weights):
     assert inferencer(noise(4, 5))['predictions'].shape == (4, 5)
 
 
-def test_config_as_file_and_config_in_the_checkpoint(weights, tmp_path, reference,
-                                                     inferencer):
+def test_config_as_file_and_config_in_the_checkpoint(
+    weights, tmp_path, reference, inferencer
+):
     expected = inferencer(reference)['scores']
     small_config().dump(tmp_path / 'config.py')
     for model in (str(tmp_path / 'config.py'), tmp_path / 'config.py'):
-        assert MoReInferencer(model, weights, device='cpu')(
-            reference)['scores'] == expected
+        assert MoReInferencer(model, weights, device='cpu')(reference)['scores'] == expected
     path = save_weights(tmp_path / 'a.pth', cfg=small_config().pretty_text)
     assert MoReInferencer(weights=path, device='cpu')(reference)['scores'] == expected
 
@@ -426,7 +483,9 @@ def test_wrong_model_or_weights(tmp_path, weights, repo_root):
     with pytest.raises(ValueError, match='graph.norm.bias'):
         MoReInferencer(small_config(), short, device='cpu')
     torch.save(dict(state_dict=GOLDEN.group('sd.')), tmp_path / 'official.pth')
-    with pytest.raises(ValueError, match='official MoRe code: convert it by .*official2mmseg.py'):
+    with pytest.raises(
+        ValueError, match='official MoRe code: convert it by .*official2mmseg.py'
+    ):
         MoReInferencer(small_config(), str(tmp_path / 'official.pth'), device='cpu')
     cfg = small_config()
     cfg.test_dataloader.dataset.pipeline = [dict(type='PackImageLevelInputs')]
@@ -449,12 +508,11 @@ def test_settings_ask_for_no_more_than_needed():
     lam = make_settings('lam', maps='cam', multi_scale=True).request
     assert lam.maps == ('cam', 'lam') and lam.ms_scales == MASK_SCALES
     assert (lam.cam_scales, lam.lam_scales, lam.seg_scales) == ((), (), ())
-    seg = make_settings('seg', scales=(1., 2.)).request
-    assert (seg.maps, seg.ms_scales, seg.seg_scales) == ((), (), (1., 2.))
+    seg = make_settings('seg', scales=(1.0, 2.0)).request
+    assert (seg.maps, seg.ms_scales, seg.seg_scales) == ((), (), (1.0, 2.0))
 
 
 def test_inputs_are_named_after_files():
     found = list_inputs([Path(__file__), 'http://host/b.jpg', noise(2, 2)])
-    assert [item.name for item in found] == [
-        Path(__file__).stem, 'b', 'array_00000002']
+    assert [item.name for item in found] == [Path(__file__).stem, 'b', 'array_00000002']
     assert [item.index for item in found] == [0, 1, 2]

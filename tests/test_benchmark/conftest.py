@@ -1,6 +1,6 @@
 import pytest
-from golden import ROOT
 
+from golden import ROOT
 from mmseg_more.benchmark.workload import adapt_config
 from mmseg_more.engine import launch
 

@@ -21,14 +21,14 @@ def test_times_are_those_of_the_innermost_stage(meter):
     with meter.stage('outer'):
         with meter.stage('inner'):
             assert meter.is_open('outer') and meter.is_open('inner')
-            time.sleep(.03)
+            time.sleep(0.03)
         with meter.stage('inner'):
-            time.sleep(.03)
+            time.sleep(0.03)
     whole = time.perf_counter() - start
     found = meter.results()
-    assert found['inner'].time_s >= .06
+    assert found['inner'].time_s >= 0.06
     assert found['inner'].time_s + found['outer'].time_s <= whole
-    assert found['outer'].time_s <= whole - .06
+    assert found['outer'].time_s <= whole - 0.06
     assert not meter.is_open('outer')
 
 
@@ -82,8 +82,11 @@ def test_cuts_give_the_same_gradients(meter):
 
     def loss(cut):
         features = cut('trunk', trunk(inputs))
-        return (cut('left', left(features)).square().sum()
-                + cut('right', right(features)).exp().mean() + features.sum())
+        return (
+            cut('left', left(features)).square().sum()
+            + cut('right', right(features)).exp().mean()
+            + features.sum()
+        )
 
     parameters = [p for m in (trunk, left, right) for p in m.parameters()]
     expected = torch.autograd.grad(loss(lambda name, x: x), parameters)

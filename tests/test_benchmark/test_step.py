@@ -27,7 +27,8 @@ def gradients(benchmark, context=nullcontext()):
     """Gradients of a step, as the optimizer sees them."""
     found, parameters = {}, dict(benchmark.model.named_parameters())
     benchmark.optim_wrapper.optimizer.register_step_pre_hook(
-        lambda *args: found.update((k, p.grad.clone()) for k, p in parameters.items()))
+        lambda *args: found.update((k, p.grad.clone()) for k, p in parameters.items())
+    )
     torch.manual_seed(0)  # URE draws
     with context:
         benchmark.step()
@@ -41,19 +42,35 @@ def test_stages_leave_the_step_as_it_is(tiny_config):
     with MemoryMeter(CPU) as memory:
         meter = StageMeter(CPU, memory)
         found = gradients(
-            benchmark, staged(benchmark.model, benchmark.optim_wrapper, meter))
+            benchmark, staged(benchmark.model, benchmark.optim_wrapper, meter)
+        )
     assert set(found) == set(expected)
     for name in expected:
         # the sums of gradients are taken in another order
         torch.testing.assert_close(
-            found[name], expected[name], rtol=1e-4, atol=1e-6, msg=name)
+            found[name], expected[name], rtol=1e-4, atol=1e-6, msg=name
+        )
     assert dict(benchmark.model.named_children()) == children
     assert 'training_cams' not in vars(benchmark.model)
     assert 'backward' not in vars(benchmark.optim_wrapper)
     assert set(meter.results()) == {
-        'data', 'forward', 'graph', 'heads', 'cam_x1', 'cam_x0.5', 'cam_x0.75',
-        'cam_maps', 'labels', 'par', *LOSSES, 'backward_losses', 'backward_graph',
-        'backward_heads', 'backward', 'optimizer'}
+        'data',
+        'forward',
+        'graph',
+        'heads',
+        'cam_x1',
+        'cam_x0.5',
+        'cam_x0.75',
+        'cam_maps',
+        'labels',
+        'par',
+        *LOSSES,
+        'backward_losses',
+        'backward_graph',
+        'backward_heads',
+        'backward',
+        'optimizer',
+    }
 
 
 def test_run(benchmark):
@@ -61,7 +78,8 @@ def test_run(benchmark):
     found = benchmark.run(iters=2)
     assert found['ratio'] == found['step_s'] / found['gemm_bound_s'] > 0
     assert found['gemm_bound_s'] == pytest.approx(
-        found['flops']['total'] / found['gemm_flops_per_s'])
+        found['flops']['total'] / found['gemm_flops_per_s']
+    )
     assert 0 < found['overhead'] < 1
     assert sum(s['share'] for s in found['stages'].values()) == pytest.approx(1)
     assert found['peak_mb'] > 0 and found['base_mb'] > 0
@@ -87,10 +105,22 @@ def test_bfloat16(tiny_config):
 
 
 def test_overhead_is_all_but_the_network():
-    stages = {name: dict(share=.1) for name in (
-        'forward', 'graph', 'heads', 'cam_x1', 'cam_x0.5', 'backward', 'backward_heads',
-        'par', 'optimizer', 'other')}
-    assert overhead(stages) == pytest.approx(.3)
+    stages = {
+        name: dict(share=0.1)
+        for name in (
+            'forward',
+            'graph',
+            'heads',
+            'cam_x1',
+            'cam_x0.5',
+            'backward',
+            'backward_heads',
+            'par',
+            'optimizer',
+            'other',
+        )
+    }
+    assert overhead(stages) == pytest.approx(0.3)
     assert not any(map(is_network, ('cam_maps', 'backward_losses', 'energy', 'data')))
 
 
@@ -100,8 +130,7 @@ def test_variants_compute_the_same(tiny_config, name):
     benchmark = StepBenchmark(tiny_config, 2, CPU)
     found = gradients(benchmark, VARIANTS[name].absent(benchmark.model))
     for key in expected:
-        torch.testing.assert_close(
-            found[key], expected[key], rtol=1e-3, atol=1e-5, msg=key)
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-3, atol=1e-5, msg=key)
 
 
 @contextmanager
@@ -151,7 +180,8 @@ def test_variants_take_the_optimisation_away(benchmark):
 def test_cam_passes_record_a_graph(benchmark):
     recorded = []
     benchmark.model.backbone.ln1.register_forward_hook(
-        lambda module, args, out: recorded.append(out.requires_grad))
+        lambda module, args, out: recorded.append(out.requires_grad)
+    )
     benchmark.step()
     assert recorded[0] and not any(recorded[1:])
     count = len(recorded)
@@ -182,20 +212,20 @@ def test_compare(benchmark):
     found = benchmark.compare(['par_affinity', 'chunks'], iters=1)
     assert list(found) == ['par_affinity', 'chunks']
     for row in found.values():
-        assert {'step_s', 'stages_s', 'peak_mb'} == set(row['with']) == set(
-            row['without'])
+        assert {'step_s', 'stages_s', 'peak_mb'} == set(row['with']) == set(row['without'])
         assert row['time'] == row['with']['step_s'] / row['without']['step_s']
         assert row['with']['stages_s'] > 0
     assert 'refined_labels' not in vars(benchmark.model.pseudo_labeler)
 
 
 def test_adapted_config_is_a_copy(tiny_config):
-    other = adapt_config(tiny_config, size=32, num_classes=4, arch='deit-tiny',
-                         num_scales=1)
+    other = adapt_config(
+        tiny_config, size=32, num_classes=4, arch='deit-tiny', num_scales=1
+    )
     assert tiny_config.model.num_classes == tiny_config.model.backbone.num_classes == 6
     assert tiny_config.model.data_preprocessor.size == (64, 64)
     model = StepBenchmark(other, 1, CPU).model
-    assert model.num_classes == 4 and model.train_scales == (1., )
+    assert model.num_classes == 4 and model.train_scales == (1.0,)
     assert model.backbone.embed_dims == model.graph.embed_dims == 192
 
 

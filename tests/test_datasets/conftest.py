@@ -1,4 +1,5 @@
 """A VOC folder of three images: one class, two classes, none."""
+
 import json
 
 import cv2
@@ -10,8 +11,12 @@ LABELS = {'a': ['cat'], 'b': ['dog', 'cat'], 'c': []}
 
 
 def write_voc(root, labels=LABELS, size=(40, 50)):
-    for folder in ('JPEGImages', 'SegmentationClass', 'Annotations',
-                   'ImageSets/Segmentation'):
+    for folder in (
+        'JPEGImages',
+        'SegmentationClass',
+        'Annotations',
+        'ImageSets/Segmentation',
+    ):
         (root / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for image_id, names in labels.items():
@@ -20,18 +25,22 @@ def write_voc(root, labels=LABELS, size=(40, 50)):
         mask = np.zeros(size, np.uint8)
         mask[:5] = 255
         for row, name in enumerate(names, start=1):
-            mask[5 * row:5 * row + 5] = {'cat': 8, 'dog': 12}[name]
+            mask[5 * row : 5 * row + 5] = {'cat': 8, 'dog': 12}[name]
         png = Image.fromarray(mask)
         png.putpalette([value // 3 for value in range(768)])
         png.save(root / 'SegmentationClass' / f'{image_id}.png')
         objects = ''.join(
             f'<object><name>{name}</name><difficult>1</difficult><part><name>head</name>'
-            '</part></object>' for name in names)
+            '</part></object>'
+            for name in names
+        )
         (root / 'Annotations' / f'{image_id}.xml').write_text(
-            f'<annotation>{objects}</annotation>')
+            f'<annotation>{objects}</annotation>'
+        )
     for split in ('train', 'val'):
         (root / 'ImageSets' / 'Segmentation' / f'{split}.txt').write_text(
-            '\n'.join(labels) + '\n')
+            '\n'.join(labels) + '\n'
+        )
     (root / 'labels.json').write_text(json.dumps(labels))
     return root
 

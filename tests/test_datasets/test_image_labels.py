@@ -2,8 +2,11 @@ import json
 
 import pytest
 
-from mmseg_more.datasets.image_labels import (label_indices, read_label_file,
-                                              read_voc_annotation)
+from mmseg_more.datasets.image_labels import (
+    label_indices,
+    read_label_file,
+    read_voc_annotation,
+)
 
 LABELS = {'a': ['cat'], 'b': ['dog', 'traffic light'], 'c': []}
 
@@ -27,37 +30,45 @@ def test_json_and_csv_say_the_same(write):
 
 def test_coco_instances(write):
     content = dict(
-        images=[dict(id=9, file_name='x/COCO_train2014_000000000009.jpg'),
-                dict(id=25, file_name='COCO_train2014_000000000025.jpg')],
-        annotations=[dict(image_id=9, category_id=90, iscrowd=1),
-                     dict(image_id=9, category_id=1, iscrowd=0),
-                     dict(image_id=9, category_id=90, iscrowd=0)],
-        categories=[dict(id=1, name='person'), dict(id=90, name='toothbrush')])
+        images=[
+            dict(id=9, file_name='x/COCO_train2014_000000000009.jpg'),
+            dict(id=25, file_name='COCO_train2014_000000000025.jpg'),
+        ],
+        annotations=[
+            dict(image_id=9, category_id=90, iscrowd=1),
+            dict(image_id=9, category_id=1, iscrowd=0),
+            dict(image_id=9, category_id=90, iscrowd=0),
+        ],
+        categories=[dict(id=1, name='person'), dict(id=90, name='toothbrush')],
+    )
     assert read_label_file(write('i.json', json.dumps(content))) == {
         'COCO_train2014_000000000009': ['person', 'toothbrush'],
-        'COCO_train2014_000000000025': []
+        'COCO_train2014_000000000025': [],
     }
     content['annotations'][0]['image_id'] = 7
     with pytest.raises(ValueError, match='i.json is not a COCO instances file.*7'):
         read_label_file(write('i.json', json.dumps(content)))
 
 
-@pytest.mark.parametrize('name, text, message', [
-    ('l.json', '{"a": ["cat"]', 'l.json is not valid JSON'),
-    ('l.json', '["cat"]', 'must hold an object.*not a list'),
-    ('l.json', '{"a": "cat"}', "image 'a': expected a list of class names, got 'cat'"),
-    ('l.json', '{"a": [3]}', "image 'a': expected a list of class names"),
-    ('l.json', '{"a": ["cat", " "]}', "image 'a': an empty class name"),
-    ('l.json', '{"a": ["cat"], "a": ["dog"]}', "listed more than once: 'a'"),
-    ('l.csv', '', "must begin with the line 'image,labels', got nothing"),
-    ('l.csv', 'a,cat\n', "must begin with the line 'image,labels'"),
-    ('l.csv', 'image,labels\na\n', 'row 2: expected an image and its classes'),
-    ('l.csv', 'image,labels\na,cat,dog\n', "row 2: .* separated by ';'"),
-    ('l.csv', 'image,labels\na,cat\na,dog\n', "row 3: 'a' is listed more than once"),
-    ('l.csv', 'image,labels\na,cat;\n', "image 'a': an empty class name"),
-    ('l.csv', 'image,labels\na,"cat\n', 'l.csv is not valid CSV'),
-    ('l.npy', '', 'must be .json or .csv'),
-])
+@pytest.mark.parametrize(
+    'name, text, message',
+    [
+        ('l.json', '{"a": ["cat"]', 'l.json is not valid JSON'),
+        ('l.json', '["cat"]', 'must hold an object.*not a list'),
+        ('l.json', '{"a": "cat"}', "image 'a': expected a list of class names, got 'cat'"),
+        ('l.json', '{"a": [3]}', "image 'a': expected a list of class names"),
+        ('l.json', '{"a": ["cat", " "]}', "image 'a': an empty class name"),
+        ('l.json', '{"a": ["cat"], "a": ["dog"]}', "listed more than once: 'a'"),
+        ('l.csv', '', "must begin with the line 'image,labels', got nothing"),
+        ('l.csv', 'a,cat\n', "must begin with the line 'image,labels'"),
+        ('l.csv', 'image,labels\na\n', 'row 2: expected an image and its classes'),
+        ('l.csv', 'image,labels\na,cat,dog\n', "row 2: .* separated by ';'"),
+        ('l.csv', 'image,labels\na,cat\na,dog\n', "row 3: 'a' is listed more than once"),
+        ('l.csv', 'image,labels\na,cat;\n', "image 'a': an empty class name"),
+        ('l.csv', 'image,labels\na,"cat\n', 'l.csv is not valid CSV'),
+        ('l.npy', '', 'must be .json or .csv'),
+    ],
+)
 def test_malformed_label_file(write, name, text, message):
     with pytest.raises(ValueError, match=message):
         read_label_file(write(name, text))
@@ -69,15 +80,21 @@ def test_label_file_is_missing(tmp_path):
 
 
 def test_voc_annotation(write):
-    path = write('a.xml', '<annotation><object><name> cat</name><part><name>head</name>'
-                 '</part></object><object><name>dog</name></object></annotation>')
+    path = write(
+        'a.xml',
+        '<annotation><object><name> cat</name><part><name>head</name>'
+        '</part></object><object><name>dog</name></object></annotation>',
+    )
     assert read_voc_annotation(path) == ['cat', 'dog']
 
 
-@pytest.mark.parametrize('text, message', [
-    ('<annotation><object>', 'a.xml is not valid XML'),
-    ('<annotation><object/></annotation>', 'a.xml: an object without a class name'),
-])
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('<annotation><object>', 'a.xml is not valid XML'),
+        ('<annotation><object/></annotation>', 'a.xml: an object without a class name'),
+    ],
+)
 def test_malformed_voc_annotation(write, text, message):
     with pytest.raises(ValueError, match=message):
         read_voc_annotation(write('a.xml', text))
@@ -86,10 +103,11 @@ def test_malformed_voc_annotation(write, text, message):
 def test_label_indices():
     classes = ('cat', 'dog', 'traffic light')
     assert label_indices(['dog', 'cat', 'dog'], classes, (), 'here') == [0, 1]
-    assert label_indices(['dog', 'bird'], classes, ('bird', ), 'here') == [1]
+    assert label_indices(['dog', 'bird'], classes, ('bird',), 'here') == [1]
     assert label_indices([], classes, (), 'here') == []
-    with pytest.raises(ValueError, match="here: unknown class 'trafic light'; did you "
-                       "mean 'traffic light'"):
+    with pytest.raises(
+        ValueError, match="here: unknown class 'trafic light'; did you mean 'traffic light'"
+    ):
         label_indices(['trafic light'], classes, (), 'here')
     with pytest.raises(ValueError, match="unknown class 'background'; the classes are"):
         label_indices(['background'], classes, (), 'here')

@@ -10,15 +10,22 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmseg.registry import DATASETS
 
-from mmseg_more.datasets import (COCO14ImageLevelDataset, ImageLevelDataset,
-                                 VOCImageLevelDataset)
+from mmseg_more.datasets import (
+    COCO14ImageLevelDataset,
+    ImageLevelDataset,
+    VOCImageLevelDataset,
+)
+
+from mmseg.registry import DATASETS
 
 CAT, DOG = 7, 11  # of VOC's 20 classes, without background
 TRAIN = [dict(type='LoadImageFromFile'), dict(type='PackImageLevelInputs')]
-VAL = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
-       dict(type='PackImageLevelInputs')]
+VAL = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='PackImageLevelInputs'),
+]
 CONFIGS = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
 PETS = dict(classes=('background', 'cat', 'dog'))
 
@@ -37,31 +44,36 @@ def split_file(root, split='train'):
 
 
 class TestVOC:
-
     @pytest.mark.parametrize('label_file', ['', 'labels.json'])
     def test_labels(self, voc_root, label_file):
         dataset = voc(voc_root, label_file=label_file)
         assert [dataset.get_data_info(i)['gt_label'] for i in range(3)] == [
-            [CAT], [CAT, DOG], []]
+            [CAT],
+            [CAT, DOG],
+            [],
+        ]
         sample = dataset[1]['data_samples']
         assert sample.img_id == 'b'
         assert sample.gt_label.tolist() == [CAT, DOG]
         assert sample.gt_score.dtype == torch.float32
         assert sample.gt_score.nonzero().flatten().tolist() == [CAT, DOG]
-        assert sample.gt_score.shape == (20, )
+        assert sample.gt_score.shape == (20,)
 
     def test_image_without_class_is_kept(self, voc_root):
         dataset = voc(voc_root)
-        assert dataset[2]['data_samples'].gt_score.tolist() == [0.] * 20
-        assert dataset[2]['data_samples'].gt_label.shape == (0, )
+        assert dataset[2]['data_samples'].gt_score.tolist() == [0.0] * 20
+        assert dataset[2]['data_samples'].gt_label.shape == (0,)
 
     def test_count_of_images_without_class(self, voc_root, monkeypatch):
         messages = []
-        monkeypatch.setattr('mmseg_more.datasets.image_level_dataset.print_log',
-                            lambda message, **_: messages.append(message))
+        monkeypatch.setattr(
+            'mmseg_more.datasets.image_level_dataset.print_log',
+            lambda message, **_: messages.append(message),
+        )
         assert len(voc(voc_root)) == 3
-        assert messages == ["1 of 3 images have no class at all ('c'): kept, with labels "
-                            'of zero everywhere']
+        assert messages == [
+            "1 of 3 images have no class at all ('c'): kept, with labels of zero everywhere"
+        ]
         assert len(voc(voc_root, skip_unlabeled=True)) == 2
 
     def test_training_never_looks_at_masks(self, voc_root, monkeypatch):
@@ -82,16 +94,20 @@ class TestVOC:
         assert not [path for path in touched if 'SegmentationClass' in path]
 
     def test_masks_in_test_mode(self, voc_root):
-        dataset = VOCImageLevelDataset(data_root=str(voc_root), test_mode=True,
-                                       pipeline=VAL)
+        dataset = VOCImageLevelDataset(
+            data_root=str(voc_root), test_mode=True, pipeline=VAL
+        )
         mask = dataset[1]['data_samples'].gt_sem_seg.data
         assert mask.shape == (1, 40, 50) and mask.dtype == torch.int64
         assert mask.unique().tolist() == [0, CAT + 1, DOG + 1, 255]
 
     def test_some_classes(self, voc_root):
         dataset = VOCImageLevelDataset(
-            data_root=str(voc_root), test_mode=True, pipeline=VAL,
-            metainfo=dict(classes=('background', 'dog')))
+            data_root=str(voc_root),
+            test_mode=True,
+            pipeline=VAL,
+            metainfo=dict(classes=('background', 'dog')),
+        )
         sample = dataset[1]['data_samples']
         assert sample.gt_label.tolist() == [0]  # the cat is left out
         assert sample.gt_sem_seg.data.unique().tolist() == [0, 1, 255]
@@ -99,33 +115,48 @@ class TestVOC:
 
     def test_other_classes_in_this_layout(self, voc_root):
         dataset = voc(voc_root, metainfo=PETS)
-        assert dataset[1]['data_samples'].gt_score.tolist() == [1., 1.]
+        assert dataset[1]['data_samples'].gt_score.tolist() == [1.0, 1.0]
         assert dataset.metainfo['label_map'] == {
-            **{i: 255 for i in range(21)}, 0: 0, CAT + 1: 1, DOG + 1: 2}
+            **dict.fromkeys(range(21), 255),
+            0: 0,
+            CAT + 1: 1,
+            DOG + 1: 2,
+        }
         other = dict(classes=('background', 'unicorn', 'dog', 'cat'))
         dataset = voc(voc_root, metainfo=other)
         assert dataset[1]['data_samples'].gt_label.tolist() == [1, 2]
         assert dataset.metainfo['label_map'] is None
-        assert dataset.metainfo['palette'] == [[0, 0, 0], [128, 0, 0], [0, 128, 0],
-                                               [128, 128, 0]]
+        assert dataset.metainfo['palette'] == [
+            [0, 0, 0],
+            [128, 0, 0],
+            [0, 128, 0],
+            [128, 128, 0],
+        ]
 
     def test_unlabelled_test_split(self, voc_root):
-        dataset = voc(voc_root, test_mode=True, with_masks=False,
-                      data_prefix=dict(xml_path=None))
+        dataset = voc(
+            voc_root, test_mode=True, with_masks=False, data_prefix=dict(xml_path=None)
+        )
         assert 'gt_score' not in dataset[0]['data_samples']
 
     def test_registered(self, voc_root):
-        for name in ('ImageLevelDataset', 'VOCImageLevelDataset',
-                     'COCO14ImageLevelDataset'):
+        for name in (
+            'ImageLevelDataset',
+            'VOCImageLevelDataset',
+            'COCO14ImageLevelDataset',
+        ):
             assert DATASETS.get(name).__name__ == name
 
 
 class TestFolder:
-
     def build(self, root, **kwargs):
         kwargs = {'label_file': 'labels.json', 'metainfo': PETS, **kwargs}
-        return ImageLevelDataset(data_root=str(root), pipeline=TRAIN,
-                                 data_prefix=dict(img_path='JPEGImages'), **kwargs)
+        return ImageLevelDataset(
+            data_root=str(root),
+            pipeline=TRAIN,
+            data_prefix=dict(img_path='JPEGImages'),
+            **kwargs,
+        )
 
     def test_every_image_of_a_folder(self, voc_root):
         image = np.zeros((8, 9, 3), np.uint8)
@@ -135,19 +166,26 @@ class TestFolder:
         (voc_root / 'labels.json').write_text(json.dumps(labels))
         dataset = self.build(voc_root)
         assert [item['img_id'] for item in map(dataset.get_data_info, range(4))] == [
-            'a', 'b', 'c', 'more/d']
+            'a',
+            'b',
+            'c',
+            'more/d',
+        ]
         assert dataset[0]['data_samples'].gt_label.tolist() == [0]
         assert dataset[3]['inputs'].shape == (3, 8, 9)
 
     def test_csv(self, voc_root):
         (voc_root / 'labels.csv').write_text('image,labels\na,cat\nb,dog;cat\nc.jpg,\n')
         dataset = self.build(voc_root, label_file='labels.csv')
-        assert dataset[1]['data_samples'].gt_score.tolist() == [1., 1.]
+        assert dataset[1]['data_samples'].gt_score.tolist() == [1.0, 1.0]
 
     def test_labels_from_voc_annotations(self, voc_root):
         dataset = ImageLevelDataset(
-            data_root=str(voc_root), pipeline=TRAIN, metainfo=PETS,
-            data_prefix=dict(img_path='JPEGImages', xml_path='Annotations'))
+            data_root=str(voc_root),
+            pipeline=TRAIN,
+            metainfo=PETS,
+            data_prefix=dict(img_path='JPEGImages', xml_path='Annotations'),
+        )
         assert [s['data_samples'].gt_label.tolist() for s in dataset] == [[0], [0, 1], []]
 
     def test_two_files_for_one_image(self, voc_root):
@@ -167,7 +205,7 @@ class TestFolder:
         with pytest.raises(ValueError, match='training needs image labels'):
             self.build(voc_root, label_file='')
 
-    @pytest.mark.parametrize('classes', [('cat', 'dog'), ('background', ), ()])
+    @pytest.mark.parametrize('classes', [('cat', 'dog'), ('background',), ()])
     def test_background_comes_first(self, voc_root, classes):
         with pytest.raises(ValueError, match='must begin with "background"'):
             self.build(voc_root, metainfo=dict(classes=classes))
@@ -178,11 +216,13 @@ class TestFolder:
 
 
 class TestBadInput:
-
     def test_split_names_missing_images(self, voc_root):
         split_file(voc_root).write_text('a\nx1\nx2\nx3\nx4\nb\n')
-        with pytest.raises(FileNotFoundError, match="lists 4 of 6 images that do not "
-                           "exist in .*JPEGImages: 'x1', 'x2', 'x3' and 1 more"):
+        with pytest.raises(
+            FileNotFoundError,
+            match='lists 4 of 6 images that do not '
+            "exist in .*JPEGImages: 'x1', 'x2', 'x3' and 1 more",
+        ):
             voc(voc_root)
 
     def test_empty_split(self, voc_root):
@@ -201,25 +241,30 @@ class TestBadInput:
 
     def test_label_file_misses_an_image(self, voc_root):
         (voc_root / 'labels.json').write_text('{"a": ["cat"], "b": []}')
-        with pytest.raises(ValueError, match="labels.json has no labels for 1 of 3 images"
-                           ": 'c'; add them"):
+        with pytest.raises(
+            ValueError, match="labels.json has no labels for 1 of 3 images: 'c'; add them"
+        ):
             voc(voc_root, label_file='labels.json')
 
     def test_annotation_is_missing(self, voc_root):
         (voc_root / 'Annotations' / 'b.xml').unlink()
-        with pytest.raises(ValueError, match="Annotations has no labels for 1 of 3"):
+        with pytest.raises(ValueError, match='Annotations has no labels for 1 of 3'):
             voc(voc_root)
 
     def test_unknown_class(self, voc_root):
         (voc_root / 'labels.json').write_text('{"a": ["catt"], "b": [], "c": []}')
-        with pytest.raises(ValueError, match="labels.json, image 'a': unknown class "
-                           "'catt'; did you mean 'cat'"):
+        with pytest.raises(
+            ValueError,
+            match="labels.json, image 'a': unknown class 'catt'; did you mean 'cat'",
+        ):
             voc(voc_root, label_file='labels.json')
 
     def test_mask_is_missing(self, voc_root):
         (voc_root / 'SegmentationClass' / 'b.png').unlink()
-        with pytest.raises(FileNotFoundError, match="1 of 3 images have no mask.*'b'; "
-                           'add them, or set `with_masks=False`'):
+        with pytest.raises(
+            FileNotFoundError,
+            match="1 of 3 images have no mask.*'b'; add them, or set `with_masks=False`",
+        ):
             voc(voc_root, test_mode=True)
 
     @pytest.mark.parametrize('content', [b'', b'not an image', b'\xff\xd8\xff\xe0'])
@@ -227,49 +272,64 @@ class TestBadInput:
         (voc_root / 'JPEGImages' / 'b.jpg').write_bytes(content)
         dataset = voc(voc_root)
         dataset[0]
-        with pytest.raises(ValueError, match=rf'b.jpg \({len(content)} bytes\) does not '
-                           'decode as an image; replace the file'):
+        with pytest.raises(
+            ValueError,
+            match=rf'b.jpg \({len(content)} bytes\) does not '
+            'decode as an image; replace the file',
+        ):
             dataset[1]
 
     def test_mask_does_not_decode(self, voc_root):
         (voc_root / 'SegmentationClass' / 'b.png').write_bytes(b'no')
-        dataset = VOCImageLevelDataset(data_root=str(voc_root), test_mode=True,
-                                       pipeline=VAL)
+        dataset = VOCImageLevelDataset(
+            data_root=str(voc_root), test_mode=True, pipeline=VAL
+        )
         with pytest.raises(ValueError, match=r'b.png \(2 bytes\) does not decode'):
             dataset[1]
 
     def test_other_failures_are_not_blamed_on_the_files(self, voc_root):
         dataset = VOCImageLevelDataset(
             data_root=str(voc_root),
-            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')])
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')],
+        )
         with pytest.raises(KeyError, match='seg_map_path'):
             dataset[0]
 
     def test_mask_values_beyond_the_classes(self, voc_root):
         path = voc_root / 'SegmentationClass' / 'a.png'
-        cv2.imwrite(str(path), np.array([[0, 21, 90, 255]], np.uint8).repeat(40, 0)
-                    .repeat(13, 1)[:, :50])
-        dataset = VOCImageLevelDataset(data_root=str(voc_root), test_mode=True,
-                                       pipeline=VAL)
-        with pytest.raises(ValueError, match=r'a.png holds the values \[21, 90\]; 0 is '
-                           r'background, 1\.\.20 are the classes'):
+        cv2.imwrite(
+            str(path),
+            np.array([[0, 21, 90, 255]], np.uint8).repeat(40, 0).repeat(13, 1)[:, :50],
+        )
+        dataset = VOCImageLevelDataset(
+            data_root=str(voc_root), test_mode=True, pipeline=VAL
+        )
+        with pytest.raises(
+            ValueError,
+            match=r'a.png holds the values \[21, 90\]; 0 is '
+            r'background, 1\.\.20 are the classes',
+        ):
             dataset[0]
 
     @pytest.mark.parametrize('shape', [(40, 49), (40, 50, 3)])
     def test_mask_of_another_shape(self, voc_root, shape):
         path = voc_root / 'SegmentationClass' / 'a.png'
         cv2.imwrite(str(path), np.zeros(shape, np.uint8))
-        dataset = VOCImageLevelDataset(data_root=str(voc_root), test_mode=True,
-                                       pipeline=VAL)
+        dataset = VOCImageLevelDataset(
+            data_root=str(voc_root), test_mode=True, pipeline=VAL
+        )
         with pytest.raises(ValueError, match=r'a.png has shape .*a.jpg \(40, 50\)'):
             dataset[0]
 
-    @pytest.mark.parametrize('pixel, expected', [
-        (np.uint8(9), (9, 9, 9)),  # gray
-        (np.array([1, 2, 3, 0], np.uint8), (1, 2, 3)),  # alpha is dropped, not applied
-        (np.array([256, 512, 1024], np.uint16), (1, 2, 4)),  # 16 bit: the high byte
-        (np.uint16(2560), (10, 10, 10)),
-    ])
+    @pytest.mark.parametrize(
+        'pixel, expected',
+        [
+            (np.uint8(9), (9, 9, 9)),  # gray
+            (np.array([1, 2, 3, 0], np.uint8), (1, 2, 3)),  # alpha is dropped, not applied
+            (np.array([256, 512, 1024], np.uint16), (1, 2, 4)),  # 16 bit: the high byte
+            (np.uint16(2560), (10, 10, 10)),
+        ],
+    )
     def test_unusual_images_become_bgr(self, voc_root, pixel, expected):
         (voc_root / 'JPEGImages' / 'a.jpg').unlink()
         image = np.broadcast_to(pixel, (40, 50) + pixel.shape).copy()
@@ -280,7 +340,6 @@ class TestBadInput:
 
 
 class TestCOCO:
-
     @pytest.fixture
     def coco_root(self, tmp_path):
         for folder in ('val2014', 'masks', 'annotations'):
@@ -291,21 +350,29 @@ class TestCOCO:
             images.append(dict(id=number, file_name=name))
             cv2.imwrite(str(tmp_path / 'val2014' / name), np.zeros((10, 12, 3), np.uint8))
         for name in ('000000000042', 'COCO_val2014_000000000073'):
-            cv2.imwrite(str(tmp_path / 'masks' / f'{name}.png'),
-                        np.full((10, 12), 80, np.uint8))
-        content = dict(images=images,
-                       annotations=[dict(image_id=42, category_id=90),
-                                    dict(image_id=73, category_id=13)],
-                       categories=[dict(id=90, name='toothbrush'),
-                                   dict(id=13, name='stop sign')])
+            cv2.imwrite(
+                str(tmp_path / 'masks' / f'{name}.png'), np.full((10, 12), 80, np.uint8)
+            )
+        content = dict(
+            images=images,
+            annotations=[
+                dict(image_id=42, category_id=90),
+                dict(image_id=73, category_id=13),
+            ],
+            categories=[dict(id=90, name='toothbrush'), dict(id=13, name='stop sign')],
+        )
         (tmp_path / 'annotations' / 'instances_val2014.json').write_text(
-            json.dumps(content))
+            json.dumps(content)
+        )
         return tmp_path
 
     def build(self, root, **kwargs):
         return COCO14ImageLevelDataset(
-            data_root=str(root), label_file='annotations/instances_val2014.json',
-            data_prefix=dict(img_path='val2014', seg_map_path='masks'), **kwargs)
+            data_root=str(root),
+            label_file='annotations/instances_val2014.json',
+            data_prefix=dict(img_path='val2014', seg_map_path='masks'),
+            **kwargs,
+        )
 
     def test_classes(self, coco_root):
         classes = self.build(coco_root, pipeline=TRAIN).metainfo['classes']
@@ -322,8 +389,15 @@ class TestCOCO:
         assert samples[0].gt_sem_seg.data.unique().tolist() == [80]
         assert len(self.build(coco_root, pipeline=TRAIN, skip_unlabeled=False)) == 3
 
-    @pytest.mark.parametrize('line', ['73', '000000000073', 'COCO_val2014_000000000073',
-                                      'COCO_val2014_000000000073.jpg'])
+    @pytest.mark.parametrize(
+        'line',
+        [
+            '73',
+            '000000000073',
+            'COCO_val2014_000000000073',
+            'COCO_val2014_000000000073.jpg',
+        ],
+    )
     def test_split(self, coco_root, line):
         (coco_root / 'val_part.txt').write_text(line + '\n')
         dataset = self.build(coco_root, ann_file='val_part.txt', pipeline=TRAIN)
@@ -333,8 +407,12 @@ class TestCOCO:
 def test_voc_config_trains_without_masks_and_validates_at_file_size(voc_root):
     shutil.copy(split_file(voc_root), split_file(voc_root, 'train_aug'))
     cfg = Config.fromfile(CONFIGS / 'voc12_image_level.py')
-    cfg.merge_from_dict({'train_dataloader.dataset.data_root': str(voc_root),
-                         'val_dataloader.dataset.data_root': str(voc_root)})
+    cfg.merge_from_dict(
+        {
+            'train_dataloader.dataset.data_root': str(voc_root),
+            'val_dataloader.dataset.data_root': str(voc_root),
+        }
+    )
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.num_workers, loader.persistent_workers = 0, False
     val = next(iter(Runner.build_dataloader(cfg.val_dataloader, seed=0)))

@@ -1,17 +1,22 @@
 """PseudoLabelDataset: the masks of PseudoLabelHook as training data."""
+
 import json
 import shutil
 
 import numpy as np
 import pytest
-from mmseg.registry import DATASETS
 
 from mmseg_more.datasets import PseudoLabelDataset, VOCImageLevelDataset
 from mmseg_more.files import palette_png
 
+from mmseg.registry import DATASETS
+
 VOC = list(VOCImageLevelDataset.METAINFO['classes'])
-PIPELINE = [dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations'),
-            dict(type='mmseg.PackSegInputs')]
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmseg.LoadAnnotations'),
+    dict(type='mmseg.PackSegInputs'),
+]
 
 
 @pytest.fixture
@@ -29,14 +34,19 @@ def pseudo(voc_root, tmp_path):
 
 
 def write_manifest(folder, **changes):
-    manifest = dict(classes=VOC, complete=True, failed={},
-                    images={name: dict(classes=[]) for name in 'abc'})
+    manifest = dict(
+        classes=VOC,
+        complete=True,
+        failed={},
+        images={name: dict(classes=[]) for name in 'abc'},
+    )
     (folder / 'manifest.json').write_text(json.dumps({**manifest, **changes}))
 
 
 def build(voc_root, folder, **kwargs):
-    return PseudoLabelDataset(str(folder), data_root=str(voc_root), pipeline=PIPELINE,
-                              **kwargs)
+    return PseudoLabelDataset(
+        str(folder), data_root=str(voc_root), pipeline=PIPELINE, **kwargs
+    )
 
 
 def test_pairs_images_with_masks(voc_root, pseudo, monkeypatch):
@@ -53,9 +63,16 @@ def test_pairs_images_with_masks(voc_root, pseudo, monkeypatch):
 
 
 def test_by_its_name_and_without_a_split(voc_root, pseudo):
-    dataset = DATASETS.build(dict(
-        type='PseudoLabelDataset', pseudo_dir=str(pseudo), data_root=str(voc_root),
-        ann_file='', data_prefix=dict(img_path='JPEGImages'), pipeline=[]))
+    dataset = DATASETS.build(
+        dict(
+            type='PseudoLabelDataset',
+            pseudo_dir=str(pseudo),
+            data_root=str(voc_root),
+            ann_file='',
+            data_prefix=dict(img_path='JPEGImages'),
+            pipeline=[],
+        )
+    )
     assert [info['img_id'] for info in map(dataset.get_data_info, range(3))] == list('abc')
 
 
@@ -66,16 +83,21 @@ def test_a_part_of_the_masks(voc_root, pseudo):
 
 
 def test_missing_folder_or_manifest(voc_root, pseudo, tmp_path):
-    with pytest.raises(FileNotFoundError, match='labels .*nowhere does not exist: write '
-                       'the masks by `python tools/test.py .* --pseudo-labels DIR'):
+    with pytest.raises(
+        FileNotFoundError,
+        match='labels .*nowhere does not exist: write '
+        'the masks by `python tools/test.py .* --pseudo-labels DIR',
+    ):
         build(voc_root, tmp_path / 'nowhere')
     (pseudo / 'manifest.json').unlink()
     with pytest.raises(FileNotFoundError, match='holds no manifest.json.*with_masks=True'):
         build(voc_root, pseudo)
 
 
-@pytest.mark.parametrize('content, message', [
-    ('{"classes": ', 'is not valid JSON'), ('[]', 'is not the manifest')])
+@pytest.mark.parametrize(
+    'content, message',
+    [('{"classes": ', 'is not valid JSON'), ('[]', 'is not the manifest')],
+)
 def test_wrong_manifest(voc_root, pseudo, content, message):
     (pseudo / 'manifest.json').write_text(content)
     with pytest.raises(ValueError, match=f'manifest.json {message}'):
@@ -86,20 +108,25 @@ def test_interrupted(voc_root, pseudo):
     """What the manifest does not list is not finished, file or not."""
     write_manifest(pseudo, complete=False, images={'b': {}, 'c': {}})
     (pseudo / 'c.png').unlink()
-    with pytest.raises(FileNotFoundError, match="2 of 3 images have no finished mask in "
-                       ".*'a', 'c'.*the same command again"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="2 of 3 images have no finished mask in .*'a', 'c'.*the same command again",
+    ):
         build(voc_root, pseudo)
 
 
 def test_image_that_failed(voc_root, pseudo):
     write_manifest(pseudo, images={'a': {}, 'c': {}}, failed={'b': 'does not decode'})
-    with pytest.raises(FileNotFoundError, match=r"1 of 3 .*'b' failed \(does not decode\)"
-                       '.*take an image that cannot be read out of the split'):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"1 of 3 .*'b' failed \(does not decode\)"
+        '.*take an image that cannot be read out of the split',
+    ):
         build(voc_root, pseudo)
 
 
 def test_masks_of_other_classes(voc_root, pseudo):
     write_manifest(pseudo, classes=['background', 'cat'])
-    with pytest.raises(ValueError, match="are of 2 classes .*, this data set has 21"):
+    with pytest.raises(ValueError, match='are of 2 classes .*, this data set has 21'):
         build(voc_root, pseudo)
     assert len(build(voc_root, pseudo, metainfo=dict(classes=('background', 'cat')))) == 3

@@ -6,9 +6,10 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
-from mmseg.registry import TRANSFORMS
 
 from mmseg_more.datasets import PackImageLevelInputs, PILColorJitter, RandomRescale
+
+from mmseg.registry import TRANSFORMS
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
 
@@ -23,7 +24,6 @@ def image(height, width, seed=0):
 
 
 class TestPILColorJitter:
-
     def jitter(self, img, **ranges):
         return PILColorJitter(**ranges)(dict(img=img))['img']
 
@@ -33,34 +33,38 @@ class TestPILColorJitter:
         red[..., 2] = 255  # BGR
         out = self.jitter(red, hue=(turns, turns))
         angle = 6 * (turns % 1)
-        expected = [np.clip(abs((angle + shift) % 6 - 3) - 1, 0, 1) * 255
-                    for shift in (2, 4, 0)]
+        expected = [
+            np.clip(abs((angle + shift) % 6 - 3) - 1, 0, 1) * 255 for shift in (2, 4, 0)
+        ]
         # hue has 8 bits, a step moves a channel by 6, and both conversions round
         np.testing.assert_allclose(out[0, 0], expected, atol=12)
 
     def test_agrees_with_torchvision(self):
         from PIL import Image
         from torchvision.transforms import functional as F
+
         img = image(16, 16)
         pil = Image.fromarray(img[..., ::-1].copy())
-        for name, adjust, factor in (('brightness', F.adjust_brightness, 0.7),
-                                     ('contrast', F.adjust_contrast, 1.3),
-                                     ('saturation', F.adjust_saturation, 0.9),
-                                     ('hue', F.adjust_hue, -0.07)):
+        for name, adjust, factor in (
+            ('brightness', F.adjust_brightness, 0.7),
+            ('contrast', F.adjust_contrast, 1.3),
+            ('saturation', F.adjust_saturation, 0.9),
+            ('hue', F.adjust_hue, -0.07),
+        ):
             expected = np.array(adjust(pil, factor))[..., ::-1]
             np.testing.assert_array_equal(
-                self.jitter(img, **{name: (factor, factor)}), expected, err_msg=name)
+                self.jitter(img, **{name: (factor, factor)}), expected, err_msg=name
+            )
 
     def test_input_is_not_edited(self):
         img = image(8, 8)
         before = img.copy()
-        out = self.jitter(img, brightness=.4, contrast=.4, saturation=.2, hue=.1)
+        out = self.jitter(img, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
         assert out.dtype == np.uint8 and out.flags.c_contiguous
         np.testing.assert_array_equal(img, before)
 
 
 class TestRandomRescale:
-
     def test_both_sides_by_one_factor(self):
         for _ in range(20):
             out = RandomRescale((0.32, 1.0))(dict(img=image(100, 200)))
@@ -73,14 +77,13 @@ class TestRandomRescale:
         out = RandomRescale((0.01, 0.01))(dict(img=image(3, 300)))
         assert out['img_shape'] == (1, 3)
 
-    @pytest.mark.parametrize('ratio_range', [(0, 1), (1, .5), (-1, 1)])
+    @pytest.mark.parametrize('ratio_range', [(0, 1), (1, 0.5), (-1, 1)])
     def test_bad_range(self, ratio_range):
         with pytest.raises(ValueError, match='0 < low <= high'):
             RandomRescale(ratio_range)
 
 
 class TestPack:
-
     def test_without_labels(self):
         out = PackImageLevelInputs()(dict(img=image(5, 6), img_path='x'))
         assert out['inputs'].shape == (3, 5, 6)
@@ -88,47 +91,58 @@ class TestPack:
         assert out['data_samples'].img_path == 'x'
 
     def test_label_order_and_shapes(self):
-        out = PackImageLevelInputs()(dict(
-            img=image(5, 6), gt_label=[0, 3], num_classes=4, img_shape=(5, 6, 3)))
+        out = PackImageLevelInputs()(
+            dict(img=image(5, 6), gt_label=[0, 3], num_classes=4, img_shape=(5, 6, 3))
+        )
         sample = out['data_samples']
-        assert sample.gt_score.tolist() == [1., 0., 0., 1.]
+        assert sample.gt_score.tolist() == [1.0, 0.0, 0.0, 1.0]
         assert sample.gt_label.dtype == torch.int64
         assert sample.img_shape == (5, 6)
 
     @pytest.mark.parametrize('size', [(1, 7), (7, 1), (1, 1)])
     def test_mask_of_an_image_of_one_row_or_column(self, size, tmp_path):
         import cv2
+
         mask = np.arange(np.prod(size), dtype=np.uint8).reshape(size)
         cv2.imwrite(str(tmp_path / 'mask.png'), mask)
-        pipeline = Compose([dict(type='LoadAnnotations'),
-                            dict(type='PackImageLevelInputs')])
-        out = pipeline(dict(
-            img=image(*size), img_path='x', ori_shape=size, img_shape=size,
-            seg_map_path=str(tmp_path / 'mask.png'), seg_fields=[], label_map=None,
-            reduce_zero_label=False))
+        pipeline = Compose(
+            [dict(type='LoadAnnotations'), dict(type='PackImageLevelInputs')]
+        )
+        out = pipeline(
+            dict(
+                img=image(*size),
+                img_path='x',
+                ori_shape=size,
+                img_shape=size,
+                seg_map_path=str(tmp_path / 'mask.png'),
+                seg_fields=[],
+                label_map=None,
+                reduce_zero_label=False,
+            )
+        )
         np.testing.assert_array_equal(out['data_samples'].gt_sem_seg.data[0], mask)
 
     @pytest.mark.parametrize('shape', [(5, 6), (5, 6, 1), (5, 6, 4)])
     def test_channels(self, shape):
-        with pytest.raises(ValueError, match=r"y.png has shape .* \(H, W, 3\)"):
+        with pytest.raises(ValueError, match=r'y.png has shape .* \(H, W, 3\)'):
             PackImageLevelInputs()(dict(img=np.zeros(shape, np.uint8), img_path='y.png'))
 
 
-@pytest.mark.parametrize('config, side', [('voc12', 448), ('coco14', 448),
-                                          ('shapes', 96)])
+@pytest.mark.parametrize('config, side', [('voc12', 448), ('coco14', 448), ('shapes', 96)])
 def test_training_pipelines(config, side):
     """Large, small and extremely narrow images all become crops."""
     cfg = Config.fromfile(CONFIGS / f'{config}_image_level.py')
     pipeline = Compose(cfg.train_pipeline[1:])
     np.random.seed(0)
     for seed, shape in enumerate([(500, 375), (5, 7), (1, 1), (640, 3), (480, 640)]):
-        results = dict(img=image(*shape, seed), ori_shape=shape, gt_label=[1],
-                       num_classes=3)
+        results = dict(
+            img=image(*shape, seed), ori_shape=shape, gt_label=[1], num_classes=3
+        )
         out = pipeline(results)
         assert out['inputs'].shape == (3, side, side)
         assert out['inputs'].dtype == torch.uint8
         assert out['data_samples'].img_shape == (side, side)
-        assert out['data_samples'].gt_score.tolist() == [0., 1., 0.]
+        assert out['data_samples'].gt_score.tolist() == [0.0, 1.0, 0.0]
 
 
 def test_coco_pads_with_black_around_the_image():

@@ -1,43 +1,63 @@
 """Misspelled config keys."""
+
 from pathlib import Path
 
-import mmseg
 import pytest
 from mmengine.config import Config
 
 from mmseg_more.engine.config_check import RUNNER_KEYS, check_config, closest
 
+import mmseg
 
-@pytest.mark.parametrize('typed, meant', [
-    ('train_cgf', 'train_cfg'),
-    ('mdoel', 'model'),
-    ('custom_hook', 'custom_hooks'),
-    ('optim_wraper', 'optim_wrapper'),
-    ('param_schedulers', 'param_scheduler'),
-    ('val_evalutor', 'val_evaluator'),
-    ('resum', 'resume'),
-])
+
+@pytest.mark.parametrize(
+    'typed, meant',
+    [
+        ('train_cgf', 'train_cfg'),
+        ('mdoel', 'model'),
+        ('custom_hook', 'custom_hooks'),
+        ('optim_wraper', 'optim_wrapper'),
+        ('param_schedulers', 'param_scheduler'),
+        ('val_evalutor', 'val_evaluator'),
+        ('resum', 'resume'),
+    ],
+)
 def test_top_level_typo(typed, meant):
     with pytest.raises(ValueError, match=f"'{typed}' is not known, did you mean '{meant}'"):
         check_config({'model': dict(type='MoRe'), typed: dict()})
 
 
-@pytest.mark.parametrize('name', [
-    'crop_size', 'train_pipeline', 'test_pipeline', 'val_pipeline', 'tta_pipeline',
-    'data_root', 'dataset_type', 'norm_cfg', 'num_classes', 'aux_dataloader',
-    'teacher_model', '_model'
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'crop_size',
+        'train_pipeline',
+        'test_pipeline',
+        'val_pipeline',
+        'tta_pipeline',
+        'data_root',
+        'dataset_type',
+        'norm_cfg',
+        'num_classes',
+        'aux_dataloader',
+        'teacher_model',
+        '_model',
+    ],
+)
 def test_own_variables_are_allowed(name):
     check_config({'model': dict(type='MoRe'), name: 1})
 
 
-@pytest.mark.parametrize('option, message', [
-    ('env_cfg.cudnn_benchmrk', "did you mean 'cudnn_benchmark'"),
-    ('env_cfg.anything', 'Known here: cudnn_benchmark'),
-    ('auto_scale_lr.enabled', "did you mean 'enable'"),
-    ('optim_wrapper.paramwise_cfg.norm_decay_mul', "did you mean 'norm_decay_mult'"),
-    ('optim_wrapper.paramwise_cfg.custom_keys.head.lr_mul', "did you mean 'lr_mult'"),
-])
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ('env_cfg.cudnn_benchmrk', "did you mean 'cudnn_benchmark'"),
+        ('env_cfg.anything', 'Known here: cudnn_benchmark'),
+        ('auto_scale_lr.enabled', "did you mean 'enable'"),
+        ('optim_wrapper.paramwise_cfg.norm_decay_mul', "did you mean 'norm_decay_mult'"),
+        ('optim_wrapper.paramwise_cfg.custom_keys.head.lr_mul', "did you mean 'lr_mult'"),
+    ],
+)
 def test_typo_in_a_dict_that_is_looked_up(option, message):
     cfg = Config(dict(model=dict(type='MoRe')))
     cfg.merge_from_dict({option: 10})
@@ -48,22 +68,36 @@ def test_typo_in_a_dict_that_is_looked_up(option, message):
 
 def test_own_constructor_has_the_keys_of_mmengine():
     with pytest.raises(ValueError, match="did you mean 'custom_keys'"):
-        check_config(dict(optim_wrapper=dict(
-            constructor='MergedOptimWrapperConstructor',
-            paramwise_cfg=dict(costum_keys=dict()))))
+        check_config(
+            dict(
+                optim_wrapper=dict(
+                    constructor='MergedOptimWrapperConstructor',
+                    paramwise_cfg=dict(costum_keys=dict()),
+                )
+            )
+        )
 
 
 def test_another_constructor_has_keys_of_its_own():
-    check_config(dict(optim_wrapper=dict(
-        constructor='LayerDecayOptimizerConstructor',
-        paramwise_cfg=dict(num_layers=12, decay_rate=.9, custom_keys=dict(a=None)))))
+    check_config(
+        dict(
+            optim_wrapper=dict(
+                constructor='LayerDecayOptimizerConstructor',
+                paramwise_cfg=dict(num_layers=12, decay_rate=0.9, custom_keys=dict(a=None)),
+            )
+        )
+    )
 
 
-@pytest.mark.parametrize('cfg', [
-    dict(), dict(optim_wrapper=None, env_cfg=None, auto_scale_lr=None),
-    dict(optim_wrapper=dict(paramwise_cfg=None)),
-    dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys=None)))
-])
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(),
+        dict(optim_wrapper=None, env_cfg=None, auto_scale_lr=None),
+        dict(optim_wrapper=dict(paramwise_cfg=None)),
+        dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys=None))),
+    ],
+)
 def test_absent_sections(cfg):
     check_config(cfg)
 

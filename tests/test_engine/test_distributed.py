@@ -1,4 +1,5 @@
 """Preparation of several processes; tests/test_tools runs two."""
+
 import pytest
 import torch.distributed as torch_dist
 from mmengine.config import Config
@@ -28,20 +29,34 @@ def test_nothing_to_prepare(monkeypatch, launcher, gpu):
 
 
 def test_gloo_is_there_before_the_runner():
-    cfg = Config(dict(launcher='pytorch', find_unused_parameters=True,
-                      env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=60))))
+    cfg = Config(
+        dict(
+            launcher='pytorch',
+            find_unused_parameters=True,
+            env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=60)),
+        )
+    )
     assert prepare_distributed(cfg) is True
     assert torch_dist.get_backend() == 'gloo'
     assert cfg.model_wrapper_cfg.to_dict() == dict(
-        type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None,
-        find_unused_parameters=True)
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        device_ids=None,
+        find_unused_parameters=True,
+    )
     # a second Runner of the process keeps the group
     assert prepare_distributed(cfg) is False
 
 
 def test_own_wrapper_settings_are_kept():
-    cfg = Config(dict(launcher='pytorch', model_wrapper_cfg=dict(
-        type='MMDistributedDataParallel', broadcast_buffers=True, device_ids=[0])))
+    cfg = Config(
+        dict(
+            launcher='pytorch',
+            model_wrapper_cfg=dict(
+                type='MMDistributedDataParallel', broadcast_buffers=True, device_ids=[0]
+            ),
+        )
+    )
     prepare_distributed(cfg)
     assert cfg.model_wrapper_cfg.broadcast_buffers is True
     assert cfg.model_wrapper_cfg.device_ids is None
@@ -49,6 +64,7 @@ def test_own_wrapper_settings_are_kept():
 
 def test_errors_of_the_main_process_are_those_of_all():
     """One process; tests/test_engine/test_hooks runs two."""
+
     def fail():
         raise OSError('full')
 

@@ -1,4 +1,5 @@
 """Command-line arguments into a config."""
+
 import pytest
 from mmengine.config import Config
 
@@ -27,7 +28,9 @@ def test_output_dir_goes_to_the_metrics_that_write(several):
     cfg = Config(dict(test_evaluator=[other, writer] if several else writer))
     launch.set_output_dir(cfg, 'folder')
     entries = cfg.test_evaluator if several else [cfg.test_evaluator]
-    assert [entry.get('output_dir') for entry in entries] == [None, 'folder'][-len(entries):]
+    assert [entry.get('output_dir') for entry in entries] == [None, 'folder'][
+        -len(entries) :
+    ]
 
 
 def test_output_dir_without_a_metric_that_writes():
@@ -41,17 +44,23 @@ def test_show_predictions():
     launch.show_predictions(cfg, folder='pictures')
     assert cfg.default_hooks.visualization == dict(type='X', draw=True)
     assert cfg.visualizer.save_dir == 'pictures'
-    launch.show_predictions(cfg, show=True, wait_time=3.)
+    launch.show_predictions(cfg, show=True, wait_time=3.0)
     assert cfg.default_hooks.visualization == dict(
-        type='X', draw=True, show=True, wait_time=3.)
+        type='X', draw=True, show=True, wait_time=3.0
+    )
     with pytest.raises(ValueError, match='default_hooks'):
         launch.show_predictions(Config(dict()), show=True)
 
 
 def test_tta_wraps_the_model():
-    cfg = Config(dict(
-        model=dict(type='A'), tta_model=dict(type='B'), tta_pipeline=[dict(type='C')],
-        test_dataloader=dict(dataset=dict(pipeline=[]))))
+    cfg = Config(
+        dict(
+            model=dict(type='A'),
+            tta_model=dict(type='B'),
+            tta_pipeline=[dict(type='C')],
+            test_dataloader=dict(dataset=dict(pipeline=[])),
+        )
+    )
     launch.use_tta(cfg)
     assert cfg.model.to_dict() == dict(type='B', module=dict(type='A'))
     assert cfg.test_dataloader.dataset.pipeline == [dict(type='C')]

@@ -1,39 +1,40 @@
 import pytest
 import torch
-from mmseg.registry import PARAM_SCHEDULERS
 
 from golden import Golden
 from mmseg_more.engine.schedulers import PolyWarmupLR
 
+from mmseg.registry import PARAM_SCHEDULERS
+
 
 def _optimizer(*rates):
     return torch.optim.AdamW(
-        [dict(params=[torch.nn.Parameter(torch.zeros(1))], lr=lr)
-         for lr in rates])
+        [dict(params=[torch.nn.Parameter(torch.zeros(1))], lr=lr) for lr in rates]
+    )
 
 
 def test_matches_the_reference():
     golden = Golden('ops')
     optimizer = _optimizer(6e-5, 6e-4)
     scheduler = PARAM_SCHEDULERS.build(
-        dict(type='PolyWarmupLR', optimizer=optimizer, end=20000,
-             by_epoch=False))
+        dict(type='PolyWarmupLR', optimizer=optimizer, end=20000, by_epoch=False)
+    )
     rates = []
     for _ in range(20000):
         rates.append([g['lr'] for g in optimizer.param_groups])
         optimizer.step()
         scheduler.step()
     rates = torch.tensor(rates, dtype=torch.double)
+    torch.testing.assert_close(rates[::100, 0], golden['lr_every_100'], rtol=1e-9, atol=0)
     torch.testing.assert_close(
-        rates[::100, 0], golden['lr_every_100'], rtol=1e-9, atol=0)
-    torch.testing.assert_close(
-        rates[:1600:50, 0], golden['lr_first_1600_every_50'], rtol=1e-9,
-        atol=0)
+        rates[:1600:50, 0], golden['lr_first_1600_every_50'], rtol=1e-9, atol=0
+    )
     torch.testing.assert_close(rates[:, 1], rates[:, 0] * 10)
 
 
 def test_resume():
     """A resumed schedule goes on where it was."""
+
     def run(scheduler, optimizer, steps):
         for _ in range(steps):
             optimizer.step()
@@ -41,22 +42,26 @@ def test_resume():
         return optimizer.param_groups[0]['lr']
 
     kwargs = dict(warmup_iters=3, end=20)
-    optimizer = _optimizer(1.)
+    optimizer = _optimizer(1.0)
     scheduler = PolyWarmupLR(optimizer, **kwargs)
     run(scheduler, optimizer, 7)
     state = scheduler.state_dict(), optimizer.state_dict()
     expected = run(scheduler, optimizer, 5)
-    resumed = _optimizer(1.)
+    resumed = _optimizer(1.0)
     again = PolyWarmupLR(resumed, **kwargs)
     again.load_state_dict(state[0])
     resumed.load_state_dict(state[1])
     assert run(again, resumed, 5) == expected
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    (dict(end=10, by_epoch=True), 'IterBasedTrainLoop'),
-    (dict(), 'needs `end`'),
-    (dict(end=10, warmup_iters=-1), 'must be >= 0')])
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(end=10, by_epoch=True), 'IterBasedTrainLoop'),
+        (dict(), 'needs `end`'),
+        (dict(end=10, warmup_iters=-1), 'must be >= 0'),
+    ],
+)
 def test_impossible_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        PolyWarmupLR(_optimizer(1.), **kwargs)
+        PolyWarmupLR(_optimizer(1.0), **kwargs)

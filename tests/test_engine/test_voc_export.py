@@ -2,20 +2,24 @@ import io
 import tarfile
 import zipfile
 
-import mask_run
 import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
-from mmseg.datasets import PascalVOCDataset
 from PIL import Image
 
+import mask_run
 from mmseg_more.engine.launch import use_tta
 from mmseg_more.engine.voc_export import VOCExportHook, pack, use_voc_export
 
+from mmseg.datasets import PascalVOCDataset
+
 CLASSES = PascalVOCDataset.METAINFO['classes']
-IMAGES = {'2008_000006': ((20, 30), ['cat']), '2008_000011': ((31, 17), []),
-          '2008_000012': ((1, 24), ['cat', 'dog'])}
+IMAGES = {
+    '2008_000006': ((20, 30), ['cat']),
+    '2008_000011': ((31, 17), []),
+    '2008_000012': ((1, 24), ['cat', 'dog']),
+}
 FOLDER = 'results/VOC2012/Segmentation/comp6_test_cls'
 
 
@@ -28,8 +32,7 @@ def default_scope():
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     with DefaultScope.overwrite_default_scope('mmseg'):
-        return mask_run.make_data(tmp_path_factory.mktemp('voc') / 'data', IMAGES,
-                                  CLASSES)
+        return mask_run.make_data(tmp_path_factory.mktemp('voc') / 'data', IMAGES, CLASSES)
 
 
 def config(data, out, tta=False, **options):
@@ -49,8 +52,7 @@ def unpack(path):
         with zipfile.ZipFile(path) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
     with tarfile.open(path) as archive:
-        return {member.name: archive.extractfile(member).read()
-                for member in archive}
+        return {member.name: archive.extractfile(member).read() for member in archive}
 
 
 def labels(content):
@@ -60,32 +62,39 @@ def labels(content):
     return np.asarray(image)
 
 
-@pytest.mark.parametrize('options', [
-    dict(multi_scale=False), dict(scales=(1., .5)), dict(tta=True),
-    dict(crf=dict(num_iters=2), scales=(1., .5)), dict(crf=True, tta=True)])
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(multi_scale=False),
+        dict(scales=(1.0, 0.5)),
+        dict(tta=True),
+        dict(crf=dict(num_iters=2), scales=(1.0, 0.5)),
+        dict(crf=True, tta=True),
+    ],
+)
 def test_export(data, tmp_path, options):
     runner = mask_run.run(config(data, tmp_path / 'out.tgz', **options))
     found = unpack(tmp_path / 'out.tgz')
     assert set(found) == {f'{FOLDER}/{name}.png' for name in IMAGES}
     with torch.no_grad():
-        samples = [runner.model.test_step(batch)[0]
-                   for batch in runner.test_dataloader]
+        samples = [runner.model.test_step(batch)[0] for batch in runner.test_dataloader]
     for sample in samples:
         name = mask_run.name_of(sample.img_path, data)
         mask = labels(found[f'{FOLDER}/{name}.png'])
         assert mask.shape == IMAGES[name][0] and mask.max() <= 20
         assert (tmp_path / 'out' / FOLDER / f'{name}.png').read_bytes() == found[
-            f'{FOLDER}/{name}.png']
+            f'{FOLDER}/{name}.png'
+        ]
         if not options.get('crf') and 'scales' not in options:
             assert np.array_equal(mask, sample.pred_sem_seg.data[0])
     assert mask_run.manifest(tmp_path / 'out')['complete']
 
 
 def test_zip_of_another_competition(data, tmp_path):
-    mask_run.run(config(data, tmp_path / 'out.zip', competition='comp5',
-                        multi_scale=False))
+    mask_run.run(config(data, tmp_path / 'out.zip', competition='comp5', multi_scale=False))
     assert set(unpack(tmp_path / 'out.zip')) == {
-        f'{FOLDER.replace("comp6", "comp5")}/{name}.png' for name in IMAGES}
+        f'{FOLDER.replace("comp6", "comp5")}/{name}.png' for name in IMAGES
+    }
 
 
 @pytest.mark.parametrize('suffix', ['.tgz', '.zip'])
@@ -114,8 +123,9 @@ def test_extra_file(data, tmp_path):
     assert len(unpack(tmp_path / 'out.tgz')) == 3
 
 
-@pytest.mark.parametrize('mode, value, size', [
-    ('P', 21, (20, 30)), ('L', 0, (20, 30)), ('P', 0, (20, 31))])
+@pytest.mark.parametrize(
+    'mode, value, size', [('P', 21, (20, 30)), ('L', 0, (20, 30)), ('P', 0, (20, 31))]
+)
 def test_mask_that_has_changed(data, tmp_path, mode, value, size):
     mask_run.run(config(data, tmp_path / 'out.tgz', multi_scale=False))
     path = tmp_path / 'out' / FOLDER / '2008_000006.png'
@@ -150,11 +160,14 @@ def test_images_in_folders(tmp_path):
         mask_run.run(config(data, tmp_path / 'out.tgz'))
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(out_file='results'), 'ends in one of .tgz, .tar.gz, .zip'),
-    (dict(out_file='.zip'), 'ends in one of'),
-    (dict(out_file='a.zip', competition='comp7'), 'competition must be one of'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(out_file='results'), 'ends in one of .tgz, .tar.gz, .zip'),
+        (dict(out_file='.zip'), 'ends in one of'),
+        (dict(out_file='a.zip', competition='comp7'), 'competition must be one of'),
+    ],
+)
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         VOCExportHook(**arguments)

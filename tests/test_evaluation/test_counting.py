@@ -1,4 +1,5 @@
 """Counts of several ranks."""
+
 import torch
 import torch.multiprocessing as mp
 

@@ -5,12 +5,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mmseg_more.evaluation.functional import (average_precision,
-                                              confusion_at_thresholds,
-                                              confusion_matrix,
-                                              default_thresholds, image_f1,
-                                              mean_iou, segmentation_figures,
-                                              threshold_histogram)
+from mmseg_more.evaluation.functional import (
+    average_precision,
+    confusion_at_thresholds,
+    confusion_matrix,
+    default_thresholds,
+    image_f1,
+    mean_iou,
+    segmentation_figures,
+    threshold_histogram,
+)
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'ops.npz'
 
@@ -19,22 +23,26 @@ def test_figures_match_the_official_code():
     with np.load(GOLDEN) as golden:
         golden = {
             key[7:]: torch.from_numpy(np.asarray(golden[key]))
-            for key in golden.files if key.startswith('metric.')
+            for key in golden.files
+            if key.startswith('metric.')
         }
     confusion = confusion_matrix(golden['pred'], golden['gt'], 21)
     assert confusion.sum() == (golden['gt'] != 255).sum()
     figures = segmentation_figures(confusion)
-    for ours, name in ((figures.iou, 'iou'), (figures.precision, 'precision'),
-                       (figures.recall, 'recall'), (figures.confusion_ratio,
-                                                    'confusion')):
+    for ours, name in (
+        (figures.iou, 'iou'),
+        (figures.precision, 'precision'),
+        (figures.recall, 'recall'),
+        (figures.confusion_ratio, 'confusion'),
+    ):
         assert_close(ours, golden[name], rtol=1e-5, atol=0)
-    assert mean_iou(confusion) == pytest.approx(
-        golden['miou'].item(), rel=1e-5)
+    assert mean_iou(confusion) == pytest.approx(golden['miou'].item(), rel=1e-5)
 
 
 def test_rows_are_the_truth():
     confusion = confusion_matrix(
-        torch.tensor([1, 1, 2, 0]), torch.tensor([0, 1, 255, 2]), 3)
+        torch.tensor([1, 1, 2, 0]), torch.tensor([0, 1, 255, 2]), 3
+    )
     assert confusion.tolist() == [[0, 1, 0], [0, 1, 0], [1, 0, 0]]
 
 
@@ -50,40 +58,38 @@ def test_absent_and_missed_labels():
         iou=[2 / 5, 0, 0, nan],
         precision=[1 / 2, nan, 0, nan],
         recall=[2 / 3, 0, nan, nan],
-        confusion_ratio=[1, nan, nan, nan])
+        confusion_ratio=[1, nan, nan, nan],
+    )
     for name, value in expected.items():
         assert_close(
-            getattr(figures, name),
-            torch.tensor(value, dtype=torch.float64),
-            equal_nan=True)
-    assert figures.mean('iou') == pytest.approx(.2)
-    assert figures.mean('precision') == pytest.approx(.5)
+            getattr(figures, name), torch.tensor(value, dtype=torch.float64), equal_nan=True
+        )
+    assert figures.mean('iou') == pytest.approx(0.2)
+    assert figures.mean('precision') == pytest.approx(0.5)
     assert figures.mean('recall') == pytest.approx(1 / 3)
     assert figures.mean('confusion_ratio') == pytest.approx(1)
 
 
 def test_nothing_but_ignored_pixels():
-    confusion = confusion_matrix(
-        torch.zeros(4, 4), torch.full((4, 4), 255), 3)
+    confusion = confusion_matrix(torch.zeros(4, 4), torch.full((4, 4), 255), 3)
     assert confusion.sum() == 0
     assert np.isnan(mean_iou(confusion))
 
 
-@pytest.mark.parametrize('dtype',
-                         [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
 def test_sweep_equals_one_pass_per_threshold(dtype):
     generator = torch.Generator().manual_seed(0)
     num_classes, size = 5, (23, 31)
     # values on the thresholds themselves: `<=` must hold, not `<`
     thresholds = torch.tensor(default_thresholds(), dtype=torch.float64)
-    grid = torch.cat([thresholds, torch.tensor([0., 1.])])
-    maps = grid[torch.randint(
-        len(grid), (num_classes, *size), generator=generator)].to(dtype)
+    grid = torch.cat([thresholds, torch.tensor([0.0, 1.0])])
+    maps = grid[torch.randint(len(grid), (num_classes, *size), generator=generator)].to(
+        dtype
+    )
     truth = torch.randint(0, num_classes + 1, size, generator=generator)
     truth[0] = 255
     value, label = maps.max(0)
-    histogram = threshold_histogram(label, value, truth, thresholds,
-                                    num_classes)
+    histogram = threshold_histogram(label, value, truth, thresholds, num_classes)
     matrices = confusion_at_thresholds(histogram)
     assert matrices.dtype == torch.int64
     compared = torch.promote_types(dtype, torch.float32)
@@ -95,29 +101,34 @@ def test_sweep_equals_one_pass_per_threshold(dtype):
 def test_default_thresholds():
     thresholds = default_thresholds()
     assert len(thresholds) == 19
-    assert thresholds[0] == .05 and thresholds[9] == .5
-    assert thresholds[-1] == .95
+    assert thresholds[0] == 0.05 and thresholds[9] == 0.5
+    assert thresholds[-1] == 0.95
 
 
 def test_image_f1_is_per_image():
-    score = torch.tensor([[.9, .8, .1], [.5, .6, .2], [.1, .2, .3]])
-    truth = torch.tensor([[1., 0, 0], [1, 1, 0], [0, 1, 0]])
+    score = torch.tensor([[0.9, 0.8, 0.1], [0.5, 0.6, 0.2], [0.1, 0.2, 0.3]])
+    truth = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 0]])
     # 1 TP 1 FP; a probability of .5 is a logit of 0, which is not above 0
     assert_close(
-        image_f1(score, truth),
-        torch.tensor([2 / 3, 2 / 3, 0], dtype=torch.float64))
+        image_f1(score, truth), torch.tensor([2 / 3, 2 / 3, 0], dtype=torch.float64)
+    )
 
 
 def test_image_f1_without_any_class():
-    score = torch.tensor([[.1, .1], [.9, .1]])
+    score = torch.tensor([[0.1, 0.1], [0.9, 0.1]])
     assert image_f1(score, torch.zeros(2, 2)).tolist() == [1, 0]
 
 
 def test_average_precision():
-    score = torch.tensor([[.9, .8, .3, .7], [.1, .2, .2, .6],
-                          [.7, .5, .9, .5], [.8, .1, .1, .4]])
-    truth = torch.tensor([[1., 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0],
-                          [1, 0, 0, 0]])
+    score = torch.tensor(
+        [
+            [0.9, 0.8, 0.3, 0.7],
+            [0.1, 0.2, 0.2, 0.6],
+            [0.7, 0.5, 0.9, 0.5],
+            [0.8, 0.1, 0.1, 0.4],
+        ]
+    )
+    truth = torch.tensor([[1.0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]])
     # class 1: the positives rank 1 and 3; class 3 has no positive
     expected = [1, (1 + 2 / 3) / 2, 1, torch.nan]
     assert_close(
@@ -125,9 +136,9 @@ def test_average_precision():
         torch.tensor(expected, dtype=torch.float64),
         equal_nan=True,
         rtol=1e-6,
-        atol=0)  # computed in float32
+        atol=0,
+    )  # computed in float32
 
 
 def test_average_precision_without_positives():
-    assert average_precision(torch.rand(3, 2),
-                             torch.zeros(3, 2)).isnan().all()
+    assert average_precision(torch.rand(3, 2), torch.zeros(3, 2)).isnan().all()

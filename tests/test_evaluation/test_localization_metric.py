@@ -11,15 +11,15 @@ from localization_samples import CLASSES, MAPS, K, make_sample
 from mmseg_more.evaluation import LocalizationMetric
 from mmseg_more.evaluation.functional import confusion_matrix, mean_iou
 from mmseg_more.localization import maps_to_labels
+
 from mmseg.registry import METRICS
 
 
 def evaluate(samples, batch_size=2, **kwargs):
-    evaluator = Evaluator(METRICS.build(dict(type='LocalizationMetric',
-                                             **kwargs)))
+    evaluator = Evaluator(METRICS.build(dict(type='LocalizationMetric', **kwargs)))
     evaluator.dataset_meta = dict(classes=CLASSES)
     for start in range(0, len(samples), batch_size):
-        evaluator.process(samples[start:start + batch_size])
+        evaluator.process(samples[start : start + batch_size])
     return evaluator.evaluate(len(samples))
 
 
@@ -29,34 +29,34 @@ def direct_miou(samples, name, threshold):
     for sample in samples:
         pred = sample.pred_sem_seg.data
         if name != 'seg':
-            pred = maps_to_labels(sample.get(name).data[None],
-                                  sample.gt_score[None], threshold)
-        confusion = confusion + confusion_matrix(pred, sample.gt_sem_seg.data,
-                                                 K + 1)
+            pred = maps_to_labels(
+                sample.get(name).data[None], sample.gt_score[None], threshold
+            )
+        confusion = confusion + confusion_matrix(pred, sample.gt_sem_seg.data, K + 1)
     return 100 * mean_iou(confusion)
 
 
 def test_figures_and_keys():
     samples = [make_sample(i, (10 + i, 13)) for i in range(5)]
-    metrics = evaluate(samples, bkg=dict(cam=.3, lam=.45))
-    for name, threshold in dict(seg=None, cam=.3, lam=.45, fused=.5).items():
+    metrics = evaluate(samples, bkg=dict(cam=0.3, lam=0.45))
+    for name, threshold in dict(seg=None, cam=0.3, lam=0.45, fused=0.5).items():
         assert metrics[f'{name}/mIoU'] == pytest.approx(
-            direct_miou(samples, name, threshold))
+            direct_miou(samples, name, threshold)
+        )
     for name in MAPS:
-        sweep = {
-            t / 100: direct_miou(samples, name, t / 100)
-            for t in range(5, 100, 5)
-        }
-        assert metrics[f'{name}/mIoU_best'] == pytest.approx(
-            max(sweep.values()))
+        sweep = {t / 100: direct_miou(samples, name, t / 100) for t in range(5, 100, 5)}
+        assert metrics[f'{name}/mIoU_best'] == pytest.approx(max(sweep.values()))
         assert sweep[metrics[f'{name}/best_threshold']] == pytest.approx(
-            max(sweep.values()))
+            max(sweep.values())
+        )
         assert metrics[f'{name}/mIoU_best'] >= metrics[f'{name}/mIoU']
     figures = ('mIoU', 'precision', 'recall', 'confusion_ratio')
     swept = ('mIoU_best', 'best_threshold')
     assert set(metrics) == {
-        'cls/F1', 'cls/mAP', *(f'seg/{f}' for f in figures),
-        *(f'{name}/{f}' for name in MAPS for f in figures + swept)
+        'cls/F1',
+        'cls/mAP',
+        *(f'seg/{f}' for f in figures),
+        *(f'{name}/{f}' for name in MAPS for f in figures + swept),
     }
     # everything in percent but ratios and thresholds
     assert 1 < metrics['seg/precision'] <= 100
@@ -65,9 +65,8 @@ def test_figures_and_keys():
 
 def test_one_threshold_outside_the_sweep():
     samples = [make_sample(i) for i in range(3)]
-    metrics = evaluate(samples, bkg=.123, thresholds=[.5])
-    assert metrics['lam/mIoU'] == pytest.approx(
-        direct_miou(samples, 'lam', .123))
+    metrics = evaluate(samples, bkg=0.123, thresholds=[0.5])
+    assert metrics['lam/mIoU'] == pytest.approx(direct_miou(samples, 'lam', 0.123))
 
 
 def test_only_classes_of_the_image_label_count():
@@ -79,7 +78,8 @@ def test_only_classes_of_the_image_label_count():
     occurs = sample.gt_sem_seg.data.unique().numel() - 1  # without 255
     for name in MAPS:  # every pixel is background
         assert metrics[f'{name}/mIoU'] == pytest.approx(
-            100 * (background / valid).item() / occurs)
+            100 * (background / valid).item() / occurs
+        )
 
 
 def test_batch_size_and_repeated_use_change_nothing():
@@ -89,7 +89,7 @@ def test_batch_size_and_repeated_use_change_nothing():
     results = []
     for batch_size in (1, 2, 5):
         for start in range(0, 5, batch_size):
-            batch = samples[start:start + batch_size]
+            batch = samples[start : start + batch_size]
             metric.process(None, [sample.to_dict() for sample in batch])
         results.append(metric.evaluate(5))
     assert results[0] == results[1] == results[2]
@@ -109,26 +109,26 @@ def test_table_and_json(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
         'mmseg_more.evaluation.localization_metric.print_log',
-        lambda text, logger: shown.append(text))
+        lambda text, logger: shown.append(text),
+    )
     metrics = evaluate(samples, out_json=str(path))
     table = '\n'.join(shown)
     rows = {
         line.split('|')[1].strip(): [c.strip() for c in line.split('|')[2:-1]]
-        for line in table.splitlines() if line.startswith('|')
+        for line in table.splitlines()
+        if line.startswith('|')
     }
-    assert rows['class'] == [
-        'CAM', 'LAM', 'fused', 'attention', 'segmentation'
-    ]
+    assert rows['class'] == ['CAM', 'LAM', 'fused', 'attention', 'segmentation']
     assert rows['star'] == ['-'] * 5
     assert rows['mIoU'][1] == f'{metrics["lam/mIoU"]:.2f}'
     assert rows['threshold'] == ['0.50'] * 4 + ['-']
-    assert shown[-1] == (f'image labels: F1 {metrics["cls/F1"]:.2f}, '
-                         f'mAP {metrics["cls/mAP"]:.2f}')
+    assert shown[-1] == (
+        f'image labels: F1 {metrics["cls/F1"]:.2f}, mAP {metrics["cls/mAP"]:.2f}'
+    )
 
     written = json.loads(path.read_text())
     assert {k: v for k, v in written.items() if k.count('/') == 1} == metrics
-    assert written['lam/IoU/circle'] == pytest.approx(
-        float(rows['circle'][1]), abs=.005)
+    assert written['lam/IoU/circle'] == pytest.approx(float(rows['circle'][1]), abs=0.005)
     assert 'seg/IoU/star' in written
     assert [p.name for p in path.parent.iterdir()] == ['metrics.json']
 
@@ -144,11 +144,14 @@ def test_undefined_figures_are_null_in_json(tmp_path):
     assert json.loads(path.read_text())['lam/mIoU'] is None
 
 
-@pytest.mark.parametrize('field, remedy', [
-    ('gt_sem_seg', 'LoadAnnotations'),
-    ('gt_score', 'image-level data set'),
-    ('pred_score', 'segmentor "MoRe"'),
-])
+@pytest.mark.parametrize(
+    'field, remedy',
+    [
+        ('gt_sem_seg', 'LoadAnnotations'),
+        ('gt_score', 'image-level data set'),
+        ('pred_score', 'segmentor "MoRe"'),
+    ],
+)
 def test_missing_field(field, remedy):
     sample = make_sample(3)
     delattr(sample, field)
@@ -181,7 +184,7 @@ def test_sizes_and_labels_that_do_not_fit():
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match='unknown maps.*lamm'):
-        LocalizationMetric(bkg=dict(lamm=.5))
+        LocalizationMetric(bkg=dict(lamm=0.5))
     with pytest.raises(ValueError, match=r'\[0, 1\), got 1.5'):
         LocalizationMetric(bkg=1.5)
     metric = LocalizationMetric()
@@ -192,11 +195,11 @@ def test_bad_arguments():
 
 def test_multi_label_metric_reads_the_same_samples():
     from mmpretrain.evaluation import MultiLabelMetric
+
     samples = [make_sample(i) for i in range(4)]
-    evaluator = Evaluator(MultiLabelMetric(average=None, items=('recall', )))
+    evaluator = Evaluator(MultiLabelMetric(average=None, items=('recall',)))
     evaluator.process(samples)
     recall = evaluator.evaluate(4)['multi-label/recall_classwise']
     truth = torch.stack([s.gt_score for s in samples])
-    pred = torch.stack([s.pred_score for s in samples]) >= .5
-    assert_close(
-        torch.tensor(recall), 100 * (pred * truth).sum(0) / truth.sum(0))
+    pred = torch.stack([s.pred_score for s in samples]) >= 0.5
+    assert_close(torch.tensor(recall), 100 * (pred * truth).sum(0) / truth.sum(0))

@@ -1,4 +1,5 @@
 """All protocols in one run: the figures by their definition, and what breaks them."""
+
 import json
 import multiprocessing
 import os
@@ -10,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from localization_samples import (CLASSES, MAPS, REQUEST, K,
-                                  make_protocol_sample)
+from localization_samples import CLASSES, MAPS, REQUEST, K, make_protocol_sample
 from mmseg_more.evaluation import ProtocolMetric
 from mmseg_more.evaluation.functional import confusion_matrix, mean_iou
 from mmseg_more.evaluation.protocol_report import size_range
@@ -23,18 +23,16 @@ NUM_IMAGES = 5
 @pytest.fixture(autouse=True)
 def no_worker_is_left():
     yield
-    assert not [p for p in multiprocessing.active_children()
-                if p.name == 'dense-crf']
+    assert not [p for p in multiprocessing.active_children() if p.name == 'dense-crf']
 
 
 @pytest.fixture
 def samples(tmp_path):
-    return [make_protocol_sample(i, tmp_path, (12 + i, 9))
-            for i in range(NUM_IMAGES)]
+    return [make_protocol_sample(i, tmp_path, (12 + i, 9)) for i in range(NUM_IMAGES)]
 
 
 def build(**kwargs):
-    metric = ProtocolMetric(**{**dict(bkg=.4, num_workers=2), **kwargs})
+    metric = ProtocolMetric(**{**dict(bkg=0.4, num_workers=2), **kwargs})
     metric.dataset_meta = dict(classes=CLASSES)
     metric.localization_request = REQUEST
     return metric
@@ -42,9 +40,9 @@ def build(**kwargs):
 
 def evaluate(metric, samples, batch_size=2):
     for start in range(0, len(samples), batch_size):
-        metric.process(None, [
-            sample.to_dict() for sample in samples[start:start + batch_size]
-        ])
+        metric.process(
+            None, [sample.to_dict() for sample in samples[start : start + batch_size]]
+        )
     return metric.evaluate(len(samples))
 
 
@@ -60,12 +58,11 @@ def labels_by_definition(sample, name, protocol):
         return {
             'raw': lambda: sample.pred_sem_seg.data[0],
             'ms': lambda: logits.argmax(0),
-            'ms_crf': lambda: refined_labels(
-                sample, logits.softmax(0), range(K + 1))
+            'ms_crf': lambda: refined_labels(sample, logits.softmax(0), range(K + 1)),
         }[protocol]()
     maps = sample.get(name if protocol == 'raw' else f'{name}_ms').data
     if protocol != 'ms_crf':
-        return maps_to_labels(maps[None], sample.gt_score[None], .4)[0]
+        return maps_to_labels(maps[None], sample.gt_score[None], 0.4)[0]
     present = sample.gt_score.nonzero().flatten()
     maps = maps[present]
     if not len(present):
@@ -77,63 +74,81 @@ def labels_by_definition(sample, name, protocol):
 def test_figures_by_their_definition(samples, tmp_path):
     samples[1].gt_score[:] = 0  # nothing may appear
     path = tmp_path / 'new' / 'protocols.json'
-    metrics = evaluate(build(epsilon=0., out_json=str(path)), samples)
+    metrics = evaluate(build(epsilon=0.0, out_json=str(path)), samples)
     assert set(metrics) == {
         f'{name}/{protocol}/mIoU'
-        for name in (*MAPS, 'seg') for protocol in ('raw', 'ms', 'ms_crf')
+        for name in (*MAPS, 'seg')
+        for protocol in ('raw', 'ms', 'ms_crf')
     }
     written = json.loads(path.read_text())
     for key, value in metrics.items():
         confusion = sum(
             confusion_matrix(
                 labels_by_definition(sample, *key.split('/')[:2]),
-                sample.gt_sem_seg.data[0], K + 1) for sample in samples)
+                sample.gt_sem_seg.data[0],
+                K + 1,
+            )
+            for sample in samples
+        )
         assert value == pytest.approx(100 * mean_iou(confusion)), key
         assert written[key] == value
     assert len(set(metrics.values())) == len(metrics)
 
 
-def test_sizes_scales_and_settings_stand_beside_the_figures(
-        samples, tmp_path, monkeypatch):
+def test_sizes_scales_and_settings_stand_beside_the_figures(samples, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr('mmseg_more.evaluation.protocol_metric.print_log',
-                        lambda text, logger: shown.append(text))
+    monkeypatch.setattr(
+        'mmseg_more.evaluation.protocol_metric.print_log',
+        lambda text, logger: shown.append(text),
+    )
     path = tmp_path / 'protocols.json'
     metrics = evaluate(
         build(
-            bkg=dict(lam=.45),
+            bkg=dict(lam=0.45),
             split='val.txt of data/x',
             crf=dict(num_iters=3),
-            out_json=str(path)), samples)
-    text, = shown
-    row, = [line for line in text.splitlines() if line.startswith('| LAM')]
+            out_json=str(path),
+        ),
+        samples,
+    )
+    (text,) = shown
+    (row,) = [line for line in text.splitlines() if line.startswith('| LAM')]
     cells = [cell.strip() for cell in row.split('|')[2:-1]]
     written = json.loads(path.read_text())
-    assert cells[1] == (f'{metrics["lam/ms/mIoU"]:.2f} ('
-                        f'{written["lam/ms/mIoU_best"]:.2f} at '
-                        f'{written["lam/ms/best_threshold"]:g})')
+    assert cells[1] == (
+        f'{metrics["lam/ms/mIoU"]:.2f} ('
+        f'{written["lam/ms/mIoU_best"]:.2f} at '
+        f'{written["lam/ms/best_threshold"]:g})'
+    )
     assert cells[2] == f'{metrics["lam/ms_crf/mIoU"]:.2f}'
-    for part in ('split: val.txt of data/x; 5 images', '12..16x9, at which',
-                 '24x18 in the network', 'maps at 1, 0.5,',
-                 'segmentation at 1, 1.25,', 'CAM 0.5, LAM 0.45, fused 0.5',
-                 'CRF: 3 iterations, Gaussian sxy 1 weight 3'):
+    for part in (
+        'split: val.txt of data/x; 5 images',
+        '12..16x9, at which',
+        '24x18 in the network',
+        'maps at 1, 0.5,',
+        'segmentation at 1, 1.25,',
+        'CAM 0.5, LAM 0.45, fused 0.5',
+        'CRF: 3 iterations, Gaussian sxy 1 weight 3',
+    ):
         assert part in text
     assert written['settings'] == dict(
         split='val.txt of data/x',
         num_images=5,
         image_size='12..16x9',
         network_size='24x18',
-        ms_scales=[1., .5],
-        seg_scales=[1., 1.25],
-        bkg=dict(cam=.5, lam=.45, fused=.5),
+        ms_scales=[1.0, 0.5],
+        seg_scales=[1.0, 1.25],
+        bkg=dict(cam=0.5, lam=0.45, fused=0.5),
         crf=dict(
             num_iters=3,
-            gaussian_sxy=1.,
-            gaussian_weight=3.,
-            bilateral_sxy=67.,
-            bilateral_srgb=3.,
-            bilateral_weight=4.),
-        epsilon=.02)
+            gaussian_sxy=1.0,
+            gaussian_weight=3.0,
+            bilateral_sxy=67.0,
+            bilateral_srgb=3.0,
+            bilateral_weight=4.0,
+        ),
+        epsilon=0.02,
+    )
     for figure in ('precision', 'recall', 'confusion_ratio', 'IoU/circle'):
         assert written[f'fused/ms_crf/{figure}'] > 0
     assert 'seg/ms/mIoU_best' not in written
@@ -148,8 +163,7 @@ def test_workers_and_batches_change_nothing(samples):
 
 @pytest.mark.parametrize('failing', [0, NUM_IMAGES - 1])
 @pytest.mark.parametrize('kind', ['error', 'killed'])
-def test_no_figures_without_the_crf_of_an_image(samples, monkeypatch, kind,
-                                                failing):
+def test_no_figures_without_the_crf_of_an_image(samples, monkeypatch, kind, failing):
     refine = crf_worker.dense_crf_mask
 
     def fail(image, *args):
@@ -181,7 +195,7 @@ def test_what_is_missing_is_named(samples):
     metric.localization_request = None
     with pytest.raises(ValueError, match='use_protocols'):
         evaluate(metric, samples)
-    metric.localization_request = REQUEST._replace(cam_scales=(1., .5))
+    metric.localization_request = REQUEST._replace(cam_scales=(1.0, 0.5))
     with pytest.raises(ValueError, match='compares scale 1 with several'):
         evaluate(metric, samples)
     metric.localization_request = REQUEST
@@ -196,9 +210,7 @@ def test_an_image_of_another_size(samples):
         evaluate(build(), samples)
 
 
-@pytest.mark.parametrize('kwargs', [
-    dict(bkg=dict(lamm=.5)), dict(bkg=1.5)
-])
+@pytest.mark.parametrize('kwargs', [dict(bkg=dict(lamm=0.5)), dict(bkg=1.5)])
 def test_bad_arguments(kwargs):
     with pytest.raises(ValueError):
         ProtocolMetric(**kwargs)

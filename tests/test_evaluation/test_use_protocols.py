@@ -1,4 +1,5 @@
 """A config turned into one that scores all protocols, and a run of it."""
+
 import json
 
 import cv2
@@ -11,20 +12,22 @@ from localization_samples import MAPS
 from mmseg_more.evaluation import LocalizationMetric, use_protocols
 from mmseg_more.models.structures import MASK_SCALES, SEG_SCALES
 
+
 def test_config_of_the_shapes(repo_root):
     cfg = Config.fromfile(repo_root / 'configs/more/more_vit-t_shapes.py')
     use_protocols(cfg, 'figures.json', num_workers=3)
-    metric, = cfg.test_evaluator
+    (metric,) = cfg.test_evaluator
     assert metric == dict(
         type='ProtocolMetric',
         split='ImageSets/Segmentation/val.txt of data/shapes',
         num_workers=3,
         out_json='figures.json',
-        bkg=dict(cam=.15, lam=.5, fused=.1, attention=.5))
+        bkg=dict(cam=0.15, lam=0.5, fused=0.1, attention=0.5),
+    )
     hooks = {hook['type']: hook for hook in cfg.custom_hooks}
     assert len(hooks) == len(cfg.custom_hooks) == 3
     hook = hooks['LocalizationHook']
-    assert hook['maps'] == MAPS and hook['cam_scales'] == (1., )
+    assert hook['maps'] == MAPS and hook['cam_scales'] == (1.0,)
     assert hook['ms_scales'] == MASK_SCALES
     assert hook['seg_scales'] == SEG_SCALES
 
@@ -36,11 +39,12 @@ def test_other_metrics_stay_and_a_missing_hook_comes():
             test_dataloader=dict(dataset=dict(type='A', data_root='b')),
             test_evaluator=[
                 dict(type='IoUMetric'),
-                dict(type=LocalizationMetric, ignore_index=254)
-            ]))
+                dict(type=LocalizationMetric, ignore_index=254),
+            ],
+        )
+    )
     use_protocols(cfg)
-    assert [m['type'] for m in cfg.test_evaluator
-            ] == ['ProtocolMetric', 'IoUMetric']
+    assert [m['type'] for m in cfg.test_evaluator] == ['ProtocolMetric', 'IoUMetric']
     assert cfg.test_evaluator[0]['ignore_index'] == 254
     assert cfg.test_evaluator[0]['split'] == 'all images of b'
     assert [h['type'] for h in cfg.custom_hooks] == ['LocalizationHook']
@@ -69,8 +73,9 @@ def test_a_run_of_the_model(tmp_path):
         cfg,
         str(tmp_path / 'protocols.json'),
         num_workers=1,
-        ms_scales=(1., .5),
-        seg_scales=(1., ))
+        ms_scales=(1.0, 0.5),
+        seg_scales=(1.0,),
+    )
     mask_run.run(cfg)
     written = json.loads((tmp_path / 'protocols.json').read_text())
     for name in ('cam', 'lam', 'fused', 'seg'):
@@ -80,4 +85,4 @@ def test_a_run_of_the_model(tmp_path):
     assert settings['num_images'] == 3
     assert settings['image_size'] == '17..30x20..32'
     assert settings['network_size'] == '48x48'
-    assert settings['ms_scales'] == [1., .5]
+    assert settings['ms_scales'] == [1.0, 0.5]

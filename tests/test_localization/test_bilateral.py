@@ -1,4 +1,5 @@
 """The energy on the bilateral filter, by either backend."""
+
 import sys
 
 import pytest
@@ -17,12 +18,15 @@ def _inputs(batch_size=2, channels=21, size=(18, 15), dtype=torch.float32):
         return torch.rand(shape, generator=generator)
 
     probs = (rand(batch_size, channels, *size) * 5).softmax(dim=1).to(dtype)
-    return (probs.requires_grad_(), rand(batch_size, 3, *size) * 255,
-            rand(batch_size, 1, *size))
+    return (
+        probs.requires_grad_(),
+        rand(batch_size, 3, *size) * 255,
+        rand(batch_size, 1, *size),
+    )
 
 
 def _energy(probs, images, gate, backend):
-    return L.bilateral_energy(probs, images, gate, 15., 9., SCALE, backend)
+    return L.bilateral_energy(probs, images, gate, 15.0, 9.0, SCALE, backend)
 
 
 @pytest.mark.parametrize('backend', ['auto', 'lattice', 'pydensecrf'])
@@ -31,19 +35,23 @@ def test_value_and_gradient_are_the_definitions(backend):
     probs, images, gate = _inputs()
     energy = _energy(probs, images, gate, backend)
     (3 * energy).backward()
-    filtered = torch.stack([
-        torch.from_numpy(
-            L.bilateral_filter(
-                image.permute(1, 2, 0).numpy(), value.detach().numpy(), 15.,
-                9.)) for image, value in zip(images, probs)
-    ])
+    filtered = torch.stack(
+        [
+            torch.from_numpy(
+                L.bilateral_filter(
+                    image.permute(1, 2, 0).numpy(), value.detach().numpy(), 15.0, 9.0
+                )
+            )
+            for image, value in zip(images, probs)
+        ]
+    )
     assert_close(
         energy.double(),
         -SCALE * (probs * gate * filtered).double().sum() / 2,
         rtol=1e-5,
-        atol=0)
-    assert_close(
-        probs.grad, 3 * -2 * SCALE * gate * filtered / 2, rtol=1e-5, atol=0)
+        atol=0,
+    )
+    assert_close(probs.grad, 3 * -2 * SCALE * gate * filtered / 2, rtol=1e-5, atol=0)
 
 
 def test_backends_agree_on_300_classes():
@@ -87,11 +95,14 @@ def test_only_the_probabilities_get_a_gradient():
     assert images.grad is None and gate.grad is None
 
 
-@pytest.mark.parametrize('device, side, expected', [
-    ('cpu', 64, 'pydensecrf'),
-    ('cpu', 65, 'lattice'),
-    ('meta', 64, 'lattice'),
-])
+@pytest.mark.parametrize(
+    'device, side, expected',
+    [
+        ('cpu', 64, 'pydensecrf'),
+        ('cpu', 65, 'lattice'),
+        ('meta', 64, 'lattice'),
+    ],
+)
 def test_automatic_choice(device, side, expected):
     """Two images of 64 x 64 are the most that pydensecrf gets."""
     values = torch.empty(2, 7, side, 64, device=device)

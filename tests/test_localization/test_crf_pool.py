@@ -1,4 +1,5 @@
 """The CRF in worker processes: order, bounds, failures, what is left behind."""
+
 import multiprocessing
 import os
 import platform
@@ -28,9 +29,11 @@ def make_job(index, size=(6, 8), channels=3, **kwargs):
                 image=generator.integers(0, 256, (*size, 3), np.uint8),
                 probs=probs / probs.sum(0),
                 labels=np.array([0, 4, 7])[:channels],
-                payload=index),
-            **kwargs
-        })
+                payload=index,
+            ),
+            **kwargs,
+        }
+    )
 
 
 def expected_mask(job):
@@ -107,7 +110,7 @@ def test_submit_waits_for_the_oldest_job(monkeypatch):
     refine = crf_worker.dense_crf_mask
 
     def slow(image, *args):
-        time.sleep(.3 if image.shape[0] > 10 else 0)
+        time.sleep(0.3 if image.shape[0] > 10 else 0)
         return refine(image, *args)
 
     monkeypatch.setattr(crf_worker, 'dense_crf_mask', slow)
@@ -122,15 +125,17 @@ def test_submit_waits_for_the_oldest_job(monkeypatch):
 
 
 @pytest.mark.parametrize('num_workers', [0, WORKERS])
-@pytest.mark.parametrize('wrong, message', [
-    (dict(image=np.zeros((5, 8, 3), np.uint8)), 'uint8 RGB image'),
-    (dict(labels=np.array([0, 300, 1])), '0..254'),
-    (dict(labels=np.array([0, 1])), '3 channels'),
-    (dict(probs=np.full((3, 6, 8), np.nan, np.float32)), 'finite'),
-    (dict(image='not an array'), 'AttributeError'),
-])
-def test_a_failing_image_is_named_and_the_rest_goes_on(num_workers, wrong,
-                                                       message):
+@pytest.mark.parametrize(
+    'wrong, message',
+    [
+        (dict(image=np.zeros((5, 8, 3), np.uint8)), 'uint8 RGB image'),
+        (dict(labels=np.array([0, 300, 1])), '0..254'),
+        (dict(labels=np.array([0, 1])), '3 channels'),
+        (dict(probs=np.full((3, 6, 8), np.nan, np.float32)), 'finite'),
+        (dict(image='not an array'), 'AttributeError'),
+    ],
+)
+def test_a_failing_image_is_named_and_the_rest_goes_on(num_workers, wrong, message):
     jobs = [make_job(0), make_job(1, **wrong), make_job(2)]
     with DenseCRFPool(num_workers) as pool:
         before, failed, after = pool.map(jobs)
@@ -143,15 +148,14 @@ def test_a_failing_image_is_named_and_the_rest_goes_on(num_workers, wrong,
 
 def test_what_cannot_be_pickled_is_an_error_of_its_image():
     with DenseCRFPool(1) as pool:
-        failed, after = pool.map(
-            [make_job(0, image=lambda: None), make_job(1)])
+        failed, after = pool.map([make_job(0, image=lambda: None), make_job(1)])
     assert '0.jpg' in failed.error and after.error is None
 
 
 def test_payload_stays_in_this_process():
-    payload = (lambda: 'cannot be pickled')
+    payload = lambda: 'cannot be pickled'
     with DenseCRFPool(1) as pool:
-        result, = pool.map([make_job(0, payload=payload)])
+        (result,) = pool.map([make_job(0, payload=payload)])
     assert result.payload is payload
 
 
@@ -176,7 +180,7 @@ def test_a_killed_worker_costs_its_image_alone(num_workers, deadly):
 def test_a_worker_that_dies_idle_costs_at_most_one_image():
     with DenseCRFPool(1) as pool:
         assert len(list(pool.map([make_job(0)]))) == 1
-        process, = workers()
+        (process,) = workers()
         process.kill()
         process.join()
         results = list(pool.map([make_job(1), make_job(2)]))
@@ -197,14 +201,15 @@ def test_all_workers_end_after_an_exception(deadly):
 
 
 def test_workers_end_when_their_parent_is_killed():
-    code = ('import sys, time, multiprocessing\n'
-            'from mmseg_more.localization.crf_pool import DenseCRFPool\n'
-            'pool = DenseCRFPool(3)\n'
-            'print(*(p.pid for p in multiprocessing.active_children()))\n'
-            'sys.stdout.flush()\n'
-            'time.sleep(600)\n')
-    parent = subprocess.Popen([sys.executable, '-c', code],
-                              stdout=subprocess.PIPE)
+    code = (
+        'import sys, time, multiprocessing\n'
+        'from mmseg_more.localization.crf_pool import DenseCRFPool\n'
+        'pool = DenseCRFPool(3)\n'
+        'print(*(p.pid for p in multiprocessing.active_children()))\n'
+        'sys.stdout.flush()\n'
+        'time.sleep(600)\n'
+    )
+    parent = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
     pids = [int(pid) for pid in parent.stdout.readline().split()]
     parent.kill()
     try:
@@ -231,13 +236,12 @@ def test_a_worker_keeps_its_large_buffers(monkeypatch):
     with DenseCRFPool(num_workers=1, start_method='fork') as pool:
         first, second = pool.map(make_job(index) for index in range(2))
     pages = size // resource.getpagesize()
-    assert first.confidence[0] > .9 * pages
+    assert first.confidence[0] > 0.9 * pages
     if platform.libc_ver()[0] == 'glibc':
-        assert second.confidence[0] < .1 * pages
+        assert second.confidence[0] < 0.1 * pages
 
 
 def test_an_argument_out_of_range():
-    for wrong in (dict(num_workers=-1), dict(max_pending=0),
-                  dict(epsilon=1.)):
+    for wrong in (dict(num_workers=-1), dict(max_pending=0), dict(epsilon=1.0)):
         with pytest.raises(ValueError, match='expected num_workers'):
             DenseCRFPool(**wrong)

@@ -1,4 +1,5 @@
 """Classes left out of the dense CRF, confidences and tiny images."""
+
 import numpy as np
 import pytest
 import torch
@@ -12,18 +13,17 @@ NUM_IMAGES = 50
 def make_image(seed, size=(30, 40), channels=12):
     """Noise, and smooth probabilities of two classes over many weak ones."""
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.full((channels, *size), -4.)
+    logits = torch.full((channels, *size), -4.0)
     weak = torch.randn(1, channels, 4, 5, generator=generator)
     strong = torch.randn(1, 3, 4, 5, generator=generator)
-    logits += .5 * F.interpolate(weak, size, mode='bicubic')[0]
+    logits += 0.5 * F.interpolate(weak, size, mode='bicubic')[0]
     logits[[0, 2, 5]] = 1 + 3 * F.interpolate(strong, size, mode='bicubic')[0]
-    image = torch.randint(
-        0, 256, (*size, 3), generator=generator, dtype=torch.uint8)
+    image = torch.randint(0, 256, (*size, 3), generator=generator, dtype=torch.uint8)
     return image.numpy(), logits.softmax(0).numpy()
 
 
 def test_classes_below_epsilon_do_not_change_the_labels():
-    different, left_out = 0., 0
+    different, left_out = 0.0, 0
     for seed in range(NUM_IMAGES):
         image, probs = make_image(seed)
         weak = probs.reshape(len(probs), -1).max(1) < CLASS_EPSILON
@@ -37,29 +37,28 @@ def test_classes_below_epsilon_do_not_change_the_labels():
 
 def test_left_out_classes_come_back_as_zero():
     image, probs = make_image(0)
-    probs[0] = 0.  # the background stays whatever it is
-    probs[3] = .0999
-    probs[4] = .1
-    refined = dense_crf(image, probs, epsilon=.1)
-    weak = probs.reshape(len(probs), -1).max(1) < .1
+    probs[0] = 0.0  # the background stays whatever it is
+    probs[3] = 0.0999
+    probs[4] = 0.1
+    refined = dense_crf(image, probs, epsilon=0.1)
+    weak = probs.reshape(len(probs), -1).max(1) < 0.1
     assert weak[0] and weak[3] and not weak[4]
     weak[0] = False
     assert (refined[weak] == 0).all()
     assert (refined[~weak] > 0).reshape((~weak).sum(), -1).any(1).all()
     np.testing.assert_allclose(refined.sum(0), 1, rtol=1e-5)
-    np.testing.assert_array_equal(refined[~weak],
-                                  dense_crf(image, probs[~weak]))
+    np.testing.assert_array_equal(refined[~weak], dense_crf(image, probs[~weak]))
 
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_background_alone(channels):
     image, probs = make_image(0, channels=12)
     probs = probs[:channels] * 1e-3
-    refined = dense_crf(image, probs, epsilon=.1)
+    refined = dense_crf(image, probs, epsilon=0.1)
     assert (refined[0] == 1).all() and (refined[1:] == 0).all()
     mask, confidence = dense_crf_mask(image, probs, np.arange(channels))
     assert (mask == 0).all()
-    np.testing.assert_array_equal(confidence, [1.] + [np.nan] * (channels - 1))
+    np.testing.assert_array_equal(confidence, [1.0] + [np.nan] * (channels - 1))
 
 
 def test_confidence_is_the_mean_probability_where_a_channel_wins():
@@ -74,13 +73,14 @@ def test_confidence_is_the_mean_probability_where_a_channel_wins():
         np.testing.assert_allclose(
             confidence[channel],
             refined[channel][won].mean() if won.any() else np.nan,
-            rtol=1e-5)
+            rtol=1e-5,
+        )
 
 
 @pytest.mark.parametrize('size', [(1, 40), (30, 1), (1, 1)])
 def test_images_of_one_pixel_height_or_width(size):
     image, probs = make_image(2, (30, 40))
-    image, probs = image[:size[0], :size[1]], probs[:, :size[0], :size[1]]
+    image, probs = image[: size[0], : size[1]], probs[:, : size[0], : size[1]]
     mask, confidence = dense_crf_mask(image, probs, np.arange(len(probs)))
     assert mask.shape == size and np.nanmax(confidence) <= 1 + 1e-5
 
@@ -94,7 +94,7 @@ def test_probabilities_must_be_finite():
 
 def test_image_that_cannot_be_written():
     image = np.zeros((4, 5, 3), np.uint8)
-    probs = np.full((2, 4, 5), .5, np.float32)
+    probs = np.full((2, 4, 5), 0.5, np.float32)
     expected = dense_crf(image, probs)
     image.flags.writeable = False
     np.testing.assert_array_equal(dense_crf(image, probs), expected)

@@ -1,31 +1,33 @@
 """From maps and logits to the masks of one image."""
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from mmseg_more import localization as L
 
-MAPS = torch.tensor([[[.9, .2, .1, .4]], [[.3, .6, .1, .95]],
-                     [[.0, .7, .2, .5]]])  # (K=3, 1, 4)
+MAPS = torch.tensor(
+    [[[0.9, 0.2, 0.1, 0.4]], [[0.3, 0.6, 0.1, 0.95]], [[0.0, 0.7, 0.2, 0.5]]]
+)  # (K=3, 1, 4)
 
 
 def test_background_is_what_the_classes_leave():
     probs, labels = L.map_probabilities(MAPS, [0, 2])
     assert labels.tolist() == [0, 1, 3]
     assert_close(probs[1:], MAPS[[0, 2]])
-    assert_close(probs[0, 0], torch.tensor([.1, .3, .8, .5]))
+    assert_close(probs[0, 0], torch.tensor([0.1, 0.3, 0.8, 0.5]))
     mask = L.probabilities_to_mask(L.ClassProbabilities(probs, labels))
     assert mask.dtype == torch.uint8
     assert mask.tolist() == [[1, 3, 0, 0]]
 
 
 def test_threshold_mask_is_the_one_of_the_evaluation():
-    image_labels = torch.tensor([[1., 0., 1.]])
-    expected = L.maps_to_labels(MAPS[None], image_labels, .45)[0]
-    mask = L.threshold_mask(MAPS, torch.tensor([0, 2]), .45)
+    image_labels = torch.tensor([[1.0, 0.0, 1.0]])
+    expected = L.maps_to_labels(MAPS[None], image_labels, 0.45)[0]
+    mask = L.threshold_mask(MAPS, torch.tensor([0, 2]), 0.45)
     assert mask.tolist() == expected.tolist() == [[1, 3, 0, 3]]
     # at the threshold: background
-    assert L.threshold_mask(MAPS, [0], .9).tolist() == [[0, 0, 0, 0]]
+    assert L.threshold_mask(MAPS, [0], 0.9).tolist() == [[0, 0, 0, 0]]
 
 
 def test_segmentation_keeps_background_and_the_allowed_classes():
@@ -43,20 +45,21 @@ def test_segmentation_keeps_background_and_the_allowed_classes():
 @pytest.mark.parametrize('classes', [[], torch.tensor([], dtype=torch.int64)])
 def test_no_class_is_background(classes):
     probabilities = L.map_probabilities(MAPS, classes)
-    assert probabilities.probs.tolist() == [[[1., 1., 1., 1.]]]
+    assert probabilities.probs.tolist() == [[[1.0, 1.0, 1.0, 1.0]]]
     assert not L.probabilities_to_mask(probabilities).any()
-    assert not L.threshold_mask(MAPS, classes, .1).any()
-    logits = torch.tensor([0., 5.])[:, None, None]
-    assert not L.probabilities_to_mask(
-        L.seg_probabilities(logits, classes)).any()
+    assert not L.threshold_mask(MAPS, classes, 0.1).any()
+    logits = torch.tensor([0.0, 5.0])[:, None, None]
+    assert not L.probabilities_to_mask(L.seg_probabilities(logits, classes)).any()
 
 
 @pytest.mark.parametrize('classes', [[3], [-1], [0, 7]])
 def test_a_class_must_be_one_of_the_maps(classes):
     for function in (L.map_probabilities, L.seg_probabilities):
         with pytest.raises(ValueError, match=r'indices 0\.\.2'):
-            function(MAPS if function is L.map_probabilities else
-                     torch.cat([MAPS[:1], MAPS]), classes)
+            function(
+                MAPS if function is L.map_probabilities else torch.cat([MAPS[:1], MAPS]),
+                classes,
+            )
 
 
 def test_half_precision_gives_float32():

@@ -1,14 +1,19 @@
 """The lattice in tensor operations against pydensecrf's."""
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from mmseg_more.localization import (bilateral_filter, bilateral_filter_batch,
-                                     build_lattice, filter_on_lattice)
+from mmseg_more.localization import (
+    bilateral_filter,
+    bilateral_filter_batch,
+    build_lattice,
+    filter_on_lattice,
+)
 
-SIGMA_RGB, SIGMA_XY = 15., 50.
+SIGMA_RGB, SIGMA_XY = 15.0, 50.0
 
 
 def _random(*shape, seed=0):
@@ -17,29 +22,33 @@ def _random(*shape, seed=0):
 
 def _smooth(batch_size, height, width):
     coarse = _random(batch_size, 3, 5, 5) * 255
-    return F.interpolate(coarse, size=(height, width), mode='bicubic').clamp(
-        0, 255)
+    return F.interpolate(coarse, size=(height, width), mode='bicubic').clamp(0, 255)
 
 
 IMAGES = dict(
     smooth=_smooth(1, 30, 34),
     noise=_random(1, 3, 20, 22) * 255,
     levels=(_random(2, 3, 24, 20, seed=1) * 255).byte().float(),
-    constant=torch.full((1, 3, 13, 11), 77.),
+    constant=torch.full((1, 3, 13, 11), 77.0),
     black=torch.zeros(1, 3, 17, 19),
     # not a multiple of four points: pydensecrf adds vertices at the origin
     dark=5 + _random(1, 3, 1, 37, seed=2) * 30,
     row=_random(1, 3, 1, 37) * 255,
     pixel=_random(1, 3, 1, 1) * 255,
     batch=_smooth(3, 15, 17),
-    shades=torch.arange(0, 256.).expand(1, 3, 4, -1))
+    shades=torch.arange(0, 256.0).expand(1, 3, 4, -1),
+)
 
 
 def _by_pydensecrf(images, values, sigma_rgb=SIGMA_RGB, sigma_xy=SIGMA_XY):
-    return torch.from_numpy(np.stack([
-        bilateral_filter(image, value, sigma_rgb, sigma_xy) for image, value in
-        zip(images.permute(0, 2, 3, 1).numpy(), values.numpy())
-    ]))
+    return torch.from_numpy(
+        np.stack(
+            [
+                bilateral_filter(image, value, sigma_rgb, sigma_xy)
+                for image, value in zip(images.permute(0, 2, 3, 1).numpy(), values.numpy())
+            ]
+        )
+    )
 
 
 def _assert_equal(images, values, sigma_rgb=SIGMA_RGB, sigma_xy=SIGMA_XY):
@@ -48,7 +57,8 @@ def _assert_equal(images, values, sigma_rgb=SIGMA_RGB, sigma_xy=SIGMA_XY):
         bilateral_filter_batch(images, values, sigma_rgb, sigma_xy),
         _by_pydensecrf(images, values, sigma_rgb, sigma_xy),
         rtol=1e-5,
-        atol=0)
+        atol=0,
+    )
 
 
 @pytest.mark.parametrize('channels', [1, 21, 81])
@@ -59,8 +69,9 @@ def test_equals_pydensecrf(name, channels):
     _assert_equal(images, values)
 
 
-@pytest.mark.parametrize('sigma_rgb, sigma_xy', [(3., 67.), (40., 3.),
-                                                 (.5, .5), (255., 10.)])
+@pytest.mark.parametrize(
+    'sigma_rgb, sigma_xy', [(3.0, 67.0), (40.0, 3.0), (0.5, 0.5), (255.0, 10.0)]
+)
 @pytest.mark.parametrize('name', ['smooth', 'levels'])
 def test_other_widths(name, sigma_rgb, sigma_xy):
     images = IMAGES[name]
@@ -71,12 +82,11 @@ def test_other_widths(name, sigma_rgb, sigma_xy):
 def test_points_on_the_edges_of_simplices():
     """Positions that are multiples of a simple fraction of the kernel's width: many
     coordinates tie, and the order of operations decides."""
-    steps = torch.arange(0, 240., 7.5)
-    images = torch.stack([
-        steps.expand(32, -1), steps[:, None].expand(-1, 32),
-        (steps + steps[:, None]) / 2
-    ])[None]
-    _assert_equal(images, _random(1, 3, 32, 32), 15., 4.)
+    steps = torch.arange(0, 240.0, 7.5)
+    images = torch.stack(
+        [steps.expand(32, -1), steps[:, None].expand(-1, 32), (steps + steps[:, None]) / 2]
+    )[None]
+    _assert_equal(images, _random(1, 3, 32, 32), 15.0, 4.0)
 
 
 def test_an_image_does_not_depend_on_its_batch():
@@ -86,9 +96,10 @@ def test_an_image_does_not_depend_on_its_batch():
     together = bilateral_filter_batch(images, values, SIGMA_RGB, SIGMA_XY)
     assert_close(together[3], together[0], rtol=1e-6, atol=0)
     for i in range(3):
-        alone = bilateral_filter_batch(images[i:i + 1], values[i:i + 1],
-                                       SIGMA_RGB, SIGMA_XY)
-        assert_close(together[i:i + 1], alone, rtol=1e-6, atol=0)
+        alone = bilateral_filter_batch(
+            images[i : i + 1], values[i : i + 1], SIGMA_RGB, SIGMA_XY
+        )
+        assert_close(together[i : i + 1], alone, rtol=1e-6, atol=0)
 
 
 def test_300_classes():
@@ -106,8 +117,8 @@ def test_half_precision_is_filtered_in_float32(dtype):
     assert filtered.dtype == torch.float32
     assert torch.equal(
         filtered,
-        bilateral_filter_batch(images.float(), values.float(), SIGMA_RGB,
-                               SIGMA_XY))
+        bilateral_filter_batch(images.float(), values.float(), SIGMA_RGB, SIGMA_XY),
+    )
 
 
 def test_inputs_stay_as_they_are():
@@ -126,19 +137,23 @@ def test_lattice_is_consistent():
     assert lattice.weights.min() > -1e-6
     # the entries of a vertex are the points that name it
     touched = torch.zeros(count, 600).index_put_(
-        (torch.repeat_interleave(
-            torch.arange(count),
-            torch.diff(lattice.starts, append=torch.tensor([3600]))),
-         lattice.entries.long()), lattice.entry_weights)
+        (
+            torch.repeat_interleave(
+                torch.arange(count), torch.diff(lattice.starts, append=torch.tensor([3600]))
+            ),
+            lattice.entries.long(),
+        ),
+        lattice.entry_weights,
+    )
     expected = torch.zeros(count, 600).index_put_(
-        (lattice.vertices.long(), torch.arange(600)[:, None]), lattice.weights)
+        (lattice.vertices.long(), torch.arange(600)[:, None]), lattice.weights
+    )
     assert torch.equal(touched, expected)
     # a neighbour's neighbour on the other side is the vertex itself
     for rows in lattice.neighbours.long():
         itself, before, after = rows.unbind(dim=1)
         assert torch.equal(itself, torch.arange(count))
-        assert torch.equal(after[before][before != itself],
-                           itself[before != itself])
+        assert torch.equal(after[before][before != itself], itself[before != itself])
 
 
 def test_two_features_approximate_the_gaussian():
@@ -146,21 +161,23 @@ def test_two_features_approximate_the_gaussian():
     ratio to the Gaussian is one number, within the method's accuracy."""
     features = _random(1, 2, 2000) * 6
     lattice = build_lattice(features, [(0, 6)] * 2)
-    exact = (-.5 * torch.cdist(features[0].t(), features[0].t())**2).exp()
+    exact = (-0.5 * torch.cdist(features[0].t(), features[0].t()) ** 2).exp()
     values = _random(2000, 1)
     ratio = filter_on_lattice(lattice, values) / (exact @ values)
-    assert ratio.std() / ratio.mean() < .1
+    assert ratio.std() / ratio.mean() < 0.1
 
 
 def test_colours_out_of_range_are_clamped():
     images = IMAGES['batch']
     values = _random(3, 2, 15, 17)
     dark, bright = images - 1000, images + 1000
-    for wild, border in ((dark, -1.), (bright, 256.)):
+    for wild, border in ((dark, -1.0), (bright, 256.0)):
         assert torch.equal(
             bilateral_filter_batch(wild, values, SIGMA_RGB, SIGMA_XY),
             bilateral_filter_batch(
-                torch.full_like(images, border), values, SIGMA_RGB, SIGMA_XY))
+                torch.full_like(images, border), values, SIGMA_RGB, SIGMA_XY
+            ),
+        )
 
 
 def test_too_narrow_a_kernel():
@@ -180,8 +197,7 @@ def test_gradient_of_the_filter():
     weights, step = _random(3, 2, 15, 17, seed=1), _random(3, 2, 15, 17, seed=2)
 
     def total(values):
-        return (weights * bilateral_filter_batch(images, values, SIGMA_RGB,
-                                                 SIGMA_XY)).sum()
+        return (weights * bilateral_filter_batch(images, values, SIGMA_RGB, SIGMA_XY)).sum()
 
     total(values).backward()
     assert images.grad is None

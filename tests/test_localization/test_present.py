@@ -1,4 +1,5 @@
 """The present classes as channels."""
+
 import torch
 from torch.testing import assert_close
 
@@ -25,8 +26,9 @@ def test_select():
 
 def test_names_of_labels():
     labels = torch.tensor([[[0, 1, 255]], [[1, 0, 1]], [[0, 255, 0]]])
-    named = present_classes(torch.tensor([[0, 0, 1.], [0, 1, 0], [0, 0, 0]])).name_labels(
-        labels)
+    named = present_classes(torch.tensor([[0, 0, 1.0], [0, 1, 0], [0, 0, 0]])).name_labels(
+        labels
+    )
     assert named.tolist() == [[[0, 3, 255]], [[2, 0, 2]], [[0, 255, 0]]]
 
 
@@ -49,10 +51,13 @@ def test_labels_as_from_the_maps_of_all_classes():
     images = torch.rand(3, 3, 32, 48, generator=generator)
     present = present_classes(LABELS)
     assert_close(
-        present.name_labels(L.maps_to_labels(present.select(maps), present.real, .6, .3)),
-        L.maps_to_labels(maps, LABELS, .6, .3))
+        present.name_labels(L.maps_to_labels(present.select(maps), present.real, 0.6, 0.3)),
+        L.maps_to_labels(maps, LABELS, 0.6, 0.3),
+    )
     options = L.PAROptions(dilations=(1, 2), num_iters=2)
     assert_close(
-        present.name_labels(L.refine_labels(
-            images, present.select(maps), present.real, .7, .3, options)),
-        L.refine_labels(images, maps, LABELS, .7, .3, options))
+        present.name_labels(
+            L.refine_labels(images, present.select(maps), present.real, 0.7, 0.3, options)
+        ),
+        L.refine_labels(images, maps, LABELS, 0.7, 0.3, options),
+    )

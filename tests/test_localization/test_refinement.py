@@ -1,4 +1,5 @@
 """PAR against its definition, pixel by pixel and neighbour by neighbour."""
+
 import math
 
 import pytest
@@ -34,15 +35,19 @@ def _affinity(images, dilations):
     images = images.double()
     neighbours = _neighbours(images, dilations)
     std = neighbours.std(dim=2, keepdim=True)
-    contrast = ((neighbours - images[:, :, None]).abs() /
-                (std + 1e-8) / .3).square()
-    distance = torch.tensor([
-        d * math.hypot(dy, dx) for d in dilations for dy in (-1, 0, 1)
-        for dx in (-1, 0, 1) if (dy, dx) != (0, 0)
-    ], dtype=torch.float64)
-    position = (-(distance / (distance.std() + 1e-8) / .3).square()).softmax(0)
-    return (-contrast.mean(dim=1)).softmax(
-        dim=1) + .01 * position[:, None, None]
+    contrast = ((neighbours - images[:, :, None]).abs() / (std + 1e-8) / 0.3).square()
+    distance = torch.tensor(
+        [
+            d * math.hypot(dy, dx)
+            for d in dilations
+            for dy in (-1, 0, 1)
+            for dx in (-1, 0, 1)
+            if (dy, dx) != (0, 0)
+        ],
+        dtype=torch.float64,
+    )
+    position = (-(distance / (distance.std() + 1e-8) / 0.3).square()).softmax(0)
+    return (-contrast.mean(dim=1)).softmax(dim=1) + 0.01 * position[:, None, None]
 
 
 @pytest.mark.parametrize('size', [(9, 12), (2, 7), (1, 5), (1, 1)])
@@ -56,8 +61,7 @@ def test_affinity_and_propagation(size, batch_size):
     assert_close(affinity.double(), expected, rtol=1e-5, atol=1e-6)
     refined = L.propagate(masks, affinity, DILATIONS, 3)
     for _ in range(3):
-        masks = (_neighbours(masks, DILATIONS) *
-                 affinity[:, None]).sum(dim=2)
+        masks = (_neighbours(masks, DILATIONS) * affinity[:, None]).sum(dim=2)
     assert_close(refined, masks)
 
 
@@ -66,13 +70,14 @@ def test_affinity_in_any_layout():
     masks = _random(2, 3, 6, 7)
     assert torch.equal(
         L.propagate(masks, affinity, DILATIONS, 2),
-        L.propagate(masks, affinity.contiguous(), DILATIONS, 2))
+        L.propagate(masks, affinity.contiguous(), DILATIONS, 2),
+    )
 
 
 def test_constant_images():
     """No contrast: neighbours count alike, up to the term of the distance."""
-    affinity = L.pixel_affinity(torch.full((1, 3, 5, 6), .3), DILATIONS)
-    expected = _affinity(torch.full((1, 3, 5, 6), .3), DILATIONS)
+    affinity = L.pixel_affinity(torch.full((1, 3, 5, 6), 0.3), DILATIONS)
+    expected = _affinity(torch.full((1, 3, 5, 6), 0.3), DILATIONS)
     assert_close(affinity.double(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -90,8 +95,8 @@ def _labels(image_labels, **kwargs):
     batch_size, classes = image_labels.shape
     maps = _random(batch_size, classes, 16, 12)
     return L.refine_labels(
-        _random(batch_size, 3, 16, 12), maps, image_labels, .7, .25, options,
-        **kwargs)
+        _random(batch_size, 3, 16, 12), maps, image_labels, 0.7, 0.25, options, **kwargs
+    )
 
 
 @pytest.mark.parametrize('max_classes', [3, 5, 100])
@@ -99,7 +104,8 @@ def test_number_of_classes_that_the_host_knows(max_classes):
     image_labels = torch.zeros(2, 6)
     image_labels[0, [1, 2, 5]] = image_labels[1, 3] = 1
     assert torch.equal(
-        _labels(image_labels, max_classes=max_classes), _labels(image_labels))
+        _labels(image_labels, max_classes=max_classes), _labels(image_labels)
+    )
 
 
 def test_number_of_classes_without_any():
@@ -117,8 +123,13 @@ def test_300_classes():
 def test_nothing_is_read_back_when_the_host_knows_the_classes():
     """Tensors without data refuse to tell the host anything."""
     maps = torch.empty(2, 6, 32, 32, device='meta')
-    arguments = (torch.empty(2, 3, 32, 32, device='meta'), maps,
-                 torch.empty(2, 6, device='meta'), .7, .25)
+    arguments = (
+        torch.empty(2, 3, 32, 32, device='meta'),
+        maps,
+        torch.empty(2, 6, device='meta'),
+        0.7,
+        0.25,
+    )
     labels = L.refine_labels(*arguments, max_classes=2)
     assert labels.shape == (2, 32, 32)
     with pytest.raises(RuntimeError, match='meta'):

@@ -10,8 +10,7 @@ OPS = Golden('ops')
 
 def _graph(**kwargs):
     graph = GraphCategoryRepresentation(embed_dims=32, **kwargs)
-    state = {k: v for k, v in OPS.group('gcr.sd.').items()
-             if not k.startswith('_fc1')}
+    state = {k: v for k, v in OPS.group('gcr.sd.').items() if not k.startswith('_fc1')}
     graph.load_state_dict(state, strict=True)
     return graph
 
@@ -27,8 +26,12 @@ def test_matches_the_reference():
     assert_close(tokens.grad, OPS['gcr.grad_tok'], **close)
     for name, expected in OPS.group('gcr.grad.').items():
         # sums over the batch: relative to the largest entry
-        assert_close(graph.get_parameter(name).grad, expected, rtol=1e-5,
-                     atol=1e-5 * max(1., expected.abs().max().item()))
+        assert_close(
+            graph.get_parameter(name).grad,
+            expected,
+            rtol=1e-5,
+            atol=1e-5 * max(1.0, expected.abs().max().item()),
+        )
     assert patches.grad is None  # detached
 
 
@@ -47,27 +50,35 @@ def _by_hand(graph, tokens, nodes, count, weighting):
     a = torch.stack(messages)
     lrelu = torch.nn.functional.leaky_relu
     return graph.norm(
-        lrelu(graph.linear1(.1 * (heads + a) + tokens)) +
-        lrelu(graph.linear2(.1 * heads * a + tokens)))
+        lrelu(graph.linear1(0.1 * (heads + a) + tokens))
+        + lrelu(graph.linear2(0.1 * heads * a + tokens))
+    )
 
 
-@pytest.mark.parametrize('kwargs, count', [
-    (dict(), 10),
-    (dict(weighting='dot'), 10),
-    (dict(tail='patches'), 10),
-    (dict(num_neighbors=5, tail='patches', weighting='dot'), 5),
-    (dict(num_neighbors=392, tail='patches'), 24),
-    (dict(neighbor_ratio=.01), 1),
-])
+@pytest.mark.parametrize(
+    'kwargs, count',
+    [
+        (dict(), 10),
+        (dict(weighting='dot'), 10),
+        (dict(tail='patches'), 10),
+        (dict(num_neighbors=5, tail='patches', weighting='dot'), 5),
+        (dict(num_neighbors=392, tail='patches'), 24),
+        (dict(neighbor_ratio=0.01), 1),
+    ],
+)
 def test_options(kwargs, count):
     graph = _graph(**kwargs)
     tokens, patches = OPS['gcr.tok'], OPS['gcr.feats']
     out = graph(tokens, patches)
     for i in range(2):
-        nodes = patches[i] if kwargs.get('tail') == 'patches' else torch.cat(
-            [tokens[i], patches[i]])
-        expected = _by_hand(graph, tokens[i], nodes, count,
-                            kwargs.get('weighting', 'sum_product'))
+        nodes = (
+            patches[i]
+            if kwargs.get('tail') == 'patches'
+            else torch.cat([tokens[i], patches[i]])
+        )
+        expected = _by_hand(
+            graph, tokens[i], nodes, count, kwargs.get('weighting', 'sum_product')
+        )
         assert_close(out[i], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -78,10 +89,15 @@ def test_inputs_are_not_edited():
     assert torch.equal(tokens, copies[0]) and torch.equal(patches, copies[1])
 
 
-@pytest.mark.parametrize('kwargs', [
-    dict(tail='classes'), dict(weighting='cosine'), dict(num_neighbors=0),
-    dict(neighbor_ratio=0)
-])
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(tail='classes'),
+        dict(weighting='cosine'),
+        dict(num_neighbors=0),
+        dict(neighbor_ratio=0),
+    ],
+)
 def test_unknown_options(kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):
         GraphCategoryRepresentation(embed_dims=8, **kwargs)

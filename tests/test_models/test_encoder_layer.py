@@ -1,4 +1,5 @@
 """The block of the ViT against mmpretrain's."""
+
 import pytest
 import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
@@ -46,7 +47,7 @@ def test_same_start_as_mmpretrain():
 def test_drop_path():
     """A branch is skipped in training for some samples, never in evaluation."""
     torch.manual_seed(0)
-    layer = EncoderLayer(16, 2, 32, drop_path_rate=.5)
+    layer = EncoderLayer(16, 2, 32, drop_path_rate=0.5)
     x = tokens()[:1].expand(64, -1, -1)
     kinds = layer(x).flatten(1).round(decimals=4).unique(dim=0)
     assert len(kinds) == 4  # each of both branches taken or not

@@ -1,4 +1,5 @@
 """Training steps in half precision beside those in float32."""
+
 from contextlib import contextmanager
 
 import pytest
@@ -11,8 +12,11 @@ from mmseg_more.engine.optim import CPUAmpOptimWrapper
 from tiny_model import batch, tiny_model
 
 # older releases have no float16 autocast and no gradient scaler for the CPU
-TYPES = [torch.bfloat16, torch.float16] if digit_version(
-    torch.__version__) >= digit_version('2.4') else [torch.bfloat16]
+TYPES = (
+    [torch.bfloat16, torch.float16]
+    if digit_version(torch.__version__) >= digit_version('2.4')
+    else [torch.bfloat16]
+)
 LABELS = [1, 0, 1], [0, 1, 0]
 ITERATION = 5000  # all losses count
 
@@ -23,7 +27,8 @@ def test_every_loss_gets_float32(dtype):
     seen = {}
     for name, loss in model.loss_schedule.losses.items():
         loss.register_forward_hook(
-            lambda module, args, out, name=name: seen.update({name: (*args, out)}))
+            lambda module, args, out, name=name: seen.update({name: (*args, out)})
+        )
     halves = []
     for part in (model.backbone.layers[0].attn, model.decode_head.conv_seg):
         part.register_forward_hook(lambda module, args, out: halves.append(out.dtype))
@@ -84,8 +89,8 @@ def test_ten_steps(dtype):
     assert len(exact) == len(found) == 10
     for expected, losses in zip(exact, found):
         # bfloat16 has 3 digits, and a patch at a threshold may change its label
-        assert_close(losses, expected, rtol=.03, atol=.02)
-    assert exact[-1]['loss_cls'] < .9 * exact[0]['loss_cls']  # it has learnt meanwhile
+        assert_close(losses, expected, rtol=0.03, atol=0.02)
+    assert exact[-1]['loss_cls'] < 0.9 * exact[0]['loss_cls']  # it has learnt meanwhile
 
 
 @pytest.mark.parametrize('dtype', TYPES)
@@ -98,7 +103,7 @@ def test_gradients(dtype):
         torch.manual_seed(0)
         with torch.autocast('cpu', dtype=dtype, enabled=enabled):
             losses = model.loss(inputs, samples)
-        scale = 2.**10 if dtype is torch.float16 and enabled else 1.
+        scale = 2.0**10 if dtype is torch.float16 and enabled else 1.0
         (sum(losses.values()) * scale).backward()
         found.append(torch.cat([p.grad.flatten() for p in model.parameters()]) / scale)
     exact, half = found

@@ -4,21 +4,36 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.utils import digit_version
-from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 from torch.testing import assert_close
 
-from tiny_model import batch, tiny_config, tiny_model
 from mmseg_more.models import LocalizationRequest
 from mmseg_more.models.loss_schedule import LossSchedule
+from tiny_model import batch, tiny_config, tiny_model
 
-ALL = {'loss_cls', 'loss_cls_aux', 'loss_mct', 'loss_ptc', 'loss_cre',
-       'loss_ure', 'loss_seg', 'loss_energy'}
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+ALL = {
+    'loss_cls',
+    'loss_cls_aux',
+    'loss_mct',
+    'loss_ptc',
+    'loss_cre',
+    'loss_ure',
+    'loss_seg',
+    'loss_energy',
+}
 
 
-@pytest.mark.parametrize('iteration, absent', [
-    (0, {'loss_seg', 'loss_energy'}), (2000, {'loss_seg', 'loss_energy'}),
-    (2001, set()), (10001, set())])
+@pytest.mark.parametrize(
+    'iteration, absent',
+    [
+        (0, {'loss_seg', 'loss_energy'}),
+        (2000, {'loss_seg', 'loss_energy'}),
+        (2001, set()),
+        (10001, set()),
+    ],
+)
 def test_every_parameter_gets_a_gradient(iteration, absent):
     model = tiny_model(iteration)
     losses = model.loss(*batch([1, 0, 1], [0, 1, 0]))
@@ -32,8 +47,9 @@ def test_every_parameter_gets_a_gradient(iteration, absent):
             assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize('drop', [('cls', ), ('cls_aux', ), ('mct', 'cre'),
-                                  ('seg', 'energy')])
+@pytest.mark.parametrize(
+    'drop', [('cls',), ('cls_aux',), ('mct', 'cre'), ('seg', 'energy')]
+)
 def test_idle_modules_get_a_zero_gradient(drop):
     losses_cfg = tiny_config().losses
     for name in drop:
@@ -42,8 +58,12 @@ def test_idle_modules_get_a_zero_gradient(drop):
     losses = model.loss(*batch([1, 0, 1], [0, 1, 0]))
     assert not {f'loss_{n}' for n in drop} & set(losses)
     sum(losses.values()).backward()
-    idle = dict(cls=model.classifier, cls_aux=model.aux_classifier,
-                mct=model.graph, seg=model.decode_head)[drop[0]]
+    idle = dict(
+        cls=model.classifier,
+        cls_aux=model.aux_classifier,
+        mct=model.graph,
+        seg=model.decode_head,
+    )[drop[0]]
     assert all((p.grad == 0).all() for p in idle.parameters())
 
 
@@ -59,12 +79,12 @@ def test_without_gcr():
 
 
 def test_no_maps_without_a_loss_that_needs_them(monkeypatch):
-    losses = {k: v for k, v in tiny_config().losses.items()
-              if k in ('cls', 'cls_aux', 'mct')}
+    losses = {
+        k: v for k, v in tiny_config().losses.items() if k in ('cls', 'cls_aux', 'mct')
+    }
     model = tiny_model(5000, losses=losses)
     monkeypatch.setattr(model, 'training_cams', None)  # would fail if called
-    assert set(model.loss(*batch([1, 0, 1]))) == {'loss_cls', 'loss_cls_aux',
-                                                  'loss_mct'}
+    assert set(model.loss(*batch([1, 0, 1]))) == {'loss_cls', 'loss_cls_aux', 'loss_mct'}
 
 
 def test_scale_one_is_taken_from_the_training_pass():
@@ -72,17 +92,15 @@ def test_scale_one_is_taken_from_the_training_pass():
     inputs, _ = batch([1, 0, 1], [0, 1, 0])
     calls = []
     tokens = model.extract_feat(inputs)
-    model.backbone.register_forward_hook(
-        lambda m, args, out: calls.append(args[0].shape))
+    model.backbone.register_forward_hook(lambda m, args, out: calls.append(args[0].shape))
     cams = model.training_cams(inputs, tokens)
     assert calls == [(2, 3, 64, 64), (4, 3, 32, 32)]
-    maps = model.localize(inputs, (1., .5))
+    maps = model.localize(inputs, (1.0, 0.5))
     assert_close(cams.cam, maps.cam, rtol=1e-4, atol=1e-5)
     assert_close(cams.cam_aux, maps.cam_aux, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('labels', [([0, 0, 0], ), ([0, 0, 0], [1, 0, 0]),
-                                    ([1, 1, 1], )])
+@pytest.mark.parametrize('labels', [([0, 0, 0],), ([0, 0, 0], [1, 0, 0]), ([1, 1, 1],)])
 def test_background_only_and_single_images(labels):
     model = tiny_model(5000)
     losses = model.loss(*batch(*labels))
@@ -99,9 +117,12 @@ def test_other_image_sizes(size):
 
 
 # older releases have no float16 autocast on the CPU
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16]
-                         if digit_version(torch.__version__) >= digit_version('2.4')
-                         else [torch.bfloat16])
+@pytest.mark.parametrize(
+    'dtype',
+    [torch.bfloat16, torch.float16]
+    if digit_version(torch.__version__) >= digit_version('2.4')
+    else [torch.bfloat16],
+)
 def test_autocast(dtype):
     """Losses stay float32 and close to those of the float32 network."""
     inputs, samples = batch([1, 0, 1], [0, 1, 0])
@@ -114,7 +135,7 @@ def test_autocast(dtype):
     for name, value in losses.items():
         assert value.dtype == torch.float32
         if name in ('loss_cls', 'loss_cls_aux', 'loss_mct', 'loss_ptc'):
-            assert_close(value, exact[name], rtol=.03, atol=1e-3)
+            assert_close(value, exact[name], rtol=0.03, atol=1e-3)
     sum(losses.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
@@ -130,53 +151,70 @@ def test_one_class():
     model.localization_request = LocalizationRequest()
     meta = dict(ori_shape=(60, 48), img_shape=(64, 64))
     with torch.no_grad():
-        result, = model.eval().predict(
-            batch([1])[0], [SegDataSample(metainfo=meta)])
+        (result,) = model.eval().predict(batch([1])[0], [SegDataSample(metainfo=meta)])
     assert result.lam.data.shape == (1, 60, 48)
 
 
 def test_init_model_of_mmseg(tmp_path):
     from mmseg.apis import init_model
-    cfg = Config(dict(model=tiny_config(), default_scope='mmseg',
-                      test_pipeline=[], test_dataloader=dict(
-                          dataset=dict(type='BaseSegDataset'))))
+
+    cfg = Config(
+        dict(
+            model=tiny_config(),
+            default_scope='mmseg',
+            test_pipeline=[],
+            test_dataloader=dict(dataset=dict(type='BaseSegDataset')),
+        )
+    )
     model = tiny_model()
-    torch.save(dict(state_dict=model.state_dict(),
-                    meta=dict(dataset_meta=dict(classes=list('abcd'),
-                                                palette=[[0] * 3] * 4))),
-               tmp_path / 'more.pth')
+    torch.save(
+        dict(
+            state_dict=model.state_dict(),
+            meta=dict(dataset_meta=dict(classes=list('abcd'), palette=[[0] * 3] * 4)),
+        ),
+        tmp_path / 'more.pth',
+    )
     loaded = init_model(cfg, str(tmp_path / 'more.pth'), device='cpu')
     assert_close(loaded.state_dict(), model.state_dict())
 
 
 def test_pretrained_goes_to_the_backbone():
     model = MODELS.build(tiny_config(pretrained='vit.pth'))
-    assert model.backbone.init_cfg == dict(type='Pretrained',
-                                           checkpoint='vit.pth')
+    assert model.backbone.init_cfg == dict(type='Pretrained', checkpoint='vit.pth')
 
 
-@pytest.mark.parametrize('overrides, message', [
-    (dict(test_cfg=dict(mode='slide')), 'whole'),
-    (dict(num_classes=4), 'disagree on the number of foreground classes'),
-    (dict(graph=dict(type='GraphCategoryRepresentation', embed_dims=8)),
-     'disagree on the number of channels'),
-    (dict(localization=dict(scale=(1, ))), "unknown keys \\['scale'\\]"),
-    (dict(localization=dict(scales=())), 'positive scale'),
-    (dict(losses=dict(clss=dict(type='MultiLabelSoftMarginLoss'))),
-     "unknown losses \\['clss'\\]"),
-    (dict(losses={}), 'nothing to train'),
-    (dict(data_preprocessor=dict(type='SegDataPreProcessor', size=(8, 8))),
-     '`mean` and `std`'),
-    (dict(pseudo_label=dict(high=.2, low=.5)), 'low, high must be ordered'),
-])
+@pytest.mark.parametrize(
+    'overrides, message',
+    [
+        (dict(test_cfg=dict(mode='slide')), 'whole'),
+        (dict(num_classes=4), 'disagree on the number of foreground classes'),
+        (
+            dict(graph=dict(type='GraphCategoryRepresentation', embed_dims=8)),
+            'disagree on the number of channels',
+        ),
+        (dict(localization=dict(scale=(1,))), "unknown keys \\['scale'\\]"),
+        (dict(localization=dict(scales=())), 'positive scale'),
+        (
+            dict(losses=dict(clss=dict(type='MultiLabelSoftMarginLoss'))),
+            "unknown losses \\['clss'\\]",
+        ),
+        (dict(losses={}), 'nothing to train'),
+        (
+            dict(data_preprocessor=dict(type='SegDataPreProcessor', size=(8, 8))),
+            '`mean` and `std`',
+        ),
+        (dict(pseudo_label=dict(high=0.2, low=0.5)), 'low, high must be ordered'),
+    ],
+)
 def test_impossible_configs(overrides, message):
     with pytest.raises(ValueError, match=message):
         tiny_model(**overrides)
 
 
-@pytest.mark.parametrize('overrides', [
-    dict(pseudo_label=dict(hgih=.7)),
-    dict(pseudo_label=dict(par=dict(dilation=1)))])
+@pytest.mark.parametrize(
+    'overrides',
+    [dict(pseudo_label=dict(hgih=0.7)), dict(pseudo_label=dict(par=dict(dilation=1)))],
+)
 def test_typo_in_a_config(overrides):
     with pytest.raises(TypeError, match='hgih|dilation'):
         tiny_model(**overrides)
@@ -194,14 +232,16 @@ def test_missing_image_labels(score):
 
 
 def test_schedule():
-    schedule = LossSchedule(dict(
-        cls=dict(type='MultiLabelSoftMarginLoss'),
-        seg=dict(type='BalancedCrossEntropyLoss', begin=5),
-        ptc=dict(type='PatchAffinityLoss', begin=0),
-        cre=dict(type='ConfidentRelationLoss', loss_weight=0)))
+    schedule = LossSchedule(
+        dict(
+            cls=dict(type='MultiLabelSoftMarginLoss'),
+            seg=dict(type='BalancedCrossEntropyLoss', begin=5),
+            ptc=dict(type='PatchAffinityLoss', begin=0),
+            cre=dict(type='ConfidentRelationLoss', loss_weight=0),
+        )
+    )
     assert schedule.active(0).names == ['cls']
-    assert schedule.active(1).names == schedule.active(5).names == ['cls',
-                                                                    'ptc']
+    assert schedule.active(1).names == schedule.active(5).names == ['cls', 'ptc']
     assert schedule.active(6).names == ['cls', 'ptc', 'seg']
     assert not schedule.active(0).need_maps
     assert schedule.active(1).need_maps

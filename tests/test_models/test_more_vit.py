@@ -5,16 +5,14 @@ from mmengine.logging import MMLogger
 from mmpretrain.models import VisionTransformer
 from torch.testing import assert_close
 
-from mmseg_more.checkpoints import (convert_official, convert_plain_vit,
-                                    unwrap_state_dict)
+from mmseg_more.checkpoints import convert_official, convert_plain_vit, unwrap_state_dict
 from mmseg_more.models import MoReViT
 
 ARCH = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
 
 
 def _vit(**kwargs):
-    defaults = dict(arch=ARCH, img_size=32, patch_size=8, num_classes=3,
-                    num_registers=2)
+    defaults = dict(arch=ARCH, img_size=32, patch_size=8, num_classes=3, num_registers=2)
     return MoReViT(**{**defaults, **kwargs})
 
 
@@ -22,7 +20,7 @@ def _randomize(model):
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) * .2)
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.2)
     return model
 
 
@@ -39,8 +37,10 @@ def test_shapes(size):
 def test_equals_a_plain_vit():
     """With one class token and no register it is mmpretrain's ViT."""
     plain = _randomize(
-        VisionTransformer(ARCH, img_size=32, patch_size=8, out_type='raw',
-                          out_indices=[1, 3]))
+        VisionTransformer(
+            ARCH, img_size=32, patch_size=8, out_type='raw', out_indices=[1, 3]
+        )
+    )
     ours = _vit(num_classes=1, num_registers=0)
     ours.load_state_dict(plain.state_dict(), strict=True)
     images = torch.randn(2, 3, 32, 32)
@@ -48,17 +48,14 @@ def test_equals_a_plain_vit():
     tokens = ours(images)
     close = dict(rtol=1e-4, atol=1e-5)
     assert_close(tokens.classes[:, 0], last[:, 0], **close)
-    assert_close(tokens.patches.flatten(2), last[:, 1:].transpose(1, 2),
-                 **close)
-    assert_close(tokens.aux_patches.flatten(2), aux[:, 1:].transpose(1, 2),
-                 **close)
+    assert_close(tokens.patches.flatten(2), last[:, 1:].transpose(1, 2), **close)
+    assert_close(tokens.aux_patches.flatten(2), aux[:, 1:].transpose(1, 2), **close)
 
 
 def test_attention_is_the_sum_over_heads():
     vit = _randomize(_vit())
     images, seen = torch.randn(1, 3, 32, 32), []
-    vit.layers[-1].attn.register_forward_hook(
-        lambda m, args, out: seen.append(args[0]))
+    vit.layers[-1].attn.register_forward_hook(lambda m, args, out: seen.append(args[0]))
     attention = vit(images, with_attention=True).attention
     qkv = vit.layers[-1].attn.qkv(seen[0]).reshape(1, -1, 3, 2, 8)
     q, k, _ = qkv.permute(2, 0, 3, 1, 4)
@@ -87,16 +84,19 @@ def test_image_smaller_than_a_patch():
         _vit()(torch.randn(1, 3, 7, 20))
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    (dict(arch='huge-x'), 'unknown arch'),
-    (dict(arch=dict(embed_dims=8)), 'exactly the keys'),
-    (dict(arch=dict(ARCH, depth=3)), 'exactly the keys'),
-    (dict(img_size=30), 'multiple of patch_size'),
-    (dict(aux_layer=4), 'not one of the 4 blocks'),
-    (dict(aux_layer=-5), 'not one of the 4 blocks'),
-    (dict(interpolate='nearest'), 'interpolate must be'),
-    (dict(num_classes=0), 'num_classes must be'),
-])
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(arch='huge-x'), 'unknown arch'),
+        (dict(arch=dict(embed_dims=8)), 'exactly the keys'),
+        (dict(arch=dict(ARCH, depth=3)), 'exactly the keys'),
+        (dict(img_size=30), 'multiple of patch_size'),
+        (dict(aux_layer=4), 'not one of the 4 blocks'),
+        (dict(aux_layer=-5), 'not one of the 4 blocks'),
+        (dict(interpolate='nearest'), 'interpolate must be'),
+        (dict(num_classes=0), 'num_classes must be'),
+    ],
+)
 def test_impossible_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         _vit(**kwargs)
@@ -110,15 +110,18 @@ def test_unknown_argument():
 # ------------------------------------------------------- pretrained start
 def _plain_checkpoint(grid=4):
     torch.manual_seed(1)
-    return _randomize(
-        VisionTransformer(ARCH, img_size=8 * grid, patch_size=8)).state_dict()
+    return _randomize(VisionTransformer(ARCH, img_size=8 * grid, patch_size=8)).state_dict()
 
 
 def _timm_names(state):
-    rename = [('patch_embed.projection', 'patch_embed.proj'),
-              ('layers.', 'blocks.'), ('.ln1.', '.norm1.'),
-              ('.ln2.', '.norm2.'), ('.ffn.blocks.0.0.', '.mlp.fc1.'),
-              ('.ffn.blocks.1.', '.mlp.fc2.')]
+    rename = [
+        ('patch_embed.projection', 'patch_embed.proj'),
+        ('layers.', 'blocks.'),
+        ('.ln1.', '.norm1.'),
+        ('.ln2.', '.norm2.'),
+        ('.ffn.blocks.0.0.', '.mlp.fc1.'),
+        ('.ffn.blocks.1.', '.mlp.fc2.'),
+    ]
     renamed = {}
     for key, value in state.items():
         if key.startswith('ln1.'):
@@ -140,8 +143,8 @@ def test_pretrained_start(tmp_path, style, caplog):
         head_key = 'head.layers.head.weight'
         checkpoint = dict(
             meta=dict(epoch=1),
-            state_dict={**{f'backbone.{k}': v for k, v in plain.items()},
-                        head_key: head})
+            state_dict={**{f'backbone.{k}': v for k, v in plain.items()}, head_key: head},
+        )
     file = tmp_path / 'vit.pth'
     torch.save(checkpoint, file)
     vit = _vit(init_cfg=dict(type='Pretrained', checkpoint=str(file)))
@@ -150,13 +153,16 @@ def test_pretrained_start(tmp_path, style, caplog):
     vit.init_weights()
     logger.removeHandler(caplog.handler)
     assert torch.equal(vit.cls_token, plain['cls_token'].repeat(1, 5, 1))
-    assert torch.equal(vit.pos_embed[:, 2:5],
-                       plain['pos_embed'][:, :1].repeat(1, 3, 1))
+    assert torch.equal(vit.pos_embed[:, 2:5], plain['pos_embed'][:, :1].repeat(1, 3, 1))
     assert torch.equal(vit.pos_embed[:, 5:], plain['pos_embed'][:, 1:])
     registers = vit.pos_embed[:, :2]
-    assert registers.std() > .5  # truncated normal of std 1, not the 0.2 above
-    for key in ('layers.2.ffn.layers.0.0.weight', 'layers.0.attn.qkv.bias',
-                'ln1.weight', 'patch_embed.projection.weight'):
+    assert registers.std() > 0.5  # truncated normal of std 1, not the 0.2 above
+    for key in (
+        'layers.2.ffn.layers.0.0.weight',
+        'layers.0.attn.qkv.bias',
+        'ln1.weight',
+        'patch_embed.projection.weight',
+    ):
         assert torch.equal(vit.state_dict()[key], plain[key])
     assert head_key in caplog.text  # what was not loaded is logged
 
@@ -167,18 +173,23 @@ def test_pretrained_positions_are_resized():
     result = convert_plain_vit(plain, vit.state_dict(), 2, (4, 4))
     expected = F.interpolate(
         plain['pos_embed'][:, 1:].transpose(1, 2).reshape(1, 16, 6, 6),
-        size=(4, 4), mode='bicubic', align_corners=False)
-    assert_close(result.state_dict['pos_embed'][:, 5:],
-                 expected.flatten(2).transpose(1, 2))
+        size=(4, 4),
+        mode='bicubic',
+        align_corners=False,
+    )
+    assert_close(result.state_dict['pos_embed'][:, 5:], expected.flatten(2).transpose(1, 2))
     assert result.dropped == []
 
 
-@pytest.mark.parametrize('edit, message', [
-    (lambda s: s.pop('cls_token'), "no 'cls_token'"),
-    (lambda s: s.update(cls_token=torch.zeros(1, 24, 16)), 'one class token'),
-    (lambda s: s.update(pos_embed=torch.zeros(1, 12, 16)), 'square'),
-    (lambda s: s.update({'ln1.weight': torch.zeros(8)}), 'ln1.weight'),
-])
+@pytest.mark.parametrize(
+    'edit, message',
+    [
+        (lambda s: s.pop('cls_token'), "no 'cls_token'"),
+        (lambda s: s.update(cls_token=torch.zeros(1, 24, 16)), 'one class token'),
+        (lambda s: s.update(pos_embed=torch.zeros(1, 12, 16)), 'square'),
+        (lambda s: s.update({'ln1.weight': torch.zeros(8)}), 'ln1.weight'),
+    ],
+)
 def test_unfit_pretrained_checkpoint(edit, message):
     state = dict(_plain_checkpoint())
     edit(state)
@@ -199,13 +210,14 @@ def test_unknown_init_cfg():
 
 # --------------------------------------------------- official checkpoints
 def test_official_wrappers():
-    state = {'module.classifier.weight': torch.ones(2, 4, 1, 1),
-             'module.graph_layer._fc1.0.bias': torch.zeros(4),
-             'module.encoder.head.bias': torch.zeros(6),
-             'module.encoder.blocks.3.mlp.fc2.weight': torch.zeros(1)}
+    state = {
+        'module.classifier.weight': torch.ones(2, 4, 1, 1),
+        'module.graph_layer._fc1.0.bias': torch.zeros(4),
+        'module.encoder.head.bias': torch.zeros(6),
+        'module.encoder.blocks.3.mlp.fc2.weight': torch.zeros(1),
+    }
     converted = convert_official({'model_state_dict': state, 'iter': 7})
-    assert set(converted) == {'classifier.weight',
-                              'backbone.layers.3.ffn.layers.1.weight'}
+    assert set(converted) == {'classifier.weight', 'backbone.layers.3.ffn.layers.1.weight'}
 
 
 @pytest.mark.parametrize('checkpoint', [{}, {'a': 1}, {'state_dict': {}}])

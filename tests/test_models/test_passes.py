@@ -1,4 +1,5 @@
 """Passes without a gradient: in chunks, and for the classes that are present."""
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -13,7 +14,7 @@ LABELS = [1, 0, 1], [0, 1, 0], [0, 0, 0]
 
 
 def chunked(chunk_size, **overrides):
-    scales = dict(scales=(1., .5), chunk_size=chunk_size)
+    scales = dict(scales=(1.0, 0.5), chunk_size=chunk_size)
     return tiny_model(5000, localization=scales, **overrides)
 
 
@@ -22,14 +23,21 @@ def watched(model):
     seen = []
     model.backbone.register_forward_hook(
         lambda module, args, out: seen.append(
-            (len(args[0]), args[0].shape[-1], torch.is_grad_enabled())))
+            (len(args[0]), args[0].shape[-1], torch.is_grad_enabled())
+        )
+    )
     return seen
 
 
-@pytest.mark.parametrize('chunk_size, expected', [
-    (None, [(3, 64), (3, 64), (6, 32)]), (100, [(3, 64), (3, 64), (6, 32)]),
-    (2, [(3, 64), (2, 64), (1, 64), (2, 32), (2, 32), (2, 32)]),
-    (1, [(3, 64)] + 3 * [(1, 64)] + 6 * [(1, 32)])])
+@pytest.mark.parametrize(
+    'chunk_size, expected',
+    [
+        (None, [(3, 64), (3, 64), (6, 32)]),
+        (100, [(3, 64), (3, 64), (6, 32)]),
+        (2, [(3, 64), (2, 64), (1, 64), (2, 32), (2, 32), (2, 32)]),
+        (1, [(3, 64)] + 3 * [(1, 64)] + 6 * [(1, 32)]),
+    ],
+)
 def test_chunks_of_a_training_step(chunk_size, expected):
     """The training pass itself is never cut; all others record no gradient."""
     inputs, samples = batch(*LABELS)
@@ -46,13 +54,17 @@ def test_chunks_of_a_training_step(chunk_size, expected):
 def test_chunks_of_maps_and_segmentation():
     inputs, _ = batch(*LABELS)
     request = LocalizationRequest(
-        maps=('cam', 'lam', 'fused', 'attention'), ms_scales=(1., .5), seg_scales=(1., .5))
+        maps=('cam', 'lam', 'fused', 'attention'),
+        ms_scales=(1.0, 0.5),
+        seg_scales=(1.0, 0.5),
+    )
     model = chunked(4).eval()
     seen = watched(model)
     found = model.shared_passes(inputs, request)
     assert [call[:2] for call in seen] == [(4, 64), (2, 64), (4, 32), (2, 32)]
-    assert_close(found, chunked(None).eval().shared_passes(inputs, request),
-                 rtol=1e-4, atol=1e-5)
+    assert_close(
+        found, chunked(None).eval().shared_passes(inputs, request), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize('chunk_size', [0, -1])
@@ -74,7 +86,8 @@ def test_hidden_bytes():
     backbone = tiny_model().backbone
     seen = []
     backbone.layers[0].ffn.layers[0].register_forward_hook(
-        lambda module, args, out: seen.append(out.nbytes))
+        lambda module, args, out: seen.append(out.nbytes)
+    )
     backbone(torch.zeros(1, 3, 40, 64))
     assert seen == [backbone.hidden_bytes((40, 64))]
 
@@ -95,11 +108,15 @@ def test_losses_as_from_the_cams_of_all_classes(monkeypatch):
     """The step works on the present classes alone and nothing else changes."""
     from mmseg_more.localization.present import PresentClasses
     from mmseg_more.models.segmentors import more
+
     inputs, samples = batch(*LABELS)
     torch.manual_seed(0)
     losses = tiny_model(5000).loss(inputs, samples)
-    monkeypatch.setattr(more, 'present_classes', lambda labels, _: PresentClasses(
-        torch.arange(3).expand_as(labels), labels))
+    monkeypatch.setattr(
+        more,
+        'present_classes',
+        lambda labels, _: PresentClasses(torch.arange(3).expand_as(labels), labels),
+    )
     torch.manual_seed(0)
     assert_close(losses, tiny_model(5000).loss(inputs, samples), rtol=1e-6, atol=1e-8)
 
@@ -107,8 +124,8 @@ def test_losses_as_from_the_cams_of_all_classes(monkeypatch):
 def test_localization_keys():
     with pytest.raises(ValueError, match="unknown keys \\['chunks'\\].*'chunk_size'"):
         tiny_model(localization=dict(chunks=1))
-    assert tiny_model(localization=None).train_scales == (1., .5, .75, 1.5)
-    assert tuple(tiny_config().localization.scales) == (1., .5)
+    assert tiny_model(localization=None).train_scales == (1.0, 0.5, 0.75, 1.5)
+    assert tuple(tiny_config().localization.scales) == (1.0, 0.5)
 
 
 @pytest.mark.parametrize('limit', [1, 2 * 4 * 3 * 8 * 8, 2**20])

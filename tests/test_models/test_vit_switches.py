@@ -1,4 +1,5 @@
 """Activation checkpointing and compilation of the backbone."""
+
 import pytest
 import torch
 from torch import nn
@@ -11,12 +12,16 @@ ARCH = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
 
 
 def vit(**kwargs):
-    model = MoReViT(**{**dict(arch=ARCH, img_size=32, patch_size=8, num_classes=3,
-                              num_registers=2), **kwargs})
+    model = MoReViT(
+        **{
+            **dict(arch=ARCH, img_size=32, patch_size=8, num_classes=3, num_registers=2),
+            **kwargs,
+        }
+    )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * .2)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
     return model
 
 
@@ -42,16 +47,17 @@ def saved_numbers(model):
     return sum(sizes.values())
 
 
-@pytest.mark.parametrize('drop_path_rate', [0., .5])
+@pytest.mark.parametrize('drop_path_rate', [0.0, 0.5])
 def test_checkpointing_keeps_the_gradients(drop_path_rate):
     """Also with stochastic depth, whose draws are repeated."""
     rates = dict(drop_path_rate=drop_path_rate)
-    assert_close(gradients(vit(with_cp=True, **rates)), gradients(vit(**rates)),
-                 rtol=0, atol=0)
+    assert_close(
+        gradients(vit(with_cp=True, **rates)), gradients(vit(**rates)), rtol=0, atol=0
+    )
 
 
 def test_checkpointing_keeps_less():
-    assert saved_numbers(vit(with_cp=True)) < .4 * saved_numbers(vit())
+    assert saved_numbers(vit(with_cp=True)) < 0.4 * saved_numbers(vit())
 
 
 def test_checkpointing_with_autocast():
@@ -92,8 +98,7 @@ def test_compiled_once_for_all_blocks_and_sizes(fresh_dynamo):
     assert list(compiled.state_dict()) == list(plain.state_dict())
     assert not backend.graphs  # not before the first call
     for size, images in ((32, 2), (16, 4), (24, 2), (48, 3)):
-        assert_close(gradients(compiled, size, images),
-                     gradients(plain, size, images))
+        assert_close(gradients(compiled, size, images), gradients(plain, size, images))
     assert len(backend.graphs) == 1
     with torch.no_grad():
         for size in (32, 16, 24, 48):
@@ -108,14 +113,16 @@ def test_compiled_once_for_all_blocks_and_sizes(fresh_dynamo):
 def test_compiled_gradients(fresh_dynamo):
     """With checkpointing, by a backend that traces the backward pass too."""
     compiled = vit(compile=dict(backend='aot_eager'), with_cp=True)
-    assert_close(gradients(compiled), gradients(vit()),
-                 rtol=1e-4, atol=1e-5)  # sums in another order
+    assert_close(
+        gradients(compiled), gradients(vit()), rtol=1e-4, atol=1e-5
+    )  # sums in another order
 
 
 def test_compile_takes_the_arguments_of_torch_compile(monkeypatch):
     seen = []
-    monkeypatch.setattr(nn.Module, 'compile',
-                        lambda self, **kwargs: seen.append(kwargs), raising=False)
+    monkeypatch.setattr(
+        nn.Module, 'compile', lambda self, **kwargs: seen.append(kwargs), raising=False
+    )
     vit(compile=True)
     vit(compile=dict(mode='max-autotune', dynamic=None))
     vit(compile=False)

@@ -1,14 +1,14 @@
 """The pipeline of masks and the plain way, on images of a few pixels."""
+
 import json
 import runpy
 
 import pytest
 import torch
-from golden import ROOT
 
 import mask_run
+from golden import ROOT
 from mmseg_more.benchmark.process_tree import TreeMeter, tree_bytes
-
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -27,8 +27,21 @@ def run(*arguments):
 
 def test_pipeline_and_plain_way(data, tmp_path, capsys):
     out = tmp_path / 'masks.json'
-    run(data / 'config.py', data / 'weights.pth', '--noise', 2, '--noise-size', 60, 80,
-        '--workers', 1, '--device', 'cpu', '--json', out)
+    run(
+        data / 'config.py',
+        data / 'weights.pth',
+        '--noise',
+        2,
+        '--noise-size',
+        60,
+        80,
+        '--workers',
+        1,
+        '--device',
+        'cpu',
+        '--json',
+        out,
+    )
     found = json.loads(out.read_text())['masks']
     assert list(found) == ['lam', 'seg', 'noise']
     assert found['lam']['images'] == len(mask_run.IMAGES)
@@ -38,21 +51,25 @@ def test_pipeline_and_plain_way(data, tmp_path, capsys):
     assert found['noise']['channels'] == 21
     assert 3 < found['noise']['channels_kept'] < 18
     for name, value in found.items():
-        assert value['different_percent'] <= .05
+        assert value['different_percent'] <= 0.05
         assert value['bytes_per_image'] > 800  # the palette alone
         assert value['plain_s'] == pytest.approx(1 / value['plain_images_per_s'])
         assert value['ratio'] == pytest.approx(
-            value['masks_s'] / max(value['network_s'], value['crf_s']))
+            value['masks_s'] / max(value['network_s'], value['crf_s'])
+        )
         assert value['peak_mb'] > 50 and value['plain_peak_mb'] > 50
     printed = capsys.readouterr().out
     assert 'test data, seg' in printed and 'images/s, pipeline' in printed
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['none.py', 'x.pth'], 'x.pth does not exist'),
-    (['CONFIG', 'WEIGHTS', '--noise', -1], '--noise must not be negative'),
-    (['CONFIG', 'WEIGHTS', '--sources', 'lamm'], 'invalid choice'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['none.py', 'x.pth'], 'x.pth does not exist'),
+        (['CONFIG', 'WEIGHTS', '--noise', -1], '--noise must not be negative'),
+        (['CONFIG', 'WEIGHTS', '--sources', 'lamm'], 'invalid choice'),
+    ],
+)
 def test_wrong_arguments_are_named(arguments, message, data, capsys):
     files = dict(CONFIG=data / 'config.py', WEIGHTS=data / 'weights.pth')
     with pytest.raises(SystemExit):
@@ -62,7 +79,7 @@ def test_wrong_arguments_are_named(arguments, message, data, capsys):
 
 def test_memory_of_the_tree_has_a_peak():
     before = tree_bytes()
-    with TreeMeter(interval=.01) as meter:
+    with TreeMeter(interval=0.01) as meter:
         block = torch.ones(2**26, dtype=torch.uint8)
         while meter.peak < before + len(block) // 2:
             pass

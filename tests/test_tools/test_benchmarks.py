@@ -3,12 +3,23 @@ import runpy
 
 import matplotlib.image
 import pytest
+
 from golden import ROOT
 
 SHAPES = str(ROOT / 'configs/more/more_vit-t_shapes.py')
 TINY = [
-    '--size', '64', '--iters', '1', '--warmup', '0', '--device', 'cpu', '--cfg-options',
-    'model.backbone.arch.num_layers=3', 'model.localization.scales=(1.,.5)']
+    '--size',
+    '64',
+    '--iters',
+    '1',
+    '--warmup',
+    '0',
+    '--device',
+    'cpu',
+    '--cfg-options',
+    'model.backbone.arch.num_layers=3',
+    'model.localization.scales=(1.,.5)',
+]
 
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -26,19 +37,47 @@ def load(path):
 
 def test_step(tmp_path, capsys):
     out = tmp_path / 'new' / 'step.json'
-    run('benchmark_step', SHAPES, '--out', out, '--batch-size', 1, '--check-flops',
-        '--compare', 'scale_1', '--profile', tmp_path / 'trace.json', *TINY)
+    run(
+        'benchmark_step',
+        SHAPES,
+        '--out',
+        out,
+        '--batch-size',
+        1,
+        '--check-flops',
+        '--compare',
+        'scale_1',
+        '--profile',
+        tmp_path / 'trace.json',
+        *TINY,
+    )
     found = load(out)
     assert {'step_s', 'gemm_bound_s', 'ratio', 'overhead', 'peak_mb', 'stages'} <= set(
-        found)
-    for stage in ('data', 'cam_x1', 'cam_x0.5', 'par', 'labels', 'forward', 'cls',
-                  'cls_aux', 'mct', 'ptc', 'cre', 'ure', 'seg', 'energy', 'backward',
-                  'optimizer'):
+        found
+    )
+    for stage in (
+        'data',
+        'cam_x1',
+        'cam_x0.5',
+        'par',
+        'labels',
+        'forward',
+        'cls',
+        'cls_aux',
+        'mct',
+        'ptc',
+        'cre',
+        'ure',
+        'seg',
+        'energy',
+        'backward',
+        'optimizer',
+    ):
         assert found['stages'][stage]['time_s'] > 0
         assert found['stages'][stage]['peak_mb'] > 0
     assert 0 <= found['overhead'] <= 1
     assert found['batch_size'] == 1 and found['size'] == [64, 64]
-    assert found['check_flops']['ratio'] == pytest.approx(1, rel=.01)
+    assert found['check_flops']['ratio'] == pytest.approx(1, rel=0.01)
     assert found['compare']['scale_1']['memory'] > 0
     printed = capsys.readouterr().out
     assert 'GEMM bound' in printed and 'scale_1' in printed and 'cam_x0.5' in printed
@@ -47,12 +86,15 @@ def test_step(tmp_path, capsys):
     assert 'aten::addmm' in names
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['none.py'], 'none.py does not exist'),
-    ([SHAPES, '--size', '0'], '--size must be at least 1'),
-    ([SHAPES, '--device', 'cpu', '--dtype', 'float16'], 'float16 needs a GPU'),
-    ([SHAPES, '--compare', 'speed'], 'invalid choice'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['none.py'], 'none.py does not exist'),
+        ([SHAPES, '--size', '0'], '--size must be at least 1'),
+        ([SHAPES, '--device', 'cpu', '--dtype', 'float16'], 'float16 needs a GPU'),
+        ([SHAPES, '--compare', 'speed'], 'invalid choice'),
+    ],
+)
 def test_wrong_arguments_are_named(arguments, message, capsys):
     with pytest.raises(SystemExit):
         run('benchmark_step', *arguments)
@@ -61,9 +103,24 @@ def test_wrong_arguments_are_named(arguments, message, capsys):
 
 def test_inference(tmp_path, capsys):
     out = tmp_path / 'inference.json'
-    run('benchmark_inference', SHAPES, '--json', out, '--scales', '1', '.5',
-        '--seg-scales', '1', '1.25', '--crf', '--crf-batches', 2, '--crf-workers', 1,
-        *TINY)
+    run(
+        'benchmark_inference',
+        SHAPES,
+        '--json',
+        out,
+        '--scales',
+        '1',
+        '.5',
+        '--seg-scales',
+        '1',
+        '1.25',
+        '--crf',
+        '--crf-batches',
+        2,
+        '--crf-workers',
+        1,
+        *TINY,
+    )
     found = load(out)
     assert found['ratio'] == found['maps_s'] / found['gemm_bound_s'] > 0
     assert found['images_per_s'] == 1 / found['maps_s'] and found['peak_mb'] > 0
@@ -76,8 +133,23 @@ def test_inference(tmp_path, capsys):
 
 def test_data(tmp_path, capsys):
     out = tmp_path / 'data.json'
-    run('benchmark_data', SHAPES, '--json', out, '--workers', 1, '--samples', 8,
-        '--num-images', 4, '--image-size', 60, 80, '--need', 1e9)
+    run(
+        'benchmark_data',
+        SHAPES,
+        '--json',
+        out,
+        '--workers',
+        1,
+        '--samples',
+        8,
+        '--num-images',
+        4,
+        '--image-size',
+        60,
+        80,
+        '--need',
+        1e9,
+    )
     found = load(out)
     assert list(found['samples_per_s']) == ['1']
     rate = found['samples_per_s_per_worker']
@@ -91,11 +163,29 @@ def test_data(tmp_path, capsys):
 
 def test_scaling(tmp_path, capsys):
     picture, figures = tmp_path / 'scaling.png', tmp_path / 'scaling.json'
-    run('plot_scaling', SHAPES, picture, '--json', figures, '--batch-size', 1,
-        '--sizes', '64', '96', '--batch-sizes', '--classes', '6', '9', '--scales', *TINY)
+    run(
+        'plot_scaling',
+        SHAPES,
+        picture,
+        '--json',
+        figures,
+        '--batch-size',
+        1,
+        '--sizes',
+        '64',
+        '96',
+        '--batch-sizes',
+        '--classes',
+        '6',
+        '9',
+        '--scales',
+        *TINY,
+    )
     found = load(figures)['axes']
     assert {axis: [row['value'] for row in rows] for axis, rows in found.items()} == {
-        'size': [64, 96], 'num_classes': [6, 9]}
+        'size': [64, 96],
+        'num_classes': [6, 9],
+    }
     table = capsys.readouterr().out
     assert '| image size, pixels |' in table and '| 96 |' in table
     first = matplotlib.image.imread(picture)

@@ -11,15 +11,22 @@ KEYS = 'seg/mIoU', 'lam/mIoU', 'cam/mIoU'
 
 
 def compare(*arguments):
-    return subprocess.run([sys.executable, TOOL, *map(str, arguments)], text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.run(
+        [sys.executable, TOOL, *map(str, arguments)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
-def write_run(folder, figures=None, loss=1.):
+def write_run(folder, figures=None, loss=1.0):
     log = folder / '20260101_000000' / 'vis_data'
     log.mkdir(parents=True)
-    lines = [dict(loss=.5, loss_cls=.5, step=1), dict(loss=loss, loss_cls=.2, step=2),
-             {'seg/mIoU': 1., 'step': 2}]
+    lines = [
+        dict(loss=0.5, loss_cls=0.5, step=1),
+        dict(loss=loss, loss_cls=0.2, step=2),
+        {'seg/mIoU': 1.0, 'step': 2},
+    ]
     (log / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
     if figures:
         (folder / 'metrics.json').write_text(json.dumps(dict(zip(KEYS, figures))))
@@ -41,9 +48,13 @@ def test_means_within_the_tolerance(runs):
     assert result.stdout.count('2 logged iterations, all finite') == 4
     last = result.stdout.splitlines()[-2].split('|')
     assert [cell.strip() for cell in last[1:-1]] == [
-        'mean difference', '+0.80', '+0.00', '-0.80']
+        'mean difference',
+        '+0.80',
+        '+0.00',
+        '-0.80',
+    ]
     assert '72.0 -> 70.6' in result.stdout
-    assert compare(runs / 'a', runs / 'b', '--tolerance', .5).returncode == 1
+    assert compare(runs / 'a', runs / 'b', '--tolerance', 0.5).returncode == 1
 
 
 @pytest.mark.parametrize('loss', [float('nan'), float('inf')])
@@ -52,8 +63,10 @@ def test_a_loss_that_is_not_finite(runs, loss):
     write_run(runs / 'b' / '2', loss=loss)
     result = compare(runs / 'a', runs / 'b', '--losses')
     assert result.returncode == 1
-    assert 'b/2: losses of 2 logged iterations, not finite in 1, first in 2: loss' in \
-        result.stdout
+    assert (
+        'b/2: losses of 2 logged iterations, not finite in 1, first in 2: loss'
+        in result.stdout
+    )
 
 
 def test_a_run_that_is_missing(runs):

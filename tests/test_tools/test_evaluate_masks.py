@@ -47,8 +47,11 @@ def evaluate(monkeypatch, capsys):
 
 
 def rows(output):
-    return {line.split('|')[1].strip(): [cell.strip() for cell in line.split('|')[2:-1]]
-            for line in output.splitlines() if '|' in line}
+    return {
+        line.split('|')[1].strip(): [cell.strip() for cell in line.split('|')[2:-1]]
+        for line in output.splitlines()
+        if '|' in line
+    }
 
 
 def test_figures(folders, evaluate, tmp_path):
@@ -62,14 +65,21 @@ def test_figures(folders, evaluate, tmp_path):
     assert table['mean'] == ['50.00', '83.33', '66.67']
     assert '2 images, mIoU 50.00 over the 3 labels' in output
     figures = json.loads((tmp_path / 'out.json').read_text())
-    assert figures == {'images': 2, 'mIoU': 50., 'IoU/background': 50., 'IoU/1': 50.,
-                       'IoU/2': 50., 'IoU/3': None}
+    assert figures == {
+        'images': 2,
+        'mIoU': 50.0,
+        'IoU/background': 50.0,
+        'IoU/1': 50.0,
+        'IoU/2': 50.0,
+        'IoU/3': None,
+    }
 
 
 def test_list_of_images(folders, evaluate, tmp_path):
     (tmp_path / 'list.txt').write_text('below/a\n\n')
-    output = evaluate(*folders, '--classes', 'cat', 'dog', '--ann-file',
-                      tmp_path / 'list.txt')
+    output = evaluate(
+        *folders, '--classes', 'cat', 'dog', '--ann-file', tmp_path / 'list.txt'
+    )
     assert rows(output)['dog'] == ['50.00', '100.00', '50.00']
     assert '1 images, mIoU 50.00' in output
 
@@ -77,16 +87,24 @@ def test_list_of_images(folders, evaluate, tmp_path):
 def test_classes_of_the_manifest(folders, evaluate):
     message = evaluate(*folders)
     assert 'has no manifest.json: give --classes or --num-classes' in message
-    (folders[0] / 'manifest.json').write_text(json.dumps(dict(
-        settings={}, checkpoint={}, images={}, failed={},
-        classes=['background', 'cat', 'dog'])))
+    (folders[0] / 'manifest.json').write_text(
+        json.dumps(
+            dict(
+                settings={},
+                checkpoint={},
+                images={},
+                failed={},
+                classes=['background', 'cat', 'dog'],
+            )
+        )
+    )
     assert rows(evaluate(*folders))['cat'] == ['50.00', '100.00', '50.00']
 
 
 def test_missing_files(folders, evaluate, tmp_path):
     (tmp_path / 'list.txt').write_text('a\nb\nc\n')
     message = evaluate(*folders, '--num-classes', 2, '--ann-file', tmp_path / 'list.txt')
-    assert "2 of 3 images of" in message and "have no mask" in message
+    assert '2 of 3 images of' in message and 'have no mask' in message
     assert "'b', 'c'" in message
     (folders[1] / 'a.png').unlink()
     message = evaluate(*folders, '--num-classes', 2)

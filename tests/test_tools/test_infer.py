@@ -1,4 +1,5 @@
 """tools/infer.py, run as a user runs it."""
+
 import importlib.util
 import json
 
@@ -16,8 +17,9 @@ GOLDEN = Golden('inference')
 
 @pytest.fixture
 def infer(repo_root):
-    spec = importlib.util.spec_from_file_location('tools_infer',
-                                                  repo_root / 'tools' / 'infer.py')
+    spec = importlib.util.spec_from_file_location(
+        'tools_infer', repo_root / 'tools' / 'infer.py'
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return lambda *arguments: module.main([str(a) for a in arguments])
@@ -29,14 +31,17 @@ def files(tmp_path):
     cfg = model_config(GOLDEN.meta)
     cfg.test_dataloader.dataset.pipeline[1].scale = (64, 48)
     cfg.dump(tmp_path / 'config.py')
-    torch.save(dict(state_dict=convert_official(GOLDEN.group('sd.'))),
-               tmp_path / 'more.pth')
+    torch.save(
+        dict(state_dict=convert_official(GOLDEN.group('sd.'))), tmp_path / 'more.pth'
+    )
     random = np.random.default_rng(0)
     for folder, names in dict(one='ab', two='c').items():
         (tmp_path / folder).mkdir()
         for name in names:
-            cv2.imwrite(str(tmp_path / folder / f'{name}.png'),
-                        random.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+            cv2.imwrite(
+                str(tmp_path / folder / f'{name}.png'),
+                random.integers(0, 256, (20, 30, 3), dtype=np.uint8),
+            )
     return tmp_path
 
 
@@ -45,13 +50,30 @@ def written(folder):
 
 
 def test_folders_and_files(infer, files, capsys):
-    status = infer(files / 'one', files / 'two' / 'c.png', files / 'config.py',
-                   files / 'more.pth', '--out-dir', files / 'out', '--source', 'lam',
-                   '--crf', '--crf-workers', 1, '--maps', 'cam', 'lam', '--scales', 1, .5,
-                   '--device', 'cpu')
+    status = infer(
+        files / 'one',
+        files / 'two' / 'c.png',
+        files / 'config.py',
+        files / 'more.pth',
+        '--out-dir',
+        files / 'out',
+        '--source',
+        'lam',
+        '--crf',
+        '--crf-workers',
+        1,
+        '--maps',
+        'cam',
+        'lam',
+        '--scales',
+        1,
+        0.5,
+        '--device',
+        'cpu',
+    )
     assert status == 0
     assert written(files / 'out') == [
-        f'{kind}/{name}.png' for kind in ('pred', ) for name in 'abc'
+        f'{kind}/{name}.png' for kind in ('pred',) for name in 'abc'
     ] + ['scores.json'] + [f'vis/{name}.png' for name in 'abc']
     scores = json.loads((files / 'out' / 'scores.json').read_text())
     assert list(scores) == ['a', 'b', 'c'] and len(scores['a']['scores']) == 20
@@ -63,8 +85,16 @@ def test_folders_and_files(infer, files, capsys):
 
 def test_a_corrupt_image_is_named_and_the_rest_goes_on(infer, files, capsys):
     (files / 'one' / 'aa.png').write_bytes(b'no image')
-    status = infer(files / 'one', files / 'config.py', files / 'more.pth', '--out-dir',
-                   files / 'out', '--no-pictures', '--device', 'cpu')
+    status = infer(
+        files / 'one',
+        files / 'config.py',
+        files / 'more.pth',
+        '--out-dir',
+        files / 'out',
+        '--no-pictures',
+        '--device',
+        'cpu',
+    )
     assert status == 1
     assert written(files / 'out') == ['pred/a.png', 'pred/b.png', 'scores.json']
     captured = capsys.readouterr()
@@ -73,13 +103,19 @@ def test_a_corrupt_image_is_named_and_the_rest_goes_on(infer, files, capsys):
     assert 'aa.png does not decode as an image' in captured.err
 
 
-@pytest.mark.parametrize('edit, message', [
-    (lambda a: a.__setitem__(0, 'nowhere.jpg'), 'the image nowhere.jpg does not exist'),
-    (lambda a: a.__setitem__(1, 'nowhere.py'), 'config nowhere.py does not exist'),
-    (lambda a: a.__setitem__(2, 'nowhere.pth'), 'checkpoint nowhere.pth does not exist'),
-    (lambda a: a.extend(['--bkg', '3', '--source', 'lam']), 'bkg must lie in [0, 1)'),
-    (lambda a: a.extend(['--cfg-options', 'model.pretraind=1']), 'pretraind'),
-])
+@pytest.mark.parametrize(
+    'edit, message',
+    [
+        (lambda a: a.__setitem__(0, 'nowhere.jpg'), 'the image nowhere.jpg does not exist'),
+        (lambda a: a.__setitem__(1, 'nowhere.py'), 'config nowhere.py does not exist'),
+        (
+            lambda a: a.__setitem__(2, 'nowhere.pth'),
+            'checkpoint nowhere.pth does not exist',
+        ),
+        (lambda a: a.extend(['--bkg', '3', '--source', 'lam']), 'bkg must lie in [0, 1)'),
+        (lambda a: a.extend(['--cfg-options', 'model.pretraind=1']), 'pretraind'),
+    ],
+)
 def test_errors_are_one_line_and_nothing_is_written(infer, files, capsys, edit, message):
     arguments = [str(files / name) for name in ('one', 'config.py', 'more.pth')]
     arguments += ['--out-dir', str(files / 'out'), '--device', 'cpu']

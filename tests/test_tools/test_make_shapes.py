@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
-from mmseg.datasets import PascalVOCDataset
 from PIL import Image
 
 from mmseg_more.datasets import VOCImageLevelDataset
 
-FILE = (Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'make_shapes.py')
+from mmseg.datasets import PascalVOCDataset
+
+FILE = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'make_shapes.py'
 SMALL = ['--num-train', '40', '--num-val', '10']
 
 
@@ -31,8 +32,11 @@ def shapes(tool, tmp_path_factory):
 
 
 def contents(root):
-    return {path.relative_to(root): path.read_bytes()
-            for path in root.rglob('*') if path.is_file()}
+    return {
+        path.relative_to(root): path.read_bytes()
+        for path in root.rglob('*')
+        if path.is_file()
+    }
 
 
 def ids(root, split):
@@ -46,10 +50,14 @@ def mask(root, image_id):
 def test_layout(shapes):
     assert len(ids(shapes, 'train')) == 40 and len(ids(shapes, 'val')) == 10
     every = ids(shapes, 'train') + ids(shapes, 'val')
-    for folder, suffix in (('JPEGImages', 'jpg'), ('SegmentationClass', 'png'),
-                           ('Annotations', 'xml')):
+    for folder, suffix in (
+        ('JPEGImages', 'jpg'),
+        ('SegmentationClass', 'png'),
+        ('Annotations', 'xml'),
+    ):
         assert sorted(p.name for p in (shapes / folder).iterdir()) == sorted(
-            f'{i}.{suffix}' for i in every)
+            f'{i}.{suffix}' for i in every
+        )
     assert Image.open(shapes / 'JPEGImages' / f'{every[0]}.jpg').size == (96, 96)
     palette = np.array(PascalVOCDataset.METAINFO['palette']).flatten()
     assert mask(shapes, every[0]).mode == 'P'
@@ -82,11 +90,14 @@ def test_same_arguments_same_bytes(tool, shapes, tmp_path):
 
 def test_images_depend_on_seed_split_and_number_alone(tool, shapes, tmp_path):
     tool.main([str(tmp_path / 'fewer'), '--num-train', '2', '--num-val', '2'])
-    tool.main([str(tmp_path / 'other'), '--num-train', '2', '--num-val', '2', '--seed', '1'])
+    tool.main(
+        [str(tmp_path / 'other'), '--num-train', '2', '--num-val', '2', '--seed', '1']
+    )
 
     def images(root, split):
-        return [(root / 'JPEGImages' / f'{i}.jpg').read_bytes()
-                for i in ids(root, split)[:2]]
+        return [
+            (root / 'JPEGImages' / f'{i}.jpg').read_bytes() for i in ids(root, split)[:2]
+        ]
 
     for split in ('train', 'val'):
         assert images(tmp_path / 'fewer', split) == images(shapes, split)
@@ -123,8 +134,10 @@ def test_a_failure_leaves_nothing(tool, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize('arguments', [['--num-train', '0'], ['--seed', '-1'],
-                                       ['--size', '20'], ['--num-vall', '3']])
+@pytest.mark.parametrize(
+    'arguments',
+    [['--num-train', '0'], ['--seed', '-1'], ['--size', '20'], ['--num-vall', '3']],
+)
 def test_bad_arguments(tool, tmp_path, arguments):
     with pytest.raises(SystemExit):
         tool.main([str(tmp_path / 'out'), *arguments])
@@ -135,11 +148,17 @@ def test_bad_arguments(tool, tmp_path, arguments):
 def test_readable_as_voc(shapes, tool, label_file):
     init_default_scope('mmseg')
     dataset = VOCImageLevelDataset(
-        data_root=str(shapes), ann_file='ImageSets/Segmentation/val.txt',
-        label_file=label_file, test_mode=True,
+        data_root=str(shapes),
+        ann_file='ImageSets/Segmentation/val.txt',
+        label_file=label_file,
+        test_mode=True,
         metainfo=dict(classes=('background', *tool.CLASSES)),
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
-                  dict(type='PackImageLevelInputs')])
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations'),
+            dict(type='PackImageLevelInputs'),
+        ],
+    )
     assert len(dataset) == 10
     for item in dataset:
         sample = item['data_samples']

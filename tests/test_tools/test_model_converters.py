@@ -1,4 +1,5 @@
 """tools/model_converters: official and plain ViT checkpoint files."""
+
 import argparse
 import importlib.util
 import os
@@ -6,13 +7,17 @@ import os
 import pytest
 import torch
 from mmengine.runner import load_checkpoint
+from mmpretrain.models import VisionTransformer  # after mmseg_more: see its compat.py
 from torch.testing import assert_close
 
 from golden import Golden, build_model, model_config, normalize
-from mmseg_more.apis.model_conversion import (class_names, convert_official_checkpoint,
-                                              read_checkpoint)
+from mmseg_more.apis.model_conversion import (
+    class_names,
+    convert_official_checkpoint,
+    read_checkpoint,
+)
 from mmseg_more.datasets import COCO14ImageLevelDataset, VOCImageLevelDataset
-from mmpretrain.models import VisionTransformer  # after mmseg_more: see its compat.py
+
 from mmseg.apis import init_model
 from mmseg.registry import MODELS
 
@@ -40,8 +45,12 @@ def official():
 WRAPPERS = dict(
     plain=lambda state: state,
     ddp=lambda state: {f'module.{k}': v for k, v in state.items()},
-    coco=lambda state: dict(iter=80000, optimizer=dict(state={}), model_state_dict={
-        f'module.{k}': v for k, v in state.items()}))
+    coco=lambda state: dict(
+        iter=80000,
+        optimizer=dict(state={}),
+        model_state_dict={f'module.{k}': v for k, v in state.items()},
+    ),
+)
 
 
 @pytest.mark.parametrize('wrap', WRAPPERS.values(), ids=WRAPPERS)
@@ -52,18 +61,30 @@ def test_round_trip_of_a_file(tool, official, tmp_path, capsys, wrap):
 
     model = init_model(model_config(GOLDEN.meta), str(tmp_path / 'ours.pth'), 'cpu')
     assert list(model.dataset_meta['classes']) == list(
-        VOCImageLevelDataset.METAINFO['classes'])
+        VOCImageLevelDataset.METAINFO['classes']
+    )
     assert len(model.dataset_meta['palette']) == 21
     load_checkpoint(model, str(tmp_path / 'ours.pth'), strict=True)
     with torch.no_grad():
-        assert_close(model._forward(normalize(GOLDEN['image_u8'])), GOLDEN['segs'],
-                     rtol=1e-5, atol=1e-5)
+        assert_close(
+            model._forward(normalize(GOLDEN['image_u8'])),
+            GOLDEN['segs'],
+            rtol=1e-5,
+            atol=1e-5,
+        )
 
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     sources = [line[0] for line in lines if line and line[0] in official]
     assert sorted(sources) == sorted(official)  # every key once
-    assert ['decoder.conv6.weight', '->', 'decode_head.conv1.conv.weight', '(32,', '32,',
-            '3,', '3)'] in lines
+    assert [
+        'decoder.conv6.weight',
+        '->',
+        'decode_head.conv1.conv.weight',
+        '(32,',
+        '32,',
+        '3,',
+        '3)',
+    ] in lines
     assert ['left', 'out:', '4'] in lines and ['missing:', '0'] in lines
 
 
@@ -84,8 +105,10 @@ def _three_classes():
     """A checkpoint of the official layout with K = 3."""
     cfg = model_config(dict(GOLDEN.meta, K=3))
     ours = MODELS.build(cfg.model).state_dict()
-    back = {record.target: record.source for record in
-            convert_official_checkpoint(GOLDEN.group('sd.'))[0].records}
+    back = {
+        record.target: record.source
+        for record in convert_official_checkpoint(GOLDEN.group('sd.'))[0].records
+    }
     return {back[name]: value for name, value in ours.items()}
 
 
@@ -106,7 +129,8 @@ def test_classes_of_another_data_set(tool, tmp_path, capsys):
         meta = torch.load(tmp_path / 'b.pth', weights_only=True)['meta']
         assert meta['dataset_meta'] == dict(
             classes=['background', 'cat', 'dog', 'horse'],
-            palette=[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]])
+            palette=[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]],
+        )
 
 
 def test_eighty_classes_are_coco():
@@ -114,18 +138,29 @@ def test_eighty_classes_are_coco():
     assert class_names(80, 'coco') == class_names(80)
 
 
-@pytest.mark.parametrize('edit, message', [
-    (lambda s: s.update({'conv1.weight': torch.zeros(1)}), 'conv1.weight'),
-    (lambda s: s.pop('classifier.weight'), 'nothing in it becomes classifier.weight'),
-    (lambda s: s.pop('encoder.blocks.2.norm1.bias'),
-     'backbone.layers.2.ln1.bias is missing'),
-    (lambda s: s.update({'encoder.blocks.2.extra': torch.zeros(1)}),
-     'backbone.layers.2.extra has no place in the model'),
-    (lambda s: s.update({'decoder.conv8.weight': torch.zeros(9, 32, 1, 1)}),
-     r'decode_head.conv_seg.weight is (9, 32, 1, 1), the model needs (21, 32, 1, 1)'),
-    (lambda s: s.update({'encoder.cls_token': torch.zeros(1, 3, 32)}),
-     'do not fit 20 classes'),
-])
+@pytest.mark.parametrize(
+    'edit, message',
+    [
+        (lambda s: s.update({'conv1.weight': torch.zeros(1)}), 'conv1.weight'),
+        (lambda s: s.pop('classifier.weight'), 'nothing in it becomes classifier.weight'),
+        (
+            lambda s: s.pop('encoder.blocks.2.norm1.bias'),
+            'backbone.layers.2.ln1.bias is missing',
+        ),
+        (
+            lambda s: s.update({'encoder.blocks.2.extra': torch.zeros(1)}),
+            'backbone.layers.2.extra has no place in the model',
+        ),
+        (
+            lambda s: s.update({'decoder.conv8.weight': torch.zeros(9, 32, 1, 1)}),
+            r'decode_head.conv_seg.weight is (9, 32, 1, 1), the model needs (21, 32, 1, 1)',
+        ),
+        (
+            lambda s: s.update({'encoder.cls_token': torch.zeros(1, 3, 32)}),
+            'do not fit 20 classes',
+        ),
+    ],
+)
 def test_wrong_keys(tool, official, tmp_path, capsys, edit, message):
     edit(official)
     torch.save(official, tmp_path / 'a.pth')
@@ -147,15 +182,17 @@ def test_wrong_files(tool, tmp_path, capsys):
     # an object whose unpickling could run anything
     torch.save(dict(args=argparse.Namespace(lr=1)), tmp_path / 'a.pth')
     assert tool(*arguments) == 1
-    assert 'a.pth holds more than weights (an object of argparse.Namespace)' \
+    assert (
+        'a.pth holds more than weights (an object of argparse.Namespace)'
         in capsys.readouterr().err
+    )
     assert os.listdir(tmp_path) == ['a.pth']
 
 
 def test_truncated_file(official, tmp_path):
     torch.save(official, tmp_path / 'a.pth')
     content = (tmp_path / 'a.pth').read_bytes()
-    (tmp_path / 'a.pth').write_bytes(content[:len(content) // 2])
+    (tmp_path / 'a.pth').write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match='a.pth does not read as a PyTorch checkpoint'):
         read_checkpoint(str(tmp_path / 'a.pth'))
 
@@ -190,21 +227,30 @@ def test_start_from_a_plain_vit(tool, config, tmp_path, capsys):
     for key in (*vit, 'head.bias'):
         assert sum(line.split()[:1] == [key] for line in report) == 1
     assert any('repeated for 24 tokens' in line for line in report)
-    assert any('head.bias' in line and 'outside of the backbone' in line
-               for line in report)
+    assert any('head.bias' in line and 'outside of the backbone' in line for line in report)
 
     starts = []
     for seed in (0, 0, 1):
-        assert tool('vit2more', tmp_path / 'vit.pth', config, tmp_path / 'start.pth',
-                    '--seed', seed) == 0
+        assert (
+            tool(
+                'vit2more',
+                tmp_path / 'vit.pth',
+                config,
+                tmp_path / 'start.pth',
+                '--seed',
+                seed,
+            )
+            == 0
+        )
         starts.append(torch.load(tmp_path / 'start.pth', weights_only=True)['state_dict'])
     registers = [start['backbone.pos_embed'][:, :4] for start in starts]
     assert torch.equal(registers[0], registers[1])
     assert not torch.equal(registers[0], registers[2])
     model = build_model(GOLDEN)
     load_checkpoint(model, str(tmp_path / 'start.pth'))
-    assert torch.equal(model.backbone.layers[3].attn.qkv.weight,
-                       vit['backbone.layers.3.attn.qkv.weight'])
+    assert torch.equal(
+        model.backbone.layers[3].attn.qkv.weight, vit['backbone.layers.3.attn.qkv.weight']
+    )
 
 
 def test_plain_vit_of_another_size(tool, config, tmp_path, capsys):
@@ -216,6 +262,11 @@ def test_plain_vit_of_another_size(tool, config, tmp_path, capsys):
 
 def test_vit_into_a_config_of_another_model(tool, config, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        tool('vit2more', tmp_path / 'vit.pth', config, '--cfg-options',
-             'model.type=EncoderDecoder')
+        tool(
+            'vit2more',
+            tmp_path / 'vit.pth',
+            config,
+            '--cfg-options',
+            'model.type=EncoderDecoder',
+        )
     assert 'is a config of EncoderDecoder' in capsys.readouterr().err

@@ -1,4 +1,5 @@
 """tools/train.py and tools/test.py, run as a user runs them."""
+
 import importlib.util
 import os
 import subprocess
@@ -6,6 +7,7 @@ import sys
 
 import pytest
 import torch
+
 from tiny_run import CONFIG, read_record
 
 
@@ -52,16 +54,27 @@ def test_train_validates_and_saves(run, config, tmp_path):
 
 
 def test_work_dir_and_options(run, config, tmp_path):
-    run('train', config, '--work-dir', tmp_path / 'here', '--cfg-options',
-        'train_cfg.max_iters=1', 'train_dataloader.batch_size=2')
+    run(
+        'train',
+        config,
+        '--work-dir',
+        tmp_path / 'here',
+        '--cfg-options',
+        'train_cfg.max_iters=1',
+        'train_dataloader.batch_size=2',
+    )
     assert read_record(tmp_path / 'here')['seen'] == [0, 1]
 
 
 def test_resume_continues_where_it_stopped(run, config, tmp_path):
     run('train', config, '--work-dir', tmp_path / 'whole')
     half = ('train', config, '--work-dir', tmp_path / 'parts')
-    run(*half, '--cfg-options', 'train_cfg.max_iters=2',
-        'experiment_name=part1_' + config.stem)
+    run(
+        *half,
+        '--cfg-options',
+        'train_cfg.max_iters=2',
+        'experiment_name=part1_' + config.stem,
+    )
     run(*half, '--resume', '--cfg-options', 'experiment_name=part2_' + config.stem)
     whole, parts = read_record(tmp_path / 'whole'), read_record(tmp_path / 'parts')
     assert (whole['first'], parts['first']) == (0, 2)
@@ -70,13 +83,20 @@ def test_resume_continues_where_it_stopped(run, config, tmp_path):
 
 def test_amp_without_a_gpu(run, config, tmp_path):
     run('train', config, '--work-dir', tmp_path / 'exact')
-    run('train', config, '--amp', '--work-dir', tmp_path / 'amp', '--cfg-options',
-        'experiment_name=amp_' + config.stem)
+    run(
+        'train',
+        config,
+        '--amp',
+        '--work-dir',
+        tmp_path / 'amp',
+        '--cfg-options',
+        'experiment_name=amp_' + config.stem,
+    )
     exact, amp = read_record(tmp_path / 'exact'), read_record(tmp_path / 'amp')
     assert amp['dtype'] == 'torch.bfloat16'
     # AdamW's first steps are about the rate (0.1) whatever the gradient's size; bfloat16
     # has 8 bits, so that gradients, and the steps with them, differ by a percent or so
-    torch.testing.assert_close(amp['weight'], exact['weight'], atol=.02, rtol=.02)
+    torch.testing.assert_close(amp['weight'], exact['weight'], atol=0.02, rtol=0.02)
     assert amp['weight'] != exact['weight']
 
 
@@ -85,12 +105,27 @@ def test_two_processes(run, config, tmp_path, repo_root):
     run('train', config, '--work-dir', tmp_path / 'one')
     paths = [str(repo_root), str(repo_root / 'tests'), os.environ.get('PYTHONPATH', '')]
     result = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone',
-         '--nproc_per_node', '2', str(repo_root / 'tools' / 'train.py'), str(config),
-         '--launcher', 'pytorch', '--work-dir', str(tmp_path / 'two'), '--cfg-options',
-         'train_dataloader.batch_size=2'],
-        cwd=tmp_path, capture_output=True, text=True,
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS='1'))
+        [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            '--nproc_per_node',
+            '2',
+            str(repo_root / 'tools' / 'train.py'),
+            str(config),
+            '--launcher',
+            'pytorch',
+            '--work-dir',
+            str(tmp_path / 'two'),
+            '--cfg-options',
+            'train_dataloader.batch_size=2',
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS='1'),
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     one = read_record(tmp_path / 'one')
     ranks = [read_record(tmp_path / 'two', rank) for rank in range(2)]
@@ -105,8 +140,15 @@ def test_two_processes(run, config, tmp_path, repo_root):
 
 def test_test_gives_the_metrics_of_a_checkpoint(run, config, tmp_path):
     run('train', config, '--work-dir', tmp_path / 'train')
-    run('test', config, tmp_path / 'train' / 'iter_4.pth', '--work-dir', tmp_path / 'test',
-        '--cfg-options', 'experiment_name=test_' + config.stem)
+    run(
+        'test',
+        config,
+        tmp_path / 'train' / 'iter_4.pth',
+        '--work-dir',
+        tmp_path / 'test',
+        '--cfg-options',
+        'experiment_name=test_' + config.stem,
+    )
     trained, tested = read_record(tmp_path / 'train'), read_record(tmp_path / 'test')
     assert tested['weight'] == trained['weight']
     assert tested['metrics'] == dict(samples=8, total=28)
@@ -115,20 +157,27 @@ def test_test_gives_the_metrics_of_a_checkpoint(run, config, tmp_path):
 def test_checkpoint_with_other_classes(run, config, tmp_path):
     run('train', config, '--work-dir', tmp_path / 'train')
     with pytest.raises(ValueError, match='K=2 classes, the model is built for K=3'):
-        run('test', config, tmp_path / 'train' / 'iter_4.pth', '--cfg-options',
-            'model.num_classes=3')
+        run(
+            'test',
+            config,
+            tmp_path / 'train' / 'iter_4.pth',
+            '--cfg-options',
+            'model.num_classes=3',
+        )
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (('--source', 'cam'), '--source belongs to --pseudo-labels'),
-    (('--crf', '--protocols'), '--crf belongs to --pseudo-labels or --export-voc'),
-    (('--pseudo-labels', 'a', '--protocols'), 'not allowed with'),
-    (('--pseudo-labels', 'a', '--source', 'cams'), 'invalid choice')])
-def test_mask_options_that_do_not_fit(run, capsys, config, tmp_path, arguments,
-                                      message):
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (('--source', 'cam'), '--source belongs to --pseudo-labels'),
+        (('--crf', '--protocols'), '--crf belongs to --pseudo-labels or --export-voc'),
+        (('--pseudo-labels', 'a', '--protocols'), 'not allowed with'),
+        (('--pseudo-labels', 'a', '--source', 'cams'), 'invalid choice'),
+    ],
+)
+def test_mask_options_that_do_not_fit(run, capsys, config, tmp_path, arguments, message):
     (tmp_path / 'a.pth').touch()
-    assert message in error_of(run, capsys, 'test', config, tmp_path / 'a.pth',
-                               *arguments)
+    assert message in error_of(run, capsys, 'test', config, tmp_path / 'a.pth', *arguments)
 
 
 def test_missing_config(run, capsys, config):
@@ -148,8 +197,9 @@ def test_missing_checkpoint(run, capsys, config, tmp_path):
 def test_misspelled_key(run, capsys, config, tmp_path, tool):
     (tmp_path / 'a.pth').touch()
     checkpoint = [tmp_path / 'a.pth'] if tool == 'test' else []
-    message = error_of(run, capsys, tool, config, *checkpoint, '--cfg-options',
-                       'train_cgf.max_iters=1')
+    message = error_of(
+        run, capsys, tool, config, *checkpoint, '--cfg-options', 'train_cgf.max_iters=1'
+    )
     assert "'train_cgf' is not known, did you mean 'train_cfg'?" in message
 
 

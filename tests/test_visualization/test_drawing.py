@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_more.visualization import (color_labels, draw_grid, heat_overlay,
-                                      localization_panel, mask_overlay, strongest)
+from mmseg_more.visualization import (
+    color_labels,
+    draw_grid,
+    heat_overlay,
+    localization_panel,
+    mask_overlay,
+    strongest,
+)
 from mmseg_more.visualization.drawing import IGNORE_COLOR, label_legend
 
 PALETTE = [[0, 0, 0], [200, 0, 0], [0, 200, 0]]
@@ -19,18 +25,18 @@ def count_color(picture, color):
 
 
 def test_heat_overlay_does_not_stretch_the_map():
-    low = heat_overlay(image(), torch.full((20, 30), .1), alpha=1)
-    high = heat_overlay(image(), torch.full((20, 30), .9), alpha=1)
+    low = heat_overlay(image(), torch.full((20, 30), 0.1), alpha=1)
+    high = heat_overlay(image(), torch.full((20, 30), 0.9), alpha=1)
     assert low[0, 0, 2] > low[0, 0, 0]  # blue
     assert high[0, 0, 0] > high[0, 0, 2]  # red
-    clipped = heat_overlay(image(), np.full((20, 30), 3.), alpha=1)
+    clipped = heat_overlay(image(), np.full((20, 30), 3.0), alpha=1)
     assert (clipped == heat_overlay(image(), np.ones((20, 30)), 1)).all()
 
 
 def test_heat_overlay_blends():
     heat = torch.rand(20, 30, generator=torch.Generator().manual_seed(0))
     assert (heat_overlay(image(), heat, alpha=0) == image()).all()
-    half = heat_overlay(image(), heat.half(), alpha=.5).astype(float)
+    half = heat_overlay(image(), heat.half(), alpha=0.5).astype(float)
     full = heat_overlay(image(), heat.half(), alpha=1).astype(float)
     # rounding to 8 bit
     assert np.abs(half - (full + 100) / 2).max() <= 1
@@ -46,17 +52,18 @@ def test_heat_overlay_checks_sizes():
 def test_color_labels():
     picture = color_labels(torch.tensor([[[0, 1], [2, 255]]]), PALETTE)
     assert picture.dtype == np.uint8
-    assert picture.tolist() == [[PALETTE[0], PALETTE[1]],
-                                [PALETTE[2], list(IGNORE_COLOR)]]
+    assert picture.tolist() == [[PALETTE[0], PALETTE[1]], [PALETTE[2], list(IGNORE_COLOR)]]
     with pytest.raises(ValueError, match='palette has 3 colours'):
         color_labels(torch.tensor([[3]]), PALETTE)
 
 
 def test_legend_names_what_is_shown():
     legend = label_legend({0, 2, 255}, CLASSES, PALETTE)
-    assert list(legend.items()) == [('background', PALETTE[0]),
-                                    ('star', PALETTE[2]),
-                                    ('ignored', IGNORE_COLOR)]
+    assert list(legend.items()) == [
+        ('background', PALETTE[0]),
+        ('star', PALETTE[2]),
+        ('ignored', IGNORE_COLOR),
+    ]
 
 
 def test_mask_overlay_leaves_the_background():
@@ -64,31 +71,30 @@ def test_mask_overlay_leaves_the_background():
     labels[10:30, 10:50] = 1
     half = mask_overlay(picture, labels, PALETTE)
     assert np.array_equal(half[labels == 0], picture[labels == 0])
-    expected = (picture[20, 20] / 2 + np.array(PALETTE[1]) / 2)
+    expected = picture[20, 20] / 2 + np.array(PALETTE[1]) / 2
     assert np.allclose(half[20, 20], expected, atol=1)
     # the name is written inside the class, where it fits
-    named = mask_overlay(picture, torch.from_numpy(labels[None]), PALETTE, CLASSES, 1.)
+    named = mask_overlay(picture, torch.from_numpy(labels[None]), PALETTE, CLASSES, 1.0)
     assert count_color(named, (255, 255, 255)) > count_color(picture, (255, 255, 255))
     assert np.array_equal(named[[0, -1]], picture[[0, -1]])
     for height, width in ((1, 60), (60, 1), (1, 1)):
-        thin = mask_overlay(image(height, width), np.ones((height, width), int), PALETTE,
-                            CLASSES, 1.)
+        thin = mask_overlay(
+            image(height, width), np.ones((height, width), int), PALETTE, CLASSES, 1.0
+        )
         assert (thin == PALETTE[1]).all()
     with pytest.raises(ValueError, match='the mask is'):
         mask_overlay(picture, labels[:5], PALETTE)
 
 
 def test_strongest():
-    maps = torch.tensor([[[.1, .9]], [[.5, .2]], [[1., 1.]]])
-    assert np.allclose(strongest(maps, [0, 1]), [[.5, .9]])
+    maps = torch.tensor([[[0.1, 0.9]], [[0.5, 0.2]], [[1.0, 1.0]]])
+    assert np.allclose(strongest(maps, [0, 1]), [[0.5, 0.9]])
     assert (strongest(maps, []) == 0).all()
 
 
 def test_panel_has_a_row_per_class():
     maps = dict(cam=torch.rand(2, 20, 30), lam=torch.rand(2, 20, 30))
-    labels = dict(
-        prediction=torch.ones(20, 30).long(),
-        truth=torch.full((20, 30), 255))
+    labels = dict(prediction=torch.ones(20, 30).long(), truth=torch.full((20, 30), 255))
     args = (labels, CLASSES, PALETTE)
     one = localization_panel(image(), maps, [1], *args)
     two = localization_panel(image(), maps, [0, 1], *args)
@@ -98,8 +104,8 @@ def test_panel_has_a_row_per_class():
     assert two.shape[0] == one.shape[0] + 160
     assert none.shape == one.shape
     # the prediction, and its colour in the legend
-    assert count_color(one, PALETTE[1]) > .9 * 153 * 102
-    assert count_color(one, IGNORE_COLOR) > .9 * 153 * 102
+    assert count_color(one, PALETTE[1]) > 0.9 * 153 * 102
+    assert count_color(one, IGNORE_COLOR) > 0.9 * 153 * 102
 
 
 def test_grid_leaves_places_empty():
@@ -109,7 +115,8 @@ def test_grid_leaves_places_empty():
     part = draw_grid([[red, None]], ['a', 'b'], tile=100)
     assert full.shape == part.shape
     assert count_color(full, (255, 0, 0)) == pytest.approx(
-        2 * count_color(part, (255, 0, 0)), rel=.02)
+        2 * count_color(part, (255, 0, 0)), rel=0.02
+    )
     # black frames apart, the empty place is white
     assert (part[-90:, 120:] == 255).all()
 

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from golden import Golden, build_model, model_config
 from mmseg_more.visualization import draw_model_grid
 from mmseg_more.visualization.model_grid import COLUMNS, run_stages
+
 from mmseg.registry import DATASETS
 from mmseg.structures import SegDataSample
 
@@ -23,7 +24,8 @@ class TinyValidation(Dataset):
     def __init__(self, num_classes, length=5):
         self.metainfo = dict(
             classes=('background', *(f'c{k}' for k in range(num_classes))),
-            palette=[[9 * k, 255 - 9 * k, 0] for k in range(num_classes + 1)])
+            palette=[[9 * k, 255 - 9 * k, 0] for k in range(num_classes + 1)],
+        )
         self.length = length
         self.opened = []
 
@@ -35,8 +37,8 @@ class TinyValidation(Dataset):
         generator = torch.Generator().manual_seed(index)
         num_classes = len(self.metainfo['classes']) - 1
         sample = SegDataSample(
-            metainfo=dict(
-                img_path=f'{index}.jpg', ori_shape=ORIGINAL, img_shape=SIZE))
+            metainfo=dict(img_path=f'{index}.jpg', ori_shape=ORIGINAL, img_shape=SIZE)
+        )
         labels = torch.zeros(num_classes)
         labels[index % num_classes] = float(index > 0)  # the first has none
         sample.set_field(labels, 'gt_score')
@@ -44,8 +46,10 @@ class TinyValidation(Dataset):
         sample.gt_sem_seg = PixelData(data=truth * int(index > 0))
         return dict(
             inputs=torch.randint(
-                0, 256, (3, *SIZE), dtype=torch.uint8, generator=generator),
-            data_samples=sample)
+                0, 256, (3, *SIZE), dtype=torch.uint8, generator=generator
+            ),
+            data_samples=sample,
+        )
 
 
 @pytest.fixture(scope='module')
@@ -111,21 +115,23 @@ def test_data_without_truth(model):
 
 def test_command(model, golden, repo_root, tmp_path, capsys):
     spec = importlib.util.spec_from_file_location(
-        'draw_grid', repo_root / 'tools/analysis/draw_grid.py')
+        'draw_grid', repo_root / 'tools/analysis/draw_grid.py'
+    )
     command = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(command)
     cfg = model_config(golden.meta)
     cfg.val_dataloader = dict(
-        batch_size=1,
-        dataset=dict(type='TinyValidation', num_classes=model.num_classes))
+        batch_size=1, dataset=dict(type='TinyValidation', num_classes=model.num_classes)
+    )
     cfg.dump(tmp_path / 'config.py')
-    torch.save(
-        dict(state_dict=model.state_dict(), meta={}), tmp_path / 'iter.pth')
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'iter.pth')
     out = tmp_path / 'new' / 'grid.png'
     arguments = [
         str(tmp_path / 'config.py'),
         str(tmp_path / 'iter.pth'),
-        str(out), '--device', 'cpu'
+        str(out),
+        '--device',
+        'cpu',
     ]
     command.main([*arguments, '--num', '2'])
     assert '2 images of 5' in capsys.readouterr().out

@@ -26,6 +26,7 @@ in MB (2^20 bytes):
 * ``channels``, ``channels_kept``: classes in the CRF, plain and pipeline;
 * ``different_percent``: pixels whose label that changes.
 """
+
 import argparse
 from typing import Any, Dict, Optional, Sequence
 
@@ -56,36 +57,55 @@ ROWS = dict(
     bytes_per_image='bytes written per image',
     channels='classes, plain way',
     channels_kept='classes, pipeline',
-    different_percent='% of labels that differ')
+    different_percent='% of labels that differ',
+)
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.split('\n')[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument('config', help='config of the model and its test data')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
-        '--sources', nargs='*', default=['lam', 'seg'],
+        '--sources',
+        nargs='*',
+        default=['lam', 'seg'],
         choices=['cam', 'lam', 'fused', 'seg'],
-        help='what the masks of the test data are made of; none: leave them out')
+        help='what the masks of the test data are made of; none: leave them out',
+    )
     parser.add_argument('--limit', type=int, help='test images at most')
     parser.add_argument(
-        '--noise', type=int, default=50, help='images of noise; 0: leave them out')
+        '--noise', type=int, default=50, help='images of noise; 0: leave them out'
+    )
     parser.add_argument(
-        '--noise-size', type=int, nargs=2, default=[375, 500],
-        metavar=('H', 'W'), help='their size')
+        '--noise-size',
+        type=int,
+        nargs=2,
+        default=[375, 500],
+        metavar=('H', 'W'),
+        help='their size',
+    )
     parser.add_argument('--workers', type=int, help='CRF processes; None: one per core')
     parser.add_argument(
-        '--epsilon', type=float, default=CLASS_EPSILON,
-        help='classes below this probability are left out')
+        '--epsilon',
+        type=float,
+        default=CLASS_EPSILON,
+        help='classes below this probability are left out',
+    )
     parser.add_argument(
-        '--device', default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='device of the network')
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='device of the network',
+    )
     parser.add_argument('--json', help='JSON file to write')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction,
-        help='override some settings in the used config')
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override some settings in the used config',
+    )
     args = parser.parse_args(argv)
     if args.noise < 0 or (args.limit is not None and args.limit < 1):
         parser.error('--noise must not be negative and --limit be at least 1')
@@ -106,12 +126,18 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
         load_checkpoint(model, args.checkpoint, map_location='cpu')
         for source in args.sources:
             figures[source] = measure_masks(
-                test_images(args.cfg, model, source, args.limit), device,
-                args.workers, args.epsilon)
+                test_images(args.cfg, model, source, args.limit),
+                device,
+                args.workers,
+                args.epsilon,
+            )
     if args.noise:
         figures['noise'] = measure_masks(
             noise_images(args.cfg, device, args.noise, tuple(args.noise_size)),
-            device, args.workers, args.epsilon)
+            device,
+            args.workers,
+            args.epsilon,
+        )
     return figures
 
 
@@ -120,17 +146,24 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     report.quiet()
     figures = measure(args)
     machine = report.machine(torch.device(args.device))
-    report.write_json(args.json, dict(
-        config=args.config, epsilon=args.epsilon, **machine, masks=figures))
-    names = {name: 'noise' if name == 'noise' else f'test data, {name}'
-             for name in figures}
+    report.write_json(
+        args.json, dict(config=args.config, epsilon=args.epsilon, **machine, masks=figures)
+    )
+    names = {name: 'noise' if name == 'noise' else f'test data, {name}' for name in figures}
     workers = max(value['workers'] for value in figures.values())
-    print(f'{args.config}, {machine["device_name"]}, {machine["threads"]} threads, '
-          f'{workers} CRF workers, classes below {args.epsilon:g} left out')
-    print(report.table(
-        ('per image', *names.values()),
-        [(title, *(value.get(key) for value in figures.values()))
-         for key, title in ROWS.items()]))
+    print(
+        f'{args.config}, {machine["device_name"]}, {machine["threads"]} threads, '
+        f'{workers} CRF workers, classes below {args.epsilon:g} left out'
+    )
+    print(
+        report.table(
+            ('per image', *names.values()),
+            [
+                (title, *(value.get(key) for value in figures.values()))
+                for key, title in ROWS.items()
+            ],
+        )
+    )
 
 
 if __name__ == '__main__':

@@ -30,6 +30,7 @@ Keys of the JSON file, times in seconds, memory in MB (2^20 bytes):
 --profile writes the trace of one more step, prints its longest operators, and counts the
 calls with which the host waits for a GPU.
 """
+
 import argparse
 from typing import Dict, Optional, Sequence
 
@@ -44,20 +45,34 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     workload.add_arguments(parser, batch_size=2)
     parser.add_argument(
-        '--iteration', type=int, help='0-based training iteration that the loss schedule '
-        'reads; default: the first at which all losses count')
+        '--iteration',
+        type=int,
+        help='0-based training iteration that the loss schedule '
+        'reads; default: the first at which all losses count',
+    )
     parser.add_argument(
-        '--stage-iters', type=int, default=1, help='steps that are measured by stage')
+        '--stage-iters', type=int, default=1, help='steps that are measured by stage'
+    )
     parser.add_argument(
-        '--check-flops', action='store_true',
-        help="compare the FLOPs with PyTorch's counter, on one more step")
+        '--check-flops',
+        action='store_true',
+        help="compare the FLOPs with PyTorch's counter, on one more step",
+    )
     parser.add_argument(
-        '--profile', metavar='TRACE', help='JSON file for the trace of one more step')
+        '--profile', metavar='TRACE', help='JSON file for the trace of one more step'
+    )
     parser.add_argument(
-        '--compare', nargs='+', default=[], choices=[*VARIANTS, 'all'], metavar='NAME',
-        help='optimisations to measure against their absence: ' + '; '.join(
-            f'{name} (without: {variant.description})'
-            for name, variant in VARIANTS.items()) + '; all')
+        '--compare',
+        nargs='+',
+        default=[],
+        choices=[*VARIANTS, 'all'],
+        metavar='NAME',
+        help='optimisations to measure against their absence: '
+        + '; '.join(
+            f'{name} (without: {variant.description})' for name, variant in VARIANTS.items()
+        )
+        + '; all',
+    )
     args = parser.parse_args(argv)
     args.cfg = workload.load(parser, args)
     if args.stage_iters < 1:
@@ -69,22 +84,33 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def show(figures: Dict) -> None:
     """Print the tables."""
-    rows = [(name, stage['time_s'], f'{stage["share"]:.1%}', f'{stage["peak_mb"]:.0f}')
-            for name, stage in figures['stages'].items()]
+    rows = [
+        (name, stage['time_s'], f'{stage["share"]:.1%}', f'{stage["peak_mb"]:.0f}')
+        for name, stage in figures['stages'].items()
+    ]
     print(report.table(('stage', 'seconds', 'share', 'peak MB'), rows))
-    print('step {step_s:.4g} s, GEMM bound {gemm_bound_s:.4g} s ({tflop:.4g} TFLOP at '
-          '{rate:.4g} GFLOP/s): ratio {ratio:.3f}. Everything but the network: '
-          '{overhead:.1%}. Peak memory {peak_mb:.0f} MB.'.format(
-              tflop=figures['flops']['total'] / 1e12,
-              rate=figures['gemm_flops_per_s'] / 1e9, **figures))
+    print(
+        'step {step_s:.4g} s, GEMM bound {gemm_bound_s:.4g} s ({tflop:.4g} TFLOP at '
+        '{rate:.4g} GFLOP/s): ratio {ratio:.3f}. Everything but the network: '
+        '{overhead:.1%}. Peak memory {peak_mb:.0f} MB.'.format(
+            tflop=figures['flops']['total'] / 1e12,
+            rate=figures['gemm_flops_per_s'] / 1e9,
+            **figures,
+        )
+    )
     if 'check_flops' in figures:
-        print('FLOPs of network and losses: analytic / counted = '
-              f'{figures["check_flops"]["ratio"]:.4f}')
+        print(
+            'FLOPs of network and losses: analytic / counted = '
+            f'{figures["check_flops"]["ratio"]:.4f}'
+        )
     if figures.get('compare'):
         rows = []
         for name, found in figures['compare'].items():
-            for key, label in (('step_s', 'step, s'), ('stages_s', 'its stages, s'),
-                               ('peak_mb', 'peak, MB')):
+            for key, label in (
+                ('step_s', 'step, s'),
+                ('stages_s', 'its stages, s'),
+                ('peak_mb', 'peak, MB'),
+            ):
                 used, absent = found['with'][key], found['without'][key]
                 rows.append((name, label, used, absent, used / absent))
         print(report.table(('optimisation', '', 'with', 'without', 'ratio'), rows))
@@ -93,18 +119,22 @@ def show(figures: Dict) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse_args(argv)
     device = torch.device(args.device)
-    benchmark = StepBenchmark(
-        args.cfg, args.batch_size, device, args.dtype, args.iteration)
+    benchmark = StepBenchmark(args.cfg, args.batch_size, device, args.dtype, args.iteration)
     figures = dict(
-        config=args.config, size=benchmark.size, batch_size=args.batch_size,
-        dtype=args.dtype, iteration=benchmark.model.iteration, iters=args.iters,
-        num_classes=benchmark.model.num_classes, **report.machine(device))
+        config=args.config,
+        size=benchmark.size,
+        batch_size=args.batch_size,
+        dtype=args.dtype,
+        iteration=benchmark.model.iteration,
+        iters=args.iters,
+        num_classes=benchmark.model.num_classes,
+        **report.machine(device),
+    )
     figures.update(benchmark.run(args.iters, args.warmup, args.stage_iters))
     if args.check_flops:
         figures['check_flops'] = benchmark.check_flops()
     if args.compare:
-        figures['compare'] = benchmark.compare(
-            args.compare, args.iters, args.stage_iters)
+        figures['compare'] = benchmark.compare(args.compare, args.iters, args.stage_iters)
     report.write_json(args.json, figures)
     show(figures)
     if args.profile:

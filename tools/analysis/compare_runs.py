@@ -6,6 +6,7 @@ Each folder holds one folder for each seed, with the log of a training and the
 metrics.json of its test. Ends with an error if a logged loss is not finite or a mean
 differs by more than --tolerance.
 """
+
 import argparse
 import json
 import math
@@ -32,12 +33,16 @@ def read_losses(folder: str) -> Dict[int, List[str]]:
             for line in map(json.loads, file):
                 if 'loss' in line:
                     steps[line['step']] = [
-                        name for name, value in line.items()
-                        if 'loss' in name and not math.isfinite(value)]
+                        name
+                        for name, value in line.items()
+                        if 'loss' in name and not math.isfinite(value)
+                    ]
     if not steps:
-        raise FileNotFoundError(f'{folder} holds no log of a training '
-                                '(*/vis_data/scalars.json): run tools/train.py with '
-                                f'--work-dir {folder}')
+        raise FileNotFoundError(
+            f'{folder} holds no log of a training '
+            '(*/vis_data/scalars.json): run tools/train.py with '
+            f'--work-dir {folder}'
+        )
     return steps
 
 
@@ -51,7 +56,8 @@ def read_figures(folder: str) -> List[float]:
     if not osp.isfile(path):
         raise FileNotFoundError(
             f'{path} does not exist: run tools/test.py with --cfg-options '
-            f'test_evaluator.out_json={path}, or compare the losses alone (--losses)')
+            f'test_evaluator.out_json={path}, or compare the losses alone (--losses)'
+        )
     with open(path) as file:
         figures = json.load(file)
     return [figures[key] for key in KEYS]
@@ -65,9 +71,14 @@ def check_losses(folders: List[str]) -> bool:
         bad = {step: names for step, names in sorted(steps.items()) if names}
         finite &= not bad
         first = next(iter(bad), None)
-        print(f'{folder}: losses of {len(steps)} logged iterations, ' + (
-            f'not finite in {len(bad)}, first in {first}: {", ".join(bad[first])}'
-            if bad else 'all finite'))
+        print(
+            f'{folder}: losses of {len(steps)} logged iterations, '
+            + (
+                f'not finite in {len(bad)}, first in {first}: {", ".join(bad[first])}'
+                if bad
+                else 'all finite'
+            )
+        )
     return finite
 
 
@@ -87,17 +98,23 @@ def compare_figures(pairs: List[tuple], tolerance: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('reference', help='folder of the runs to compare with')
     parser.add_argument('other', help='folder of the runs that are judged')
     parser.add_argument(
-        '--tolerance', type=float, default=1.,
-        help='largest difference of a mean in points (default: 1)')
-    parser.add_argument(
-        '--losses', action='store_true', help='look at the losses alone')
+        '--tolerance',
+        type=float,
+        default=1.0,
+        help='largest difference of a mean in points (default: 1)',
+    )
+    parser.add_argument('--losses', action='store_true', help='look at the losses alone')
     args = parser.parse_args()
-    pairs = [(one, osp.join(args.other, osp.basename(one)))
-             for one in sorted(glob(osp.join(args.reference, '*'))) if osp.isdir(one)]
+    pairs = [
+        (one, osp.join(args.other, osp.basename(one)))
+        for one in sorted(glob(osp.join(args.reference, '*')))
+        if osp.isdir(one)
+    ]
     if not pairs:
         parser.error(f'{args.reference} holds no folder of a run')
     try:

@@ -5,6 +5,7 @@
 Columns: image, raw attention, CAM, LAM, refined pseudo label, prediction, truth. The
 images are spread evenly over the validation set.
 """
+
 import argparse
 from typing import Optional, Sequence
 
@@ -17,6 +18,7 @@ from mmengine.runner import load_checkpoint
 
 from mmseg_more.engine import launch
 from mmseg_more.visualization import draw_model_grid
+
 from mmseg.registry import DATASETS, MODELS
 
 
@@ -29,12 +31,14 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--device',
         default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='device to run on')
+        help='device to run on',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='override some settings in the used config')
+        help='override some settings in the used config',
+    )
     args = parser.parse_args(argv)
     if args.num < 1:
         parser.error('--num must be at least 1')

@@ -7,6 +7,7 @@ Both folders hold PNGs of the same names whose pixels are labels: 0 background, 
 class, in the truth 255 ignored. The classes are those of the masks' manifest.json, or
 those of --classes or --num-classes.
 """
+
 import argparse
 import os.path as osp
 from pathlib import Path
@@ -19,8 +20,11 @@ from prettytable import PrettyTable
 
 from mmseg_more.datasets.image_labels import name_few
 from mmseg_more.engine.pseudo_labels import MANIFEST, read_manifest
-from mmseg_more.evaluation.functional import (SegmentationFigures, confusion_matrix,
-                                              segmentation_figures)
+from mmseg_more.evaluation.functional import (
+    SegmentationFigures,
+    confusion_matrix,
+    segmentation_figures,
+)
 from mmseg_more.evaluation.report import write_json
 
 IGNORE_INDEX = 255
@@ -35,8 +39,9 @@ def mask_names(masks: Path, ann_file: Optional[str]) -> List[str]:
     """
     if not masks.is_dir():
         raise FileNotFoundError(f'the folder of masks {masks} does not exist')
-    present = {path.relative_to(masks).with_suffix('').as_posix()
-               for path in masks.rglob('*.png')}
+    present = {
+        path.relative_to(masks).with_suffix('').as_posix() for path in masks.rglob('*.png')
+    }
     if ann_file is None:
         names = sorted(present)
     else:
@@ -46,7 +51,8 @@ def mask_names(masks: Path, ann_file: Optional[str]) -> List[str]:
         if missing:
             raise FileNotFoundError(
                 f'{len(missing)} of {len(names)} images of {ann_file} have no mask in '
-                f'{masks}: {name_few(missing)}')
+                f'{masks}: {name_few(missing)}'
+            )
     if not names:
         raise ValueError(f'nothing to compare: {ann_file or masks} names no mask')
     return names
@@ -69,12 +75,14 @@ def read_labels(path: Path, num_labels: int, ignore: bool) -> np.ndarray:
     if wrong.size:
         raise ValueError(
             f'{path} holds the labels {wrong.tolist()}, expected 0..{num_labels - 1}'
-            f'{" and 255" if ignore else ""}: are --classes or --num-classes right?')
+            f'{" and 255" if ignore else ""}: are --classes or --num-classes right?'
+        )
     return labels
 
 
-def compare(masks: Path, truth: Path, names: Sequence[str],
-            num_labels: int) -> SegmentationFigures:
+def compare(
+    masks: Path, truth: Path, names: Sequence[str], num_labels: int
+) -> SegmentationFigures:
     """Figures over all pixels of all images.
 
     Raises:
@@ -83,14 +91,21 @@ def compare(masks: Path, truth: Path, names: Sequence[str],
     confusion = torch.zeros(num_labels, num_labels, dtype=torch.int64)
     for name in names:
         pair = (masks / f'{name}.png', truth / f'{name}.png')
-        mask, target = (read_labels(path, num_labels, ignore)
-                        for path, ignore in zip(pair, (False, True)))
+        mask, target = (
+            read_labels(path, num_labels, ignore)
+            for path, ignore in zip(pair, (False, True))
+        )
         if mask.shape != target.shape:
-            raise ValueError(f'{pair[0]} has {mask.shape[0]}x{mask.shape[1]} pixels, '
-                             f'{pair[1]} {target.shape[0]}x{target.shape[1]}')
-        confusion += confusion_matrix(torch.from_numpy(mask.copy()),
-                                      torch.from_numpy(target.copy()), num_labels,
-                                      IGNORE_INDEX)
+            raise ValueError(
+                f'{pair[0]} has {mask.shape[0]}x{mask.shape[1]} pixels, '
+                f'{pair[1]} {target.shape[0]}x{target.shape[1]}'
+            )
+        confusion += confusion_matrix(
+            torch.from_numpy(mask.copy()),
+            torch.from_numpy(target.copy()),
+            num_labels,
+            IGNORE_INDEX,
+        )
     return segmentation_figures(confusion)
 
 
@@ -105,9 +120,16 @@ def format_figures(figures: SegmentationFigures, classes: Sequence[str]) -> str:
 
     for index, name in enumerate(classes):
         occurs = bool(figures.occurs[index])
-        table.add_row([name, *(
-            text(getattr(figures, key)[index].item() if occurs else np.nan)
-            for key in FIGURES)], divider=index == len(classes) - 1)
+        table.add_row(
+            [
+                name,
+                *(
+                    text(getattr(figures, key)[index].item() if occurs else np.nan)
+                    for key in FIGURES
+                ),
+            ],
+            divider=index == len(classes) - 1,
+        )
     table.add_row(['mean', *(text(figures.mean(key)) for key in FIGURES)])
     return table.get_string()
 
@@ -124,18 +146,19 @@ def class_names(args: argparse.Namespace) -> List[str]:
         return ['background', *map(str, range(1, args.num_classes + 1))]
     manifest = Path(args.masks, MANIFEST)
     if not manifest.is_file():
-        raise ValueError(f'{args.masks} has no {MANIFEST}: give --classes or '
-                         '--num-classes')
+        raise ValueError(f'{args.masks} has no {MANIFEST}: give --classes or --num-classes')
     return read_manifest(manifest)['classes']
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('masks', help='folder of the masks to judge')
     parser.add_argument('truth', help='folder of the true masks')
     parser.add_argument(
-        '--ann-file', help='file with a name per line; by default every mask is compared')
+        '--ann-file', help='file with a name per line; by default every mask is compared'
+    )
     group = parser.add_mutually_exclusive_group()
     group.add_argument('--classes', nargs='+', help='names, without background')
     group.add_argument('--num-classes', type=int, help='number, without background')
@@ -146,8 +169,9 @@ def parse_args() -> argparse.Namespace:
     try:
         args.names = mask_names(Path(args.masks), args.ann_file)
         args.class_names = class_names(args)
-        args.figures = compare(Path(args.masks), Path(args.truth), args.names,
-                               len(args.class_names))
+        args.figures = compare(
+            Path(args.masks), Path(args.truth), args.names, len(args.class_names)
+        )
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return args
@@ -157,13 +181,22 @@ def main() -> None:
     args = parse_args()
     figures = args.figures
     print(format_figures(figures, args.class_names))
-    print(f'{len(args.names)} images, mIoU {100 * figures.mean("iou"):.2f} over the '
-          f'{int(figures.occurs.sum())} labels that occur in the truth')
+    print(
+        f'{len(args.names)} images, mIoU {100 * figures.mean("iou"):.2f} over the '
+        f'{int(figures.occurs.sum())} labels that occur in the truth'
+    )
     if args.json:
-        write_json(args.json, {
-            'images': len(args.names), 'mIoU': 100 * figures.mean('iou'),
-            **{f'IoU/{name}': 100 * iou for name, iou in
-               zip(args.class_names, figures.iou.tolist())}})
+        write_json(
+            args.json,
+            {
+                'images': len(args.names),
+                'mIoU': 100 * figures.mean('iou'),
+                **{
+                    f'IoU/{name}': 100 * iou
+                    for name, iou in zip(args.class_names, figures.iou.tolist())
+                },
+            },
+        )
 
 
 if __name__ == '__main__':

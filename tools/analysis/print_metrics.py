@@ -1,7 +1,8 @@
 """Print the figures of one or more metrics.json, with their mean, as a table.
 
-    python tools/analysis/print_metrics.py work_dirs/seed*/metrics.json
+python tools/analysis/print_metrics.py work_dirs/seed*/metrics.json
 """
+
 import argparse
 import json
 import sys
@@ -17,8 +18,10 @@ def read(path: str) -> dict:
         with open(path) as file:
             return json.load(file)
     except (OSError, json.JSONDecodeError) as error:
-        sys.exit(f'{path} cannot be read: {error}. tools/test.py writes it with '
-                 '--cfg-options test_evaluator.out_json=FILE.')
+        sys.exit(
+            f'{path} cannot be read: {error}. tools/test.py writes it with '
+            '--cfg-options test_evaluator.out_json=FILE.'
+        )
 
 
 def format_figures(paths) -> str:
@@ -33,10 +36,8 @@ def format_figures(paths) -> str:
     for path, row in zip(paths, rows):
         table.add_row([path, *map(text, row)])
     if len(rows) > 1:
-        columns = [[v for v in column if v is not None]
-                   for column in zip(*rows)]
-        table.add_row(['mean', *(text(sum(c) / len(c) if c else None)
-                                 for c in columns)])
+        columns = [[v for v in column if v is not None] for column in zip(*rows)]
+        table.add_row(['mean', *(text(sum(c) / len(c) if c else None) for c in columns)])
     return table.get_string()
 
 

@@ -10,6 +10,7 @@ and its number. Written under OUT:
     ImageSets/Segmentation/{train,val}.txt, image_labels.json (ID -> class names),
     classes.txt, settings.json
 """
+
 import argparse
 import json
 import os
@@ -22,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from shapes_scene import CLASSES, Scene, draw_scene  # noqa: E402
+from shapes_scene import CLASSES, Scene, draw_scene
 
 SETTINGS_FILE = 'settings.json'
 DRAWING_VERSION = 1  # raise it when the same arguments would give another dataset
@@ -46,27 +47,28 @@ def voc_palette() -> List[int]:
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         'out',
         type=Path,
-        help='folder to write; new, empty, or holding the same dataset already')
-    parser.add_argument('--num-train',
-                        type=int,
-                        default=1000,
-                        help='training images (default: %(default)s)')
-    parser.add_argument('--num-val',
-                        type=int,
-                        default=200,
-                        help='validation images (default: %(default)s)')
-    parser.add_argument('--seed',
-                        type=int,
-                        default=0,
-                        help='0 or more (default: %(default)s)')
-    parser.add_argument('--size',
-                        type=int,
-                        default=96,
-                        help='side of the images in pixels (default: %(default)s)')
+        help='folder to write; new, empty, or holding the same dataset already',
+    )
+    parser.add_argument(
+        '--num-train', type=int, default=1000, help='training images (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--num-val', type=int, default=200, help='validation images (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='0 or more (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--size',
+        type=int,
+        default=96,
+        help='side of the images in pixels (default: %(default)s)',
+    )
     args = parser.parse_args(argv)
     if args.num_train < 1 or args.num_val < 1:
         parser.error('--num-train and --num-val must be at least 1')
@@ -81,27 +83,31 @@ def annotation_xml(image_id: str, scene: Scene) -> str:
     """A VOC annotation: class and box (1-based, inclusive) of every object."""
     height, width = scene.mask.shape
     lines = [
-        '<annotation>', f'  <filename>{image_id}.jpg</filename>', '  <size>',
+        '<annotation>',
+        f'  <filename>{image_id}.jpg</filename>',
+        '  <size>',
         f'    <width>{width}</width><height>{height}</height><depth>3</depth>',
-        '  </size>', '  <segmented>1</segmented>'
+        '  </size>',
+        '  <segmented>1</segmented>',
     ]
     for label, box in scene.boxes:
         corners = zip(('xmin', 'ymin', 'xmax', 'ymax'), box)
         corners = ''.join(f'<{tag}>{value + 1}</{tag}>' for tag, value in corners)
         lines += [
-            '  <object>', f'    <name>{CLASSES[label]}</name>',
-            '    <difficult>0</difficult>', f'    <bndbox>{corners}</bndbox>',
-            '  </object>'
+            '  <object>',
+            f'    <name>{CLASSES[label]}</name>',
+            '    <difficult>0</difficult>',
+            f'    <bndbox>{corners}</bndbox>',
+            '  </object>',
         ]
     return '\n'.join(lines + ['</annotation>', ''])
 
 
-def write_image(root: Path, image_id: str, scene: Scene,
-                palette: List[int]) -> List[str]:
+def write_image(root: Path, image_id: str, scene: Scene, palette: List[int]) -> List[str]:
     """Write image, mask and annotation; returns the names of the visible classes."""
-    Image.fromarray(scene.image).save(root / 'JPEGImages' / f'{image_id}.jpg',
-                                      quality=95,
-                                      subsampling=0)
+    Image.fromarray(scene.image).save(
+        root / 'JPEGImages' / f'{image_id}.jpg', quality=95, subsampling=0
+    )
     mask = Image.fromarray(scene.mask)
     mask.putpalette(palette)
     mask.save(root / 'SegmentationClass' / f'{image_id}.png')
@@ -112,8 +118,12 @@ def write_image(root: Path, image_id: str, scene: Scene,
 
 def write_dataset(root: Path, counts: Dict[str, int], seed: int, size: int) -> None:
     """Draw all images of all splits into ``root``, an existing empty folder."""
-    for folder in ('JPEGImages', 'SegmentationClass', 'Annotations',
-                   'ImageSets/Segmentation'):
+    for folder in (
+        'JPEGImages',
+        'SegmentationClass',
+        'Annotations',
+        'ImageSets/Segmentation',
+    ):
         (root / folder).mkdir(parents=True)
     palette, labels = voc_palette(), {}
     for number, split in enumerate(SPLITS):
@@ -122,9 +132,11 @@ def write_dataset(root: Path, counts: Dict[str, int], seed: int, size: int) -> N
             scene = draw_scene(np.random.default_rng([seed, number, index]), size)
             labels[image_id] = write_image(root, image_id, scene, palette)
         (root / 'ImageSets' / 'Segmentation' / f'{split}.txt').write_text(
-            '\n'.join(ids) + '\n', encoding='utf-8')
-    (root / 'image_labels.json').write_text(json.dumps(labels, indent=0) + '\n',
-                                            encoding='utf-8')
+            '\n'.join(ids) + '\n', encoding='utf-8'
+        )
+    (root / 'image_labels.json').write_text(
+        json.dumps(labels, indent=0) + '\n', encoding='utf-8'
+    )
     (root / 'classes.txt').write_text('\n'.join(CLASSES) + '\n', encoding='utf-8')
 
 
@@ -138,23 +150,26 @@ def check_out(out: Path, settings: dict) -> bool:
         found = json.loads((out / SETTINGS_FILE).read_text(encoding='utf-8'))
     except (OSError, ValueError):
         raise SystemExit(
-            f'{out} is not empty and holds no shapes dataset; give a new or an empty '
-            'folder') from None
+            f'{out} is not empty and holds no shapes dataset; give a new or an empty folder'
+        ) from None
     if found != settings:
         raise SystemExit(
             f'{out} holds a shapes dataset with other settings: {found}, asked for: '
-            f'{settings}; give another folder, or delete this one first')
+            f'{settings}; give another folder, or delete this one first'
+        )
     return True
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     out = args.out.resolve()
-    settings = dict(drawing_version=DRAWING_VERSION,
-                    num_train=args.num_train,
-                    num_val=args.num_val,
-                    seed=args.seed,
-                    size=args.size)
+    settings = dict(
+        drawing_version=DRAWING_VERSION,
+        num_train=args.num_train,
+        num_val=args.num_val,
+        seed=args.seed,
+        size=args.size,
+    )
     if check_out(out, settings):
         print(f'{args.out}: already there')
         return 0
@@ -163,16 +178,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
-        write_dataset(unfinished, dict(train=args.num_train, val=args.num_val),
-                      args.seed, args.size)
-        (unfinished / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + '\n',
-                                                encoding='utf-8')
+        write_dataset(
+            unfinished, dict(train=args.num_train, val=args.num_val), args.seed, args.size
+        )
+        (unfinished / SETTINGS_FILE).write_text(
+            json.dumps(settings, indent=2) + '\n', encoding='utf-8'
+        )
         # onto nothing or an empty folder: a reader sees all of the dataset or none
         os.replace(unfinished, out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    print(f'{args.out}: wrote {args.num_train} training and {args.num_val} validation '
-          f'images of {len(CLASSES)} classes')
+    print(
+        f'{args.out}: wrote {args.num_train} training and {args.num_val} validation '
+        f'images of {len(CLASSES)} classes'
+    )
     return 0
 
 

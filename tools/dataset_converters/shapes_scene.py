@@ -14,6 +14,7 @@ What makes them solvable: each object has one base colour that differs from its
 surroundings, and a texture keeps its orientation within ``MAX_ROTATION``.
 Coordinates are ``(x, y)`` in pixels; S is the side of the square images.
 """
+
 from typing import List, NamedTuple, Tuple
 
 import cv2
@@ -43,6 +44,7 @@ class Scene(NamedTuple):
         boxes: (class, (xmin, ymin, xmax, ymax)) of each object's visible pixels,
             0-based and inclusive.
     """
+
     image: np.ndarray
     mask: np.ndarray
     boxes: List[Tuple[int, Tuple[int, int, int, int]]]
@@ -58,6 +60,7 @@ class Pose(NamedTuple):
         angle: In radians.
         aspect: Ratio of the sides, in (0, 1].
     """
+
     label: int
     center: Tuple[float, float]
     radius: float
@@ -85,7 +88,8 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
         ys, xs = np.nonzero(owner == index)
         mask[ys, xs] = pose.label + 1
         boxes.append(
-            (pose.label, (int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max()))))
+            (pose.label, (int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max())))
+        )
     return Scene(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), mask, boxes)
 
 
@@ -99,8 +103,11 @@ def _place_objects(rng, labels, size):
             alpha, area = _rasterize(pose, size)
             visible = _visible_pixels(alphas + [alpha])
             needed = [
-                max(MIN_VISIBLE_PIXELS * (size / NOMINAL_SIZE)**2,
-                    MIN_VISIBLE_FRACTION * a) for a in areas + [area]
+                max(
+                    MIN_VISIBLE_PIXELS * (size / NOMINAL_SIZE) ** 2,
+                    MIN_VISIBLE_FRACTION * a,
+                )
+                for a in areas + [area]
             ]
             if all(v >= n for v, n in zip(visible, needed)):
                 poses.append(pose)
@@ -122,8 +129,13 @@ def _visible_pixels(alphas):
 def _random_pose(rng, label, size, centered):
     radius = rng.uniform(*DIAMETER) / 2 * size / NOMINAL_SIZE
     center = (0.5, 0.5) if centered else rng.uniform(0.08, 0.92, 2)
-    return Pose(label, (center[0] * size, center[1] * size), radius,
-                rng.uniform(-MAX_ROTATION, MAX_ROTATION), rng.uniform(0.65, 1))
+    return Pose(
+        label,
+        (center[0] * size, center[1] * size),
+        radius,
+        rng.uniform(-MAX_ROTATION, MAX_ROTATION),
+        rng.uniform(0.65, 1),
+    )
 
 
 def _outline(pose: Pose) -> List[np.ndarray]:
@@ -144,8 +156,22 @@ def _outline(pose: Pose) -> List[np.ndarray]:
     elif name == 'cross':
         a, b = 1.05, 0.42
         polygons = [
-            np.array([[a, -b], [a, b], [b, b], [b, a], [-b, a], [-b, b], [-a, b],
-                      [-a, -b], [-b, -b], [-b, -a], [b, -a], [b, -b]])
+            np.array(
+                [
+                    [a, -b],
+                    [a, b],
+                    [b, b],
+                    [b, a],
+                    [-b, a],
+                    [-b, b],
+                    [-a, b],
+                    [-a, -b],
+                    [-b, -b],
+                    [-b, -a],
+                    [b, -a],
+                    [b, -b],
+                ]
+            )
         ]
     elif name == 'ring':
         polygons = [regular(72), regular(72) * 0.42]
@@ -166,7 +192,7 @@ def _rasterize(pose: Pose, size: int) -> Tuple[np.ndarray, float]:
 
 def _fill(polygons, size):
     """Anti-aliased coverage (S, S) of polygons given in pixels (even-odd rule)."""
-    large = np.zeros((size * SUPERSAMPLING, ) * 2, np.uint8)
+    large = np.zeros((size * SUPERSAMPLING,) * 2, np.uint8)
     corners = [np.rint(SUPERSAMPLING * p).astype(np.int32) for p in polygons]
     cv2.fillPoly(large, corners, 255)
     return cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA) / 255.0
@@ -186,8 +212,7 @@ def _texture(pose: Pose, period: float, size: int) -> np.ndarray:
         return np.tanh(4 * np.sin(wave * 0.6 * u) * np.sin(wave * 0.6 * v))
     if name == 'triangle':  # bright dots in staggered rows
         half_row = (np.floor(v / period) % 2) * period / 2
-        distance = np.hypot((u + half_row) % period - period / 2,
-                            v % period - period / 2)
+        distance = np.hypot((u + half_row) % period - period / 2, v % period - period / 2)
         return np.tanh(2.0 * (period * 0.34 - distance))
     if name == 'cross':  # a grid of thin lines
         lines = np.maximum(np.cos(wave * 0.85 * u), np.cos(wave * 0.85 * v))
@@ -206,8 +231,9 @@ def _draw_object(rng, canvas, pose, alpha):
     texture -= (texture * alpha).sum() / alpha.sum()
     ys, xs = np.mgrid[:size, :size] + 0.5
     theta = rng.uniform(0, 2 * np.pi)
-    along = ((xs - pose.center[0]) * np.cos(theta) +
-             (ys - pose.center[1]) * np.sin(theta)) / pose.radius
+    along = (
+        (xs - pose.center[0]) * np.cos(theta) + (ys - pose.center[1]) * np.sin(theta)
+    ) / pose.radius
     fade = 1 - (1 - WEAK_TEXTURE) * _smoothstep(along, -0.4, 0.6)
     amplitude = rng.uniform(58, 75) * rng.uniform(0.8, 1.0, 3)
     painted = color + amplitude * (fade * texture)[..., None]
@@ -285,7 +311,8 @@ def _draw_clutter(rng, canvas):
         across = np.array([-np.sin(theta), np.cos(theta)])
         across = across * rng.uniform(0.8, 2.2) * size / NOMINAL_SIZE
         polygon = np.stack(
-            [along + across, along - across, -along - across, -along + across])
+            [along + across, along - across, -along - across, -along + across]
+        )
     else:
         corners = 48 if kind == 0 else rng.integers(4, 8)
         theta = np.arange(corners) * 2 * np.pi / corners + rng.uniform(0, 2 * np.pi)

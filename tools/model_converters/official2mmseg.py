@@ -5,34 +5,41 @@
 The report names every key: converted from what to what, left out and why, missing. The
 written file loads with ``strict=True`` and carries the class names and their colours.
 """
+
 import argparse
 import sys
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from mmseg_more.apis.model_conversion import (DATASET_TYPES, class_names,
-                                              convert_official_checkpoint,
-                                              read_checkpoint, write_checkpoint)
+from mmseg_more.apis.model_conversion import (
+    DATASET_TYPES,
+    class_names,
+    convert_official_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('src', help='checkpoint of the official code')
     parser.add_argument('dst', help='file to write')
     names = parser.add_mutually_exclusive_group()
     names.add_argument(
         '--dataset',
         choices=sorted(DATASET_TYPES),
-        help='data set it was trained on (default: the one with as many classes)')
+        help='data set it was trained on (default: the one with as many classes)',
+    )
     names.add_argument(
         '--classes',
         nargs='+',
         metavar='NAME',
         help='class names of another data set in the order of its labels, or a text file '
-        'with one per line')
-    parser.add_argument(
-        '--dry-run', action='store_true', help='report only, write nothing')
+        'with one per line',
+    )
+    parser.add_argument('--dry-run', action='store_true', help='report only, write nothing')
     args = parser.parse_args(argv)
     if Path(args.src).resolve() == Path(args.dst).resolve():
         parser.error('SRC and DST are the same file; give DST another name')
@@ -54,16 +61,24 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(report)
         if report.problems():
             raise ValueError('; '.join(report.problems()))
-        meta = class_names(len(conversion.state_dict['classifier.weight']), args.dataset,
-                           read_names(args.classes))
+        meta = class_names(
+            len(conversion.state_dict['classifier.weight']),
+            args.dataset,
+            read_names(args.classes),
+        )
         if not args.dry_run:
-            write_checkpoint(args.dst, conversion.state_dict,
-                             dict(dataset_meta=meta, converted_from=Path(args.src).name))
+            write_checkpoint(
+                args.dst,
+                conversion.state_dict,
+                dict(dataset_meta=meta, converted_from=Path(args.src).name),
+            )
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    print(f'{args.dst}: {"not written (--dry-run)" if args.dry_run else "written"}, '
-          f'classes {", ".join(meta["classes"])}')
+    print(
+        f'{args.dst}: {"not written (--dry-run)" if args.dry_run else "written"}, '
+        f'classes {", ".join(meta["classes"])}'
+    )
     return 0
 
 

@@ -8,6 +8,7 @@ key: what it becomes, what was repeated, left out and why, missing. Training doe
 with ``--cfg-options model.pretrained=SRC``, so writing is for those who want one start for
 many runs (the positions of the registers are drawn): ``--cfg-options load_from=DST``.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -16,24 +17,30 @@ from typing import Optional, Sequence
 import torch
 from mmengine.config import DictAction
 
-from mmseg_more.apis.model_conversion import (convert_vit_checkpoint, read_checkpoint,
-                                              write_checkpoint)
+from mmseg_more.apis.model_conversion import (
+    convert_vit_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from mmseg_more.engine import launch
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('src', help='checkpoint of a plain ViT')
     parser.add_argument('config', help='config of the MoRe to start')
     parser.add_argument('dst', nargs='?', help='file to write (default: report only)')
     parser.add_argument(
-        '--seed', type=int, default=0, help='of the registers (default: %(default)s)')
+        '--seed', type=int, default=0, help='of the registers (default: %(default)s)'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='override some settings in the used config')
+        help='override some settings in the used config',
+    )
     args = parser.parse_args(argv)
     if args.dst and Path(args.src).resolve() == Path(args.dst).resolve():
         parser.error('SRC and DST are the same file; give DST another name')
@@ -51,11 +58,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     torch.manual_seed(args.seed)
     try:
         conversion, report = convert_vit_checkpoint(
-            read_checkpoint(args.src), args.cfg.model)
+            read_checkpoint(args.src), args.cfg.model
+        )
         print(report)
         if args.dst:
-            write_checkpoint(args.dst, conversion.state_dict,
-                             dict(converted_from=Path(args.src).name, seed=args.seed))
+            write_checkpoint(
+                args.dst,
+                conversion.state_dict,
+                dict(converted_from=Path(args.src).name, seed=args.seed),
+            )
             print(f'{args.dst}: written')
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)

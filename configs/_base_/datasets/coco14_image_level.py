@@ -15,30 +15,24 @@ train_pipeline = [
         prob=0.8,  # [C]
         transforms=[
             dict(
-                type='PILColorJitter',
-                brightness=0.4,
-                contrast=0.4,
-                saturation=0.2,
-                hue=0.1)  # [C]
-        ]),
+                type='PILColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
+            )  # [C]
+        ],
+    ),
     dict(type='RandomRescale', ratio_range=(0.32, 1.0)),  # [C]
     dict(type='RandomFlip', prob=0.5),  # [C]
     # Zero padding [C] is taken literally: black pixels, before the normalisation. An
     # image smaller than the crop lies in the middle. The padding is not masked out.
     # pad_val=(103.53, 116.28, 123.675), the mean in BGR, pads with zeros after it.
-    dict(
-        type='mmpretrain.RandomCrop',
-        crop_size=crop_size,
-        pad_if_needed=True,
-        pad_val=0),
-    dict(type='PackImageLevelInputs')  # normalised by the data_preprocessor
+    dict(type='mmpretrain.RandomCrop', crop_size=crop_size, pad_if_needed=True, pad_val=0),
+    dict(type='PackImageLevelInputs'),  # normalised by the data_preprocessor
 ]
 # Masks keep the size of the image file: metrics are computed there.
 val_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=crop_size, keep_ratio=False),  # [C]
     dict(type='LoadAnnotations'),
-    dict(type='PackImageLevelInputs')
+    dict(type='PackImageLevelInputs'),
 ]
 test_pipeline = val_pipeline
 train_dataloader = dict(
@@ -52,7 +46,9 @@ train_dataloader = dict(
         # 82081 images, those that show any of the classes [P]
         label_file='annotations/instances_train2014.json',
         data_prefix=dict(img_path='train2014'),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=1,  # [C]
     num_workers=2,
@@ -63,10 +59,11 @@ val_dataloader = dict(
         data_root=data_root,
         # 40137 images, those that show any of the classes [P]
         label_file='annotations/instances_val2014.json',
-        data_prefix=dict(
-            img_path='val2014', seg_map_path='SegmentationClass/val2014'),
+        data_prefix=dict(img_path='val2014', seg_map_path='SegmentationClass/val2014'),
         test_mode=True,
-        pipeline=val_pipeline))
+        pipeline=val_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='LocalizationMetric')
 test_evaluator = val_evaluator
@@ -81,11 +78,9 @@ tta_pipeline = [
                 dict(type='Resize', scale=(side, side), keep_ratio=False)
                 for side in (448, 560, 672)  # 1, 1.25, 1.5 [C]
             ],
-            [
-                dict(type='RandomFlip', prob=0.),
-                dict(type='RandomFlip', prob=1.)
-            ],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
             [dict(type='LoadAnnotations')],
             [dict(type='PackImageLevelInputs')],
-        ])
+        ],
+    ),
 ]

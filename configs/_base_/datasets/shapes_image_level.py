@@ -4,8 +4,9 @@
 # val_dataloader and test_dataloader. Every number here is a choice for this dataset.
 dataset_type = 'VOCImageLevelDataset'
 data_root = 'data/shapes'
-metainfo = dict(classes=('background', 'disk', 'rectangle', 'triangle', 'cross', 'ring',
-                         'hexagon'))
+metainfo = dict(
+    classes=('background', 'disk', 'rectangle', 'triangle', 'cross', 'ring', 'hexagon')
+)
 crop_size = (96, 96)  # the size of the images
 # The crops magnify objects by 1.25 on average, so images are tested larger.
 test_size = (128, 128)
@@ -16,30 +17,33 @@ train_pipeline = [
         scale=crop_size,
         crop_ratio_range=(0.4, 1.0),
         interpolation='bicubic',
-        backend='pillow'),
+        backend='pillow',
+    ),
     dict(type='RandomFlip', prob=0.5),
     dict(
         type='RandomApply',
         prob=0.5,
         transforms=[
             dict(
-                type='PILColorJitter',
-                brightness=0.3,
-                contrast=0.3,
-                saturation=0.3,
-                hue=0.5)
-        ]),
+                type='PILColorJitter', brightness=0.3, contrast=0.3, saturation=0.3, hue=0.5
+            )
+        ],
+    ),
     # 1000 images from scratch: hidden parts make the CAM find the others
     dict(
-        type='RandomCutOut', prob=1.0, n_holes=(0, 18), cutout_shape=(16, 16),
-        fill_in=(103.53, 116.28, 123.675)),
-    dict(type='PackImageLevelInputs')  # normalised by the data_preprocessor
+        type='RandomCutOut',
+        prob=1.0,
+        n_holes=(0, 18),
+        cutout_shape=(16, 16),
+        fill_in=(103.53, 116.28, 123.675),
+    ),
+    dict(type='PackImageLevelInputs'),  # normalised by the data_preprocessor
 ]
 val_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=test_size, keep_ratio=False),
     dict(type='LoadAnnotations'),
-    dict(type='PackImageLevelInputs')
+    dict(type='PackImageLevelInputs'),
 ]
 test_pipeline = val_pipeline
 train_dataloader = dict(
@@ -53,7 +57,9 @@ train_dataloader = dict(
         metainfo=metainfo,
         ann_file='ImageSets/Segmentation/train.txt',
         label_file='image_labels.json',
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=10,
     num_workers=1,
@@ -66,7 +72,9 @@ val_dataloader = dict(
         ann_file='ImageSets/Segmentation/val.txt',
         label_file='image_labels.json',
         test_mode=True,
-        pipeline=val_pipeline))
+        pipeline=val_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='LocalizationMetric')
 test_evaluator = val_evaluator
@@ -81,11 +89,9 @@ tta_pipeline = [
                 dict(type='Resize', scale=(side, side), keep_ratio=False)
                 for side in (128, 160, 192)  # 1, 1.25, 1.5
             ],
-            [
-                dict(type='RandomFlip', prob=0.),
-                dict(type='RandomFlip', prob=1.)
-            ],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
             [dict(type='LoadAnnotations')],
             [dict(type='PackImageLevelInputs')],
-        ])
+        ],
+    ),
 ]

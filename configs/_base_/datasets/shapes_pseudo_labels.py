@@ -6,26 +6,25 @@
 # Every number here is a choice for this data set.
 data_root = 'data/shapes'
 pseudo_dir = 'work_dirs/demo/pseudo_labels'
-metainfo = dict(classes=('background', 'disk', 'rectangle', 'triangle', 'cross', 'ring',
-                         'hexagon'))
+metainfo = dict(
+    classes=('background', 'disk', 'rectangle', 'triangle', 'cross', 'ring', 'hexagon')
+)
 crop_size = (96, 96)  # the size of the images
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(
-        type='RandomResize', scale=crop_size, ratio_range=(0.75, 1.5),
-        keep_ratio=True),
+    dict(type='RandomResize', scale=crop_size, ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs')
+    dict(type='PackSegInputs'),
 ]
 # Masks keep the size of the image file: metrics are computed there.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=crop_size, keep_ratio=False),
     dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')
+    dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
     batch_size=16,
@@ -38,7 +37,9 @@ train_dataloader = dict(
         data_root=data_root,
         metainfo=metainfo,
         ann_file='ImageSets/Segmentation/train.txt',
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=10,
     num_workers=1,
@@ -51,7 +52,9 @@ val_dataloader = dict(
         ann_file='ImageSets/Segmentation/val.txt',
         label_file='image_labels.json',
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator

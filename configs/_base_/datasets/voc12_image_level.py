@@ -14,27 +14,26 @@ train_pipeline = [
         scale=crop_size,
         crop_ratio_range=(0.32, 1.0),  # [C]
         interpolation='bicubic',  # [C]
-        backend='pillow'),  # antialiased, as in torchvision
+        backend='pillow',
+    ),  # antialiased, as in torchvision
     dict(type='RandomFlip', prob=0.5),  # [C]
     dict(
         type='RandomApply',
         prob=0.5,  # [C]
         transforms=[
             dict(
-                type='PILColorJitter',
-                brightness=0.4,
-                contrast=0.4,
-                saturation=0.2,
-                hue=0.1)  # [C]
-        ]),
-    dict(type='PackImageLevelInputs')  # normalised by the data_preprocessor
+                type='PILColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
+            )  # [C]
+        ],
+    ),
+    dict(type='PackImageLevelInputs'),  # normalised by the data_preprocessor
 ]
 # Masks keep the size of the image file: metrics are computed there.
 val_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=crop_size, keep_ratio=False),  # [C]
     dict(type='LoadAnnotations'),
-    dict(type='PackImageLevelInputs')
+    dict(type='PackImageLevelInputs'),
 ]
 test_pipeline = val_pipeline
 train_dataloader = dict(
@@ -46,7 +45,9 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='ImageSets/Segmentation/train_aug.txt',  # 10582 images [P]
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=1,  # [C]
     num_workers=2,
@@ -57,7 +58,9 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='ImageSets/Segmentation/val.txt',  # 1449 images [P]
         test_mode=True,
-        pipeline=val_pipeline))
+        pipeline=val_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='LocalizationMetric')
 test_evaluator = val_evaluator
@@ -72,11 +75,9 @@ tta_pipeline = [
                 dict(type='Resize', scale=(side, side), keep_ratio=False)
                 for side in (448, 560, 672)  # 1, 1.25, 1.5 [C]
             ],
-            [
-                dict(type='RandomFlip', prob=0.),
-                dict(type='RandomFlip', prob=1.)
-            ],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
             [dict(type='LoadAnnotations')],
             [dict(type='PackImageLevelInputs')],
-        ])
+        ],
+    ),
 ]

@@ -15,7 +15,9 @@ train_dataloader = dict(
         pseudo_dir=pseudo_dir,
         data_root=data_root,
         ann_file='ImageSets/Segmentation/train_aug.txt',  # 10582 images
-        pipeline={{_base_.train_pipeline}}))
+        pipeline={{_base_.train_pipeline}},
+    )
+)
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
@@ -24,5 +26,7 @@ val_dataloader = dict(
         data_prefix=dict(xml_path=None),  # no image labels are needed
         ann_file='ImageSets/Segmentation/val.txt',  # 1449 images
         test_mode=True,
-        pipeline={{_base_.test_pipeline}}))
+        pipeline={{_base_.test_pipeline}},
+    )
+)
 test_dataloader = val_dataloader

@@ -8,7 +8,8 @@ data_preprocessor = dict(
     bgr_to_rgb=True,
     size=(448, 448),  # training crop [P]
     pad_val=0,
-    seg_pad_val=255)
+    seg_pad_val=255,
+)
 model = dict(
     type='MoRe',
     # file of a plain ViT-B/16 to start from, in timm's or mmpretrain's names; [P]:
@@ -25,32 +26,43 @@ model = dict(
         num_registers=4,  # [C]
         aux_layer=-3,  # [C]
         # `compile=True`, or a dict of torch.compile's arguments: compiled blocks
-        with_cp=False),  # True: less memory in training, a third more arithmetic
+        with_cp=False,
+    ),  # True: less memory in training, a third more arithmetic
     graph=dict(
-        type='GraphCategoryRepresentation',
-        embed_dims=768,
-        neighbor_ratio=0.5),  # [C]; [P] has 392 neighbours among patches
+        type='GraphCategoryRepresentation', embed_dims=768, neighbor_ratio=0.5
+    ),  # [C]; [P] has 392 neighbours among patches
     decode_head=dict(
-        type='LargeFOVHead',
-        in_channels=768,
-        channels=512,
-        num_classes=num_classes + 1),
+        type='LargeFOVHead', in_channels=768, channels=512, num_classes=num_classes + 1
+    ),
     localization=dict(
         scales=(1.0, 0.5, 0.75, 1.5),  # [C]
-        chunk_size=None),  # images per pass without a gradient; None: what is fastest
+        chunk_size=None,
+    ),  # images per pass without a gradient; None: what is fastest
     pseudo_label=dict(
-        high=.7, low=.25, bkg=.5,  # [C]
+        high=0.7,
+        low=0.25,
+        bkg=0.5,  # [C]
         switch_iter=10000,  # [C]: CRE and URE use the final CAM after it
-        cre_high=.5, cam_high=.6, cam_low=.35),  # [C]
+        cre_high=0.5,
+        cam_high=0.6,
+        cam_low=0.35,
+    ),  # [C]
     losses=dict(
         # `begin`: counts while iteration > begin. Weights: [P] section 4.1, [C]
-        cls=dict(type='MultiLabelSoftMarginLoss', loss_weight=1.),
-        cls_aux=dict(type='MultiLabelSoftMarginLoss', loss_weight=1.),
-        mct=dict(type='TokenDiscriminationLoss', temperature=.07,
-                 loss_weight=1.),
-        ptc=dict(type='PatchAffinityLoss', loss_weight=.3),
-        cre=dict(type='ConfidentRelationLoss', temperature=.5, loss_weight=.2),
-        ure=dict(type='UncertainRelationLoss', loss_weight=.1),
-        seg=dict(type='BalancedCrossEntropyLoss', loss_weight=.12, begin=2000),
-        energy=dict(type='DenseEnergyLoss', sigma_rgb=15, sigma_xy=100,
-                    scale_factor=.5, loss_weight=.05, begin=2000)))
+        cls=dict(type='MultiLabelSoftMarginLoss', loss_weight=1.0),
+        cls_aux=dict(type='MultiLabelSoftMarginLoss', loss_weight=1.0),
+        mct=dict(type='TokenDiscriminationLoss', temperature=0.07, loss_weight=1.0),
+        ptc=dict(type='PatchAffinityLoss', loss_weight=0.3),
+        cre=dict(type='ConfidentRelationLoss', temperature=0.5, loss_weight=0.2),
+        ure=dict(type='UncertainRelationLoss', loss_weight=0.1),
+        seg=dict(type='BalancedCrossEntropyLoss', loss_weight=0.12, begin=2000),
+        energy=dict(
+            type='DenseEnergyLoss',
+            sigma_rgb=15,
+            sigma_xy=100,
+            scale_factor=0.5,
+            loss_weight=0.05,
+            begin=2000,
+        ),
+    ),
+)

@@ -2,22 +2,24 @@
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='MergedOptimWrapperConstructor',  # a group per rate
-    optimizer=dict(
-        type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),  # [C]
+    optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),  # [C]
     # new layers learn ten times as fast as the pretrained backbone [C]
     paramwise_cfg=dict(
         custom_keys={
-            'classifier': dict(lr_mult=10.),  # both classifiers
-            'graph': dict(lr_mult=10.),
-            'decode_head': dict(lr_mult=10.)
-        }))
+            'classifier': dict(lr_mult=10.0),  # both classifiers
+            'graph': dict(lr_mult=10.0),
+            'decode_head': dict(lr_mult=10.0),
+        }
+    ),
+)
 param_scheduler = [
     dict(
         type='PolyWarmupLR',
         warmup_iters=1500,  # [C]
         warmup_ratio=1e-6,
         power=0.9,
-        by_epoch=False)
+        by_epoch=False,
+    )
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=20000, val_interval=2000)
 val_cfg = dict(type='ValLoop')
@@ -27,7 +29,13 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=False, interval=2000,
-        max_keep_ckpts=2, save_best='seg/mIoU', rule='greater'),
+        type='CheckpointHook',
+        by_epoch=False,
+        interval=2000,
+        max_keep_ckpts=2,
+        save_best='seg/mIoU',
+        rule='greater',
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'))
+    visualization=dict(type='SegVisualizationHook'),
+)

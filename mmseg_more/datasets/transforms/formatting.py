@@ -4,11 +4,22 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
+
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
 
-META_KEYS = ('img_path', 'img_id', 'seg_map_path', 'ori_shape', 'img_shape', 'pad_shape',
-             'scale_factor', 'flip', 'flip_direction', 'reduce_zero_label')
+META_KEYS = (
+    'img_path',
+    'img_id',
+    'seg_map_path',
+    'ori_shape',
+    'img_shape',
+    'pad_shape',
+    'scale_factor',
+    'flip',
+    'flip_direction',
+    'reduce_zero_label',
+)
 
 
 @TRANSFORMS.register_module()
@@ -31,8 +42,9 @@ class PackImageLevelInputs(BaseTransform):
         ignore_index: The mask value that stands for no class.
     """
 
-    def __init__(self, meta_keys: Sequence[str] = META_KEYS,
-                 ignore_index: int = 255) -> None:
+    def __init__(
+        self, meta_keys: Sequence[str] = META_KEYS, ignore_index: int = 255
+    ) -> None:
         self.meta_keys = tuple(meta_keys)
         self.ignore_index = ignore_index
 
@@ -45,9 +57,11 @@ class PackImageLevelInputs(BaseTransform):
         """
         image = results['img']
         if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f'{results.get("img_path", "the image")} has shape '
-                             f'{image.shape} instead of (H, W, 3); load it with '
-                             "`color_type='color'`")
+            raise ValueError(
+                f'{results.get("img_path", "the image")} has shape '
+                f'{image.shape} instead of (H, W, 3); load it with '
+                "`color_type='color'`"
+            )
         inputs = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         sample = SegDataSample()
         if 'gt_label' in results:
@@ -62,7 +76,8 @@ class PackImageLevelInputs(BaseTransform):
                 mask = mask.reshape(self._squeezed_shape(mask, results))
             self._check_mask(mask, results)
             sample.gt_sem_seg = PixelData(
-                data=torch.from_numpy(mask[None].astype(np.int64)))
+                data=torch.from_numpy(mask[None].astype(np.int64))
+            )
         meta = {key: results[key] for key in self.meta_keys if key in results}
         for key in ('ori_shape', 'img_shape', 'pad_shape'):
             if key in meta:  # mmpretrain's transforms append the channels
@@ -80,22 +95,29 @@ class PackImageLevelInputs(BaseTransform):
 
     def _check_mask(self, mask: np.ndarray, results: dict) -> None:
         path = results.get('seg_map_path', 'the mask')
-        sizes = {tuple(results[key][:2]) for key in ('ori_shape', 'img_shape')
-                 if key in results}
+        sizes = {
+            tuple(results[key][:2]) for key in ('ori_shape', 'img_shape') if key in results
+        }
         if mask.ndim != 2 or sizes and mask.shape not in sizes:
-            raise ValueError(f'{path} has shape {mask.shape}, its image '
-                             f'{results.get("img_path")} {results.get("ori_shape")}; a '
-                             'mask holds one index per pixel of its image')
+            raise ValueError(
+                f'{path} has shape {mask.shape}, its image '
+                f'{results.get("img_path")} {results.get("ori_shape")}; a '
+                'mask holds one index per pixel of its image'
+            )
         if 'num_classes' in results:
             present = np.unique(mask)
-            wrong = present[(present > results['num_classes'])
-                            & (present != self.ignore_index)]
+            wrong = present[
+                (present > results['num_classes']) & (present != self.ignore_index)
+            ]
             if wrong.size:
                 raise ValueError(
                     f'{path} holds the values {wrong.tolist()}; 0 is background, '
                     f'1..{results["num_classes"]} are the classes and '
-                    f'{self.ignore_index} is ignored: correct the mask or `classes`')
+                    f'{self.ignore_index} is ignored: correct the mask or `classes`'
+                )
 
     def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}(meta_keys={self.meta_keys}, '
-                f'ignore_index={self.ignore_index})')
+        return (
+            f'{self.__class__.__name__}(meta_keys={self.meta_keys}, '
+            f'ignore_index={self.ignore_index})'
+        )

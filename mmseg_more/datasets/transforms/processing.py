@@ -5,8 +5,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmpretrain.datasets.transforms import ColorJitter
-from mmseg.registry import TRANSFORMS
 from PIL import Image, ImageEnhance
+
+from mmseg.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
@@ -43,7 +44,8 @@ def _shift_hue(image: Image.Image, turns: float) -> Image.Image:
     hsv = np.array(image.convert('HSV'))
     hsv[..., 0] += np.uint8(int(turns * 255) % 256)  # wraps around the circle
     return Image.merge('HSV', [Image.fromarray(hsv[..., i]) for i in range(3)]).convert(
-        'RGB')
+        'RGB'
+    )
 
 
 @TRANSFORMS.register_module()
@@ -57,11 +59,13 @@ class RandomRescale(BaseTransform):
         interpolation: As in ``mmcv.imresize``.
     """
 
-    def __init__(self, ratio_range: Tuple[float, float],
-                 interpolation: str = 'bilinear') -> None:
+    def __init__(
+        self, ratio_range: Tuple[float, float], interpolation: str = 'bilinear'
+    ) -> None:
         if not 0 < ratio_range[0] <= ratio_range[1]:
-            raise ValueError('`ratio_range` must be (low, high) with 0 < low <= high, '
-                             f'got {ratio_range}')
+            raise ValueError(
+                f'`ratio_range` must be (low, high) with 0 < low <= high, got {ratio_range}'
+            )
         self.ratio_range = tuple(ratio_range)
         self.interpolation = interpolation
 
@@ -74,12 +78,15 @@ class RandomRescale(BaseTransform):
         ratio = self._random_ratio()
         height, width = results['img'].shape[:2]
         size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-        results['img'] = mmcv.imresize(results['img'], size,
-                                       interpolation=self.interpolation)
+        results['img'] = mmcv.imresize(
+            results['img'], size, interpolation=self.interpolation
+        )
         results['img_shape'] = results['img'].shape[:2]
         results['scale_factor'] = (size[0] / width, size[1] / height)
         return results
 
     def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}(ratio_range={self.ratio_range}, '
-                f"interpolation='{self.interpolation}')")
+        return (
+            f'{self.__class__.__name__}(ratio_range={self.ratio_range}, '
+            f"interpolation='{self.interpolation}')"
+        )

@@ -5,6 +5,9 @@ from .sanity_check_hook import SanityCheckHook
 from .tf32_hook import TF32Hook
 
 __all__ = [
-    'IterationHook', 'LocalizationHook', 'PseudoLabelHook', 'SanityCheckHook',
-    'TF32Hook'
+    'IterationHook',
+    'LocalizationHook',
+    'PseudoLabelHook',
+    'SanityCheckHook',
+    'TF32Hook',
 ]

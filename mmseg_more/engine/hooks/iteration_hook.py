@@ -1,8 +1,10 @@
 """Tells the model which training iteration it is in."""
+
 from typing import Optional
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+
 from mmseg.registry import HOOKS
 
 from .utils import unwrap_model
@@ -31,9 +33,8 @@ class IterationHook(Hook):
                 f'IterationHook: the model goes on at iteration {runner.iter}.'
             )
 
-    def before_train_iter(self,
-                          runner: Runner,
-                          batch_idx: int,
-                          data_batch: Optional[dict] = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
         """Write the iteration."""
         unwrap_model(runner.model, 'iteration').iteration = runner.iter

@@ -1,4 +1,5 @@
 """Gets localization maps out of validation and test, and draws them."""
+
 import os.path as osp
 from typing import Optional, Sequence
 
@@ -7,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
@@ -61,32 +63,34 @@ class LocalizationHook(Hook):
         ...                   vis_backends=vis_backends, name='visualizer')
     """
 
-    def __init__(self,
-                 maps: Sequence[str] = ('cam', 'lam', 'fused'),
-                 cam_scales: Sequence[float] = (1., .5, .75, 1.5),
-                 lam_scales: Sequence[float] = (1., ),
-                 ms_scales: Sequence[float] = (),
-                 seg_scales: Sequence[float] = (),
-                 draw: bool = True,
-                 interval: int = 50,
-                 max_images: int = 8,
-                 alpha: float = .5,
-                 backend_args: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        maps: Sequence[str] = ('cam', 'lam', 'fused'),
+        cam_scales: Sequence[float] = (1.0, 0.5, 0.75, 1.5),
+        lam_scales: Sequence[float] = (1.0,),
+        ms_scales: Sequence[float] = (),
+        seg_scales: Sequence[float] = (),
+        draw: bool = True,
+        interval: int = 50,
+        max_images: int = 8,
+        alpha: float = 0.5,
+        backend_args: Optional[dict] = None,
+    ) -> None:
         unknown = [name for name in maps if name not in MAP_NAMES]
         if isinstance(maps, str) or not maps or unknown:
-            raise ValueError(f'maps must be a list of some of {MAP_NAMES}, '
-                             f'got {maps!r}')
+            raise ValueError(f'maps must be a list of some of {MAP_NAMES}, got {maps!r}')
         if interval < 1 or max_images < 0 or not 0 <= alpha <= 1:
             raise ValueError(
                 'expected interval >= 1, max_images >= 0 and alpha in [0, 1],'
-                f' got {interval}, {max_images} and {alpha}')
+                f' got {interval}, {max_images} and {alpha}'
+            )
         self.request = LocalizationRequest(
             maps=tuple(name for name in MAP_NAMES if name in maps),
             cam_scales=check_scales(cam_scales, 'cam_scales'),
             lam_scales=check_scales(lam_scales, 'lam_scales'),
             ms_scales=check_scales(ms_scales, 'ms_scales') if ms_scales else (),
-            seg_scales=check_scales(seg_scales, 'seg_scales')
-            if seg_scales else ())
+            seg_scales=check_scales(seg_scales, 'seg_scales') if seg_scales else (),
+        )
         self.draw = draw
         self.interval = interval
         self.max_images = max_images
@@ -95,8 +99,7 @@ class LocalizationHook(Hook):
         self._num_seen = self._num_drawn = 0
 
     # ------------------------------------------------------------ the request
-    def _set_request(self, runner: Runner,
-                     request: Optional[LocalizationRequest]) -> None:
+    def _set_request(self, runner: Runner, request: Optional[LocalizationRequest]) -> None:
         model = unwrap_model(runner.model, 'localization_request')
         model.localization_request = request
 
@@ -126,19 +129,27 @@ class LocalizationHook(Hook):
     after_test_epoch = after_val_epoch
 
     # --------------------------------------------------------------- pictures
-    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
-                       outputs: Sequence[SegDataSample]) -> None:
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[SegDataSample],
+    ) -> None:
         """Draw some of the validation samples."""
         self._draw(runner, outputs, 'val')
 
-    def after_test_iter(self, runner: Runner, batch_idx: int,
-                        data_batch: dict,
-                        outputs: Sequence[SegDataSample]) -> None:
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[SegDataSample],
+    ) -> None:
         """Draw some of the test samples."""
         self._draw(runner, outputs, 'test')
 
-    def _draw(self, runner: Runner, outputs: Sequence[SegDataSample],
-              mode: str) -> None:
+    def _draw(self, runner: Runner, outputs: Sequence[SegDataSample], mode: str) -> None:
         if not self.draw or not is_main_process():
             return
         for sample in outputs:
@@ -149,7 +160,8 @@ class LocalizationHook(Hook):
                 runner.visualizer.add_image(
                     f'localization_{mode}_{name}',
                     self._panel(sample, runner.visualizer.dataset_meta),
-                    step=runner.iter)
+                    step=runner.iter,
+                )
                 self._num_drawn += 1
 
     def _panel(self, sample: SegDataSample, meta: Optional[dict]) -> np.ndarray:
@@ -157,7 +169,8 @@ class LocalizationHook(Hook):
             raise ValueError(
                 'LocalizationHook draws with the classes and the palette of '
                 "the data set's metainfo, which are missing. Give the data "
-                'set a METAINFO, or set draw=False.')
+                'set a METAINFO, or set draw=False.'
+            )
         image = read_rgb(sample.img_path, backend_args=self.backend_args)
         if 'gt_score' in sample:
             present = sample.gt_score.nonzero().flatten().tolist()
@@ -167,5 +180,6 @@ class LocalizationHook(Hook):
         if 'gt_sem_seg' in sample:
             labels['truth'] = sample.gt_sem_seg.data[0]
         maps = {name: sample.get(name).data for name in self.request.maps}
-        return localization_panel(image, maps, present, labels,
-                                  meta['classes'], meta['palette'], self.alpha)
+        return localization_panel(
+            image, maps, present, labels, meta['classes'], meta['palette'], self.alpha
+        )

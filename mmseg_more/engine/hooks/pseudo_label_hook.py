@@ -1,22 +1,35 @@
 """Writes a mask for every image of a test run."""
+
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from mmengine.dist import barrier, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner, TestLoop
-from mmseg.registry import HOOKS
-from mmseg.structures import SegDataSample
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmseg.registry import HOOKS
+from mmseg.structures import SegDataSample
+
 from ...datasets.image_labels import name_few
 from ..distributed import on_main_process
-from ..pseudo_labels import (MaskFolder, MaskImage, MaskLoader, MaskRecipe,
-                             MaskRun, check_labels, check_paths, file_sha256,
-                             list_images, make_recipe, mask_dataloader,
-                             model_settings, weights_sha256,
-                             without_annotations)
+from ..pseudo_labels import (
+    MaskFolder,
+    MaskImage,
+    MaskLoader,
+    MaskRecipe,
+    MaskRun,
+    check_labels,
+    check_paths,
+    file_sha256,
+    list_images,
+    make_recipe,
+    mask_dataloader,
+    model_settings,
+    weights_sha256,
+    without_annotations,
+)
 from .utils import unwrap_model
 
 
@@ -69,19 +82,21 @@ class PseudoLabelHook(Hook):
     # requests of other hooks, and the weights of EMAHook, are there before
     priority = 'LOW'
 
-    def __init__(self,
-                 out_dir: str,
-                 source: str = 'lam',
-                 multi_scale: bool = True,
-                 scales: Optional[Sequence[float]] = None,
-                 crf: Union[bool, Mapping[str, Any]] = False,
-                 classes: str = 'image-labels',
-                 bkg: Optional[float] = None,
-                 soft_maps: bool = False,
-                 num_workers: Optional[int] = None,
-                 after_train: bool = False,
-                 split: str = 'test',
-                 backend_args: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        out_dir: str,
+        source: str = 'lam',
+        multi_scale: bool = True,
+        scales: Optional[Sequence[float]] = None,
+        crf: Union[bool, Mapping[str, Any]] = False,
+        classes: str = 'image-labels',
+        bkg: Optional[float] = None,
+        soft_maps: bool = False,
+        num_workers: Optional[int] = None,
+        after_train: bool = False,
+        split: str = 'test',
+        backend_args: Optional[dict] = None,
+    ) -> None:
         self.recipe = make_recipe(source, multi_scale, scales, classes, bkg, crf)
         self.folder = MaskFolder(out_dir)
         self.soft_maps = soft_maps
@@ -107,11 +122,9 @@ class PseudoLabelHook(Hook):
         """Run a test of its own, over the images of ``split``."""
         if not self._after_train:
             return
-        loader = runner.build_dataloader(
-            self._own_dataloader(runner), seed=runner.seed)
+        loader = runner.build_dataloader(self._own_dataloader(runner), seed=runner.seed)
         fp16 = (runner.cfg.get('test_cfg') or {}).get('fp16', False)
-        loop, runner._test_loop = runner._test_loop, TestLoop(
-            runner, loader, [], fp16)
+        loop, runner._test_loop = runner._test_loop, TestLoop(runner, loader, [], fp16)
         self._enabled = True
         try:
             runner.test_loop.run()
@@ -120,8 +133,9 @@ class PseudoLabelHook(Hook):
             self._enabled = False
 
     def _own_dataloader(self, runner: Runner) -> dict:
-        return mask_dataloader(runner.cfg, self.split,
-                               self.recipe.classes == 'image-labels')
+        return mask_dataloader(
+            runner.cfg, self.split, self.recipe.classes == 'image-labels'
+        )
 
     # -------------------------------------------------------------- the test
     def before_test_epoch(self, runner: Runner) -> None:
@@ -141,34 +155,41 @@ class PseudoLabelHook(Hook):
             raise ValueError(
                 'PseudoLabelHook has the network see a part of the images only '
                 f'({len(done)} are done, {world_size} processes share the rest), '
-                'which test_evaluator would take for all: set test_evaluator=[]')
+                'which test_evaluator would take for all: set test_evaluator=[]'
+            )
         if recipe.scales:
             model = unwrap_model(runner.model, 'localization_request')
-            model.localization_request = recipe.request(
-                model.localization_request)
+            model.localization_request = recipe.request(model.localization_request)
         self.folder.open_journal(rank)
         self._run = MaskRun(
-            self.folder, recipe, meta['classes'], meta['palette'],
-            self.soft_maps, self.num_workers, self.backend_args)
+            self.folder,
+            recipe,
+            meta['classes'],
+            meta['palette'],
+            self.soft_maps,
+            self.num_workers,
+            self.backend_args,
+        )
         self._original = loop.dataloader
         self._loader = loop.dataloader = MaskLoader(
-            loop.dataloader, todo[rank::world_size], self._run.fail)
+            loop.dataloader, todo[rank::world_size], self._run.fail
+        )
         loop.run_iter = self._guarded(loop.run_iter)
         runner.logger.info(
             f'{type(self).__name__}: {len(todo)} of {len(self._images)} masks '
-            f'are to be made, {len(self._loader)} of them by this process')
+            f'are to be made, {len(self._loader)} of them by this process'
+        )
 
-    def check_data(self, meta: Mapping[str, Any],
-                   images: List[MaskImage]) -> None:
+    def check_data(self, meta: Mapping[str, Any], images: List[MaskImage]) -> None:
         """Raise ValueError if the data do not fit masks of this kind."""
         if len(meta['classes']) > 255:
             raise ValueError(
                 'a mask holds the labels 0..254 (255 is "ignored"): 254 classes '
-                f'and background, the data set has {len(meta["classes"]) - 1}')
+                f'and background, the data set has {len(meta["classes"]) - 1}'
+            )
         if self.recipe.classes == 'image-labels':
             check_labels(images)
-        check_paths(images,
-                    [str(self.folder.mask_path(i.name)) for i in images])
+        check_paths(images, [str(self.folder.mask_path(i.name)) for i in images])
 
     def _resolve(self, model: nn.Module) -> MaskRecipe:
         """The recipe, with what depends on the model."""
@@ -180,7 +201,8 @@ class PseudoLabelHook(Hook):
                 raise ValueError(
                     'test-time augmentation merges the segmentation alone: take '
                     f"source='seg', or leave out --tta (the {recipe.source} "
-                    'uses several scales and flips of its own accord)')
+                    'uses several scales and flips of its own accord)'
+                )
             return recipe._replace(scales=())
         if recipe.needs_bkg and recipe.bkg is None:
             labeler = unwrap_model(model, 'pseudo_labeler').pseudo_labeler
@@ -192,37 +214,47 @@ class PseudoLabelHook(Hook):
         meta = runner.test_loop.dataloader.dataset.metainfo
         data = runner.cfg.get('test_dataloader') or {}
         settings = dict(
-            recipe.settings(), soft_maps=self.soft_maps,
+            recipe.settings(),
+            soft_maps=self.soft_maps,
             fp16=runner.test_loop.fp16,
-            pipeline=without_annotations(
-                data.get('dataset', {}).get('pipeline', [])),
-            model=model_settings(runner.cfg.get('model')))
+            pipeline=without_annotations(data.get('dataset', {}).get('pipeline', [])),
+            model=model_settings(runner.cfg.get('model')),
+        )
         path = None if self._after_train else runner._load_from
         names = meta['classes'][1:]
         by_labels = recipe.classes == 'image-labels'
         return self.folder.start(
-            dict(settings=settings, classes=meta['classes'],
-                 palette=meta['palette']),
-            dict(weights_sha256=weights_sha256(runner.model), path=path,
-                 sha256=file_sha256(path)),
-            {image.name: [names[i] for i in image.labels] if by_labels else None
-             for image in self._images}, self.soft_maps)
+            dict(settings=settings, classes=meta['classes'], palette=meta['palette']),
+            dict(
+                weights_sha256=weights_sha256(runner.model),
+                path=path,
+                sha256=file_sha256(path),
+            ),
+            {
+                image.name: [names[i] for i in image.labels] if by_labels else None
+                for image in self._images
+            },
+            self.soft_maps,
+        )
 
-    def _guarded(self, run_iter: Callable[[int, Any], None]
-                 ) -> Callable[[int, Any], None]:
+    def _guarded(self, run_iter: Callable[[int, Any], None]) -> Callable[[int, Any], None]:
         """An image that is too large or too small for the network fails alone."""
 
         def guarded(idx: int, data_batch: Any) -> None:
             try:
                 run_iter(idx, data_batch)
             except (RuntimeError, ValueError) as error:
-                self._run.fail(self._loader.current,
-                               f'{type(error).__name__}: {error}')
+                self._run.fail(self._loader.current, f'{type(error).__name__}: {error}')
 
         return guarded
 
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
-                        outputs: Sequence[SegDataSample]) -> None:
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[SegDataSample],
+    ) -> None:
         """Make the mask of one image."""
         if self._run is not None:
             self._run.add(self._loader.current, outputs[0])
@@ -240,8 +272,9 @@ class PseudoLabelHook(Hook):
         runner.test_loop.dataloader = self._original
         del runner.test_loop.run_iter
         barrier()
-        self._missing = on_main_process(lambda: self.folder.finish(
-            [image.name for image in self._images]))
+        self._missing = on_main_process(
+            lambda: self.folder.finish([image.name for image in self._images])
+        )
 
     def after_test(self, runner: Runner) -> None:
         """Say what came out; an error if images have no mask."""
@@ -250,21 +283,32 @@ class PseudoLabelHook(Hook):
         self._run = None
         if self._missing:
             paths = {image.name: image.path for image in self._images}
-            shown = '; '.join(f'{paths[name]}: {reason}' for name, reason in
-                              list(self._missing.items())[:5])
+            shown = '; '.join(
+                f'{paths[name]}: {reason}'
+                for name, reason in list(self._missing.items())[:5]
+            )
             raise RuntimeError(
                 f'{len(self._missing)} of {len(self._images)} images have no '
                 f'mask in {self.folder.masks} ({shown}). Repair them or take '
                 'them out of the split, and start the same command again: what '
-                'is finished stays')
+                'is finished stays'
+            )
         on_main_process(lambda: self.complete(runner))
 
     def complete(self, runner: Runner) -> None:
         """What is left to do, in one process, when every image has its mask."""
-        empty = [image.name for image in self._images
-                 if not self.folder.entry(image.name)['classes']]
-        note = (f'; {len(empty)} of them show no class and are background '
-                f'({name_few(empty)})' if empty else '')
-        runner.logger.info(f'{type(self).__name__}: the masks of '
-                           f'{len(self._images)} images are in '
-                           f'{self.folder.masks}{note}')
+        empty = [
+            image.name
+            for image in self._images
+            if not self.folder.entry(image.name)['classes']
+        ]
+        note = (
+            f'; {len(empty)} of them show no class and are background ({name_few(empty)})'
+            if empty
+            else ''
+        )
+        runner.logger.info(
+            f'{type(self).__name__}: the masks of '
+            f'{len(self._images)} images are in '
+            f'{self.folder.masks}{note}'
+        )

@@ -1,4 +1,5 @@
 """Stops a run whose config or checkpoint does not fit, and says why."""
+
 import re
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -6,8 +7,9 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
-from mmseg.registry import HOOKS
 from torch import nn
+
+from mmseg.registry import HOOKS
 
 from ..config_check import check_config
 
@@ -59,20 +61,26 @@ def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
     common = [key for key in found if key in own]
     # its classifiers have our names
     if any(key.startswith(_OFFICIAL) for key in found) and not any(
-            key.startswith(_OFFICIAL) for key in own):
+        key.startswith(_OFFICIAL) for key in own
+    ):
         raise ValueError(
             'this is a checkpoint of the official MoRe code: convert it by '
             'tools/model_converters/official2mmseg.py '
-            '(mmseg_more.checkpoints.convert_official).')
+            '(mmseg_more.checkpoints.convert_official).'
+        )
     if not common:
         raise ValueError(
             'no weight of the checkpoint has the name of one of the model: it has '
             f'{", ".join(list(found)[:3])}, ..., the model {", ".join(list(own)[:3])}, '
             '.... If it is an official MoRe checkpoint, convert it by '
             'tools/model_converters/official2mmseg.py; a plain ViT goes into '
-            'model.pretrained, not load_from.')
-    different = {key: (tuple(found[key].shape), tuple(own[key].shape)) for key in common
-                 if found[key].shape != own[key].shape}
+            'model.pretrained, not load_from.'
+        )
+    different = {
+        key: (tuple(found[key].shape), tuple(own[key].shape))
+        for key in common
+        if found[key].shape != own[key].shape
+    }
     if different:
         raise ValueError(_message(different))
 
@@ -80,18 +88,26 @@ def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
 def _message(different: Dict[str, Shapes]) -> str:
     # a 1x1 convolution (K, D, 1, 1) or a linear layer (K, D): same D, another K
     classifiers: List[Tuple[str, int, int]] = [
-        (key, theirs[0], ours[0]) for key, (theirs, ours) in different.items()
-        if 'classifier' in key and theirs[1:] == ours[1:]]
-    shown = '; '.join(f'{key} is {theirs} in the checkpoint, {ours} in the model'
-                      for key, (theirs, ours) in list(different.items())[:3])
+        (key, theirs[0], ours[0])
+        for key, (theirs, ours) in different.items()
+        if 'classifier' in key and theirs[1:] == ours[1:]
+    ]
+    shown = '; '.join(
+        f'{key} is {theirs} in the checkpoint, {ours} in the model'
+        for key, (theirs, ours) in list(different.items())[:3]
+    )
     if len(different) > 3:
         shown += f'; and {len(different) - 3} more'
     if classifiers:
         key, theirs, ours = classifiers[0]
-        return (f'the checkpoint was trained for K={theirs} classes, the model is built '
-                f'for K={ours} (without background). Use the config it was trained with, '
-                f'or set model.num_classes={theirs} and every num_classes that follows '
-                f'from it; to fine-tune on other classes, start from a pretrained '
-                f'backbone (model.backbone.init_cfg) instead of load_from. [{shown}]')
-    return ('the checkpoint does not fit the model. Use the config it was trained with '
-            f'(its model.backbone.arch, img_size, num_registers, ...). [{shown}]')
+        return (
+            f'the checkpoint was trained for K={theirs} classes, the model is built '
+            f'for K={ours} (without background). Use the config it was trained with, '
+            f'or set model.num_classes={theirs} and every num_classes that follows '
+            f'from it; to fine-tune on other classes, start from a pretrained '
+            f'backbone (model.backbone.init_cfg) instead of load_from. [{shown}]'
+        )
+    return (
+        'the checkpoint does not fit the model. Use the config it was trained with '
+        f'(its model.backbone.arch, img_size, num_registers, ...). [{shown}]'
+    )

@@ -1,9 +1,11 @@
 """Lets float32 products run in TF32 on GPUs that have it."""
+
 from typing import NamedTuple
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+
 from mmseg.registry import HOOKS
 
 
@@ -18,8 +20,7 @@ class TF32Flags(NamedTuple):
     @classmethod
     def current(cls) -> 'TF32Flags':
         """As they are."""
-        return cls(torch.backends.cuda.matmul.allow_tf32,
-                   torch.backends.cudnn.allow_tf32)
+        return cls(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
 
     def apply(self) -> None:
         """Set them."""

@@ -1,4 +1,5 @@
 """What several hooks need."""
+
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
@@ -24,5 +25,6 @@ def unwrap_model(model: nn.Module, attribute: str) -> nn.Module:
             f'{type(model).__name__} has no attribute "{attribute}": the hook '
             'that writes it works with the segmentor "MoRe" (or a model that '
             'defines it). Use such a model or remove the hook from '
-            '"custom_hooks".')
+            '"custom_hooks".'
+        )
     return model

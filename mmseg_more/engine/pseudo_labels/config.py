@@ -1,12 +1,13 @@
 """Turns a config into one that makes masks."""
+
 import copy
 from typing import Any, Mapping, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
+
 from mmseg.registry import DATASETS
 
-from ...datasets import (COCO14ImageLevelDataset, ImageLevelDataset,
-                         VOCImageLevelDataset)
+from ...datasets import COCO14ImageLevelDataset, ImageLevelDataset, VOCImageLevelDataset
 from .identity import type_name, without_annotations
 from .recipe import make_recipe
 
@@ -14,17 +15,19 @@ SPLITS = ('train', 'val', 'test')
 MASK_HOOKS = ('PseudoLabelHook', 'VOCExportHook')
 
 
-def use_pseudo_labels(cfg: Config,
-                      folder: str,
-                      source: str = 'lam',
-                      crf: Union[bool, Mapping[str, Any]] = False,
-                      split: str = 'test',
-                      multi_scale: bool = True,
-                      scales: Optional[Sequence[float]] = None,
-                      classes: str = 'image-labels',
-                      bkg: Optional[float] = None,
-                      soft_maps: bool = False,
-                      num_workers: Optional[int] = None) -> None:
+def use_pseudo_labels(
+    cfg: Config,
+    folder: str,
+    source: str = 'lam',
+    crf: Union[bool, Mapping[str, Any]] = False,
+    split: str = 'test',
+    multi_scale: bool = True,
+    scales: Optional[Sequence[float]] = None,
+    classes: str = 'image-labels',
+    bkg: Optional[float] = None,
+    soft_maps: bool = False,
+    num_workers: Optional[int] = None,
+) -> None:
     """Have ``Runner.test`` write masks into ``folder`` instead of evaluating.
 
     No mask of the truth is needed or opened. The images are those of a split, as
@@ -45,14 +48,21 @@ def use_pseudo_labels(cfg: Config,
         bkg = evaluated_bkg(cfg, source)
     make_recipe(source, multi_scale, scales, classes, bkg, crf)
     hook = dict(
-        type='PseudoLabelHook', out_dir=folder, source=source,
-        multi_scale=multi_scale, scales=scales, crf=crf, classes=classes, bkg=bkg,
-        soft_maps=soft_maps, num_workers=num_workers)
+        type='PseudoLabelHook',
+        out_dir=folder,
+        source=source,
+        multi_scale=multi_scale,
+        scales=scales,
+        crf=crf,
+        classes=classes,
+        bkg=bkg,
+        soft_maps=soft_maps,
+        num_workers=num_workers,
+    )
     prepare_mask_run(cfg, split, hook, with_labels=classes == 'image-labels')
 
 
-def prepare_mask_run(cfg: Config, split: str, hook: dict,
-                     with_labels: bool) -> None:
+def prepare_mask_run(cfg: Config, split: str, hook: dict, with_labels: bool) -> None:
     """Give ``cfg`` the hook and its data, and take away what would hinder it."""
     cfg.test_dataloader = mask_dataloader(cfg, split, with_labels)
     cfg.test_evaluator = []
@@ -60,12 +70,11 @@ def prepare_mask_run(cfg: Config, split: str, hook: dict,
         cfg.test_cfg = dict(type='TestLoop')
     unwanted = ('LocalizationHook', *MASK_HOOKS)
     cfg.custom_hooks = [
-        other for other in cfg.get('custom_hooks') or ()
-        if type_name(other) not in unwanted] + [hook]
+        other for other in cfg.get('custom_hooks') or () if type_name(other) not in unwanted
+    ] + [hook]
 
 
-def mask_dataloader(cfg: Mapping[str, Any], split: str,
-                    with_labels: bool) -> ConfigDict:
+def mask_dataloader(cfg: Mapping[str, Any], split: str, with_labels: bool) -> ConfigDict:
     """The data loader of a split, with the pipeline of the test.
 
     Args:
@@ -81,8 +90,10 @@ def mask_dataloader(cfg: Mapping[str, Any], split: str,
         raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
     test, data = cfg.get('test_dataloader'), cfg.get(f'{split}_dataloader')
     if data is None or test is None:
-        raise ValueError(f'masks of the {split} split need `test_dataloader` (for '
-                         f'its pipeline) and `{split}_dataloader` in the config')
+        raise ValueError(
+            f'masks of the {split} split need `test_dataloader` (for '
+            f'its pipeline) and `{split}_dataloader` in the config'
+        )
     dataset = copy.deepcopy(data['dataset'])
     while type_name(dataset) == 'RepeatDataset':
         dataset = dataset['dataset']
@@ -90,16 +101,15 @@ def mask_dataloader(cfg: Mapping[str, Any], split: str,
         raise ValueError(
             f'the {split} split is a {type_name(dataset)}: name one plain data '
             f'set in `{split}_dataloader.dataset`, with the pipeline in '
-            '`test_dataloader.dataset.pipeline`')
-    dataset['pipeline'] = without_annotations(
-        copy.deepcopy(test['dataset']['pipeline']))
+            '`test_dataloader.dataset.pipeline`'
+        )
+    dataset['pipeline'] = without_annotations(copy.deepcopy(test['dataset']['pipeline']))
     dataset['test_mode'] = True
     kind = dataset['type']
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     if isinstance(kind, type) and issubclass(kind, ImageLevelDataset):
         dataset['with_masks'] = False
-        selects = dataset.get('skip_unlabeled',
-                              issubclass(kind, COCO14ImageLevelDataset))
+        selects = dataset.get('skip_unlabeled', issubclass(kind, COCO14ImageLevelDataset))
         if not with_labels and not selects:
             dataset['label_file'] = ''
             prefix = dataset.get('data_prefix') or {}
@@ -108,8 +118,9 @@ def mask_dataloader(cfg: Mapping[str, Any], split: str,
     loader = copy.deepcopy(test)
     for key in ('batch_sampler', 'num_batch_per_epoch'):
         loader.pop(key, None)
-    loader.update(batch_size=1, dataset=dataset,
-                  sampler=dict(type='DefaultSampler', shuffle=False))
+    loader.update(
+        batch_size=1, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False)
+    )
     return loader
 
 

@@ -1,4 +1,5 @@
 """The images that masks are made of: names, shares, loading faults."""
+
 import os.path as osp
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -40,8 +41,9 @@ def list_images(dataset: Dataset) -> List[MaskImage]:
     """
     if not hasattr(dataset, 'get_data_info'):
         raise ValueError(
-            f'masks need a data set that lists its images, as MMSegmentation\'s '
-            f'do; {type(dataset).__name__} has no `get_data_info`')
+            f"masks need a data set that lists its images, as MMSegmentation's "
+            f'do; {type(dataset).__name__} has no `get_data_info`'
+        )
     folder = getattr(dataset, 'data_prefix', {}).get('img_path')
     images, paths = [], {}
     for index in range(len(dataset)):
@@ -51,12 +53,18 @@ def list_images(dataset: Dataset) -> List[MaskImage]:
             raise ValueError(
                 f'{paths[name]} and {info["img_path"]} would share the mask '
                 f'{name}.png: rename one of them, or make masks of one folder '
-                'at a time')
+                'at a time'
+            )
         paths[name] = info['img_path']
         labels = info.get('gt_label')
-        images.append(MaskImage(
-            index, name, info['img_path'],
-            None if labels is None else tuple(int(i) for i in labels)))
+        images.append(
+            MaskImage(
+                index,
+                name,
+                info['img_path'],
+                None if labels is None else tuple(int(i) for i in labels),
+            )
+        )
     return images
 
 
@@ -76,7 +84,8 @@ def check_labels(images: List[MaskImage]) -> None:
         raise ValueError(
             f'{len(missing)} of {len(images)} images have no image labels '
             f'({name_few(missing)}): give the data set `label_file`, or let '
-            "the model say which classes there are (classes='predicted')")
+            "the model say which classes there are (classes='predicted')"
+        )
 
 
 def check_paths(images: List[MaskImage], masks: List[str]) -> None:
@@ -84,8 +93,10 @@ def check_paths(images: List[MaskImage], masks: List[str]) -> None:
     paths = {osp.realpath(image.path) for image in images}
     for mask in masks:
         if osp.realpath(mask) in paths:
-            raise ValueError(f'the mask {mask} would overwrite an image of the '
-                             'data set: choose another folder for the masks')
+            raise ValueError(
+                f'the mask {mask} would overwrite an image of the '
+                'data set: choose another folder for the masks'
+            )
 
 
 class _Share(Dataset):
@@ -113,8 +124,7 @@ class _Collate:
         self.collate = collate
 
     def __call__(self, batch: list) -> Any:
-        return batch[0] if isinstance(batch[0], LoadError) else self.collate(
-            batch)
+        return batch[0] if isinstance(batch[0], LoadError) else self.collate(batch)
 
 
 class MaskLoader:
@@ -130,21 +140,31 @@ class MaskLoader:
             network never sees it.
     """
 
-    def __init__(self, loader: DataLoader, images: List[MaskImage],
-                 on_error: Callable[[MaskImage, str], None]) -> None:
+    def __init__(
+        self,
+        loader: DataLoader,
+        images: List[MaskImage],
+        on_error: Callable[[MaskImage, str], None],
+    ) -> None:
         workers = {}
         if loader.num_workers and images:
             workers = dict(
                 num_workers=min(loader.num_workers, len(images)),
                 prefetch_factor=loader.prefetch_factor,
                 multiprocessing_context=loader.multiprocessing_context,
-                worker_init_fn=loader.worker_init_fn)
+                worker_init_fn=loader.worker_init_fn,
+            )
         self.dataset = _Share(loader.dataset, images)
         self.current: Optional[MaskImage] = None
         self._on_error = on_error
         self._loader = DataLoader(
-            self.dataset, batch_size=1, collate_fn=_Collate(loader.collate_fn),
-            pin_memory=loader.pin_memory, timeout=loader.timeout, **workers)
+            self.dataset,
+            batch_size=1,
+            collate_fn=_Collate(loader.collate_fn),
+            pin_memory=loader.pin_memory,
+            timeout=loader.timeout,
+            **workers,
+        )
 
     def __len__(self) -> int:
         return len(self.dataset)

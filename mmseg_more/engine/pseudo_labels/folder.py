@@ -1,4 +1,5 @@
 """A folder of masks that survives whatever ends the run that fills it."""
+
 import json
 import os
 import re
@@ -67,9 +68,13 @@ class MaskFolder:
         probe.unlink()
 
     # -------------------------------------------------------- start of a run
-    def start(self, identity: Mapping[str, Any], checkpoint: Mapping[str, Any],
-              expected: Mapping[str, Optional[List[str]]],
-              soft_maps: bool = False) -> List[str]:
+    def start(
+        self,
+        identity: Mapping[str, Any],
+        checkpoint: Mapping[str, Any],
+        expected: Mapping[str, Optional[List[str]]],
+        soft_maps: bool = False,
+    ) -> List[str]:
         """Begin, or go on with, the masks of some images (in one process).
 
         Args:
@@ -99,35 +104,49 @@ class MaskFolder:
                 raise ValueError(
                     f'{self.masks} holds {len(taken)} files that would be '
                     f'overwritten ({name_few(taken)}), and no {MANIFEST}: choose '
-                    'a new folder for the masks')
+                    'a new folder for the masks'
+                )
             manifest = dict(images={}, failed={})
         self._manifest = dict(
-            complete=False, **identity, checkpoint=dict(checkpoint),
-            version=__version__, images=manifest['images'],
-            failed=manifest['failed'])
+            complete=False,
+            **identity,
+            checkpoint=dict(checkpoint),
+            version=__version__,
+            images=manifest['images'],
+            failed=manifest['failed'],
+        )
         self._remove_unfinished()
         self._fold()
-        return [name for name, labels in expected.items()
-                if self._is_finished(name, labels, soft_maps)]
+        return [
+            name
+            for name, labels in expected.items()
+            if self._is_finished(name, labels, soft_maps)
+        ]
 
-    def _check_same(self, manifest: dict, identity: dict,
-                    checkpoint: Mapping[str, Any]) -> None:
-        different = list(_differences(
-            {key: manifest.get(key) for key in identity}, identity))
+    def _check_same(
+        self, manifest: dict, identity: dict, checkpoint: Mapping[str, Any]
+    ) -> None:
+        different = list(
+            _differences({key: manifest.get(key) for key in identity}, identity)
+        )
         used = manifest.get('checkpoint', {})
         if used.get('weights_sha256') != checkpoint['weights_sha256']:
-            different.insert(0, (
-                f'the checkpoint is another one: {_describe(used)} there, '
-                f'{_describe(checkpoint)} now'))
+            different.insert(
+                0,
+                (
+                    f'the checkpoint is another one: {_describe(used)} there, '
+                    f'{_describe(checkpoint)} now'
+                ),
+            )
         if different:
             more = f'; and {len(different) - 5} more' if len(different) > 5 else ''
             raise ValueError(
                 f'{self.root} holds masks made in another way: '
                 f'{"; ".join(different[:5])}{more}. Choose another folder for '
-                'these masks, or delete that one to start again')
+                'these masks, or delete that one to start again'
+            )
 
-    def _is_finished(self, name: str, labels: Optional[List[str]],
-                     soft_maps: bool) -> bool:
+    def _is_finished(self, name: str, labels: Optional[List[str]], soft_maps: bool) -> bool:
         entry = self._manifest['images'].get(name)
         if entry is None or labels is not None and entry['classes'] != labels:
             return False
@@ -144,8 +163,11 @@ class MaskFolder:
     # ---------------------------------------------------------- during a run
     def open_journal(self, rank: int) -> None:
         """From now on :meth:`record` works."""
-        self._journal = os.open(self.root / f'.journal-{rank}.jsonl',
-                                os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._journal = os.open(
+            self.root / f'.journal-{rank}.jsonl',
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+            0o644,
+        )
 
     def record(self, name: str, entry: Mapping[str, Any]) -> None:
         """Note that an image is finished, or has ``error``.
@@ -178,8 +200,11 @@ class MaskFolder:
         """
         self._fold(names)
         images, failed = self._manifest['images'], self._manifest['failed']
-        return {name: failed.get(name, 'no process has reported it')
-                for name in names if name not in images}
+        return {
+            name: failed.get(name, 'no process has reported it')
+            for name in names
+            if name not in images
+        }
 
     def entry(self, name: str) -> dict:
         """What the manifest says of an image, after :meth:`finish`."""
@@ -201,10 +226,9 @@ class MaskFolder:
         for part in ('images', 'failed'):
             manifest[part] = dict(sorted(manifest[part].items()))
         manifest['without_class'] = [
-            name for name, entry in manifest['images'].items()
-            if not entry['classes']]
-        manifest['complete'] = names is not None and all(
-            name in images for name in names)
+            name for name, entry in manifest['images'].items() if not entry['classes']
+        ]
+        manifest['complete'] = names is not None and all(name in images for name in names)
         content = json.dumps(manifest, indent=1, allow_nan=False) + '\n'
         self.write(self.root / MANIFEST, content.encode())
         for journal in journals:
@@ -222,10 +246,12 @@ def read_manifest(path: Union[str, Path]) -> dict:
     except ValueError as error:
         raise ValueError(f'{path} is not valid JSON: {error}') from error
     if not isinstance(manifest, dict) or not all(
-            isinstance(manifest.get(key), dict)
-            for key in ('settings', 'checkpoint', 'images', 'failed')):
-        raise ValueError(f'{path} is not the manifest of a folder of masks: '
-                         'choose another folder')
+        isinstance(manifest.get(key), dict)
+        for key in ('settings', 'checkpoint', 'images', 'failed')
+    ):
+        raise ValueError(
+            f'{path} is not the manifest of a folder of masks: choose another folder'
+        )
     return manifest
 
 
@@ -242,10 +268,12 @@ def _differences(there: Any, now: Any, path: str = '') -> Iterator[str]:
     """Where two JSON values differ, in words."""
     if isinstance(there, dict) and isinstance(now, dict):
         for key in dict.fromkeys((*there, *now)):
-            yield from _differences(there.get(key, _NOTHING), now.get(key, _NOTHING),
-                                    f'{path}.{key}' if path else key)
-    elif isinstance(there, list) and isinstance(now, list) and (
-            len(there) == len(now)):
+            yield from _differences(
+                there.get(key, _NOTHING),
+                now.get(key, _NOTHING),
+                f'{path}.{key}' if path else key,
+            )
+    elif isinstance(there, list) and isinstance(now, list) and (len(there) == len(now)):
         for index, pair in enumerate(zip(there, now)):
             yield from _differences(*pair, f'{path}[{index}]')
     elif there != now:
@@ -264,5 +292,8 @@ def _describe(checkpoint: Mapping[str, Any]) -> str:
 
 def _explained(error: OSError, path: Path) -> OSError:
     return OSError(
-        error.errno, f'{error.strerror} (what is finished stays: make room or '
-        'give the rights, and start the same command again)', str(path))
+        error.errno,
+        f'{error.strerror} (what is finished stays: make room or '
+        'give the rights, and start the same command again)',
+        str(path),
+    )

@@ -1,4 +1,5 @@
 """What decides on a mask: the weights and the settings of the network."""
+
 import hashlib
 import os.path as osp
 from typing import Any, Dict, List, Optional
@@ -7,8 +8,17 @@ import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
-_IRRELEVANT = frozenset(('init_cfg', 'pretrained', 'losses', 'pseudo_label',
-                         'localization', 'train_cfg', 'with_cp'))
+_IRRELEVANT = frozenset(
+    (
+        'init_cfg',
+        'pretrained',
+        'losses',
+        'pseudo_label',
+        'localization',
+        'train_cfg',
+        'with_cp',
+    )
+)
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -47,8 +57,11 @@ def model_settings(model: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
     """The part of a model's config that outputs depend on, beside weights."""
     if not isinstance(model, dict):
         return None
-    return {key: model_settings(value) if isinstance(value, dict) else value
-            for key, value in model.items() if key not in _IRRELEVANT}
+    return {
+        key: model_settings(value) if isinstance(value, dict) else value
+        for key, value in model.items()
+        if key not in _IRRELEVANT
+    }
 
 
 def without_annotations(pipeline: List[Any]) -> List[Any]:

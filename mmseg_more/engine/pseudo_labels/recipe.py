@@ -1,15 +1,22 @@
 """What turns the outputs of the network into a mask."""
+
 from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from ...localization import (ClassProbabilities, DenseCRFOptions, check_scales,
-                             map_probabilities, probabilities_to_mask,
-                             seg_probabilities, threshold_mask)
+from mmseg.structures import SegDataSample
+
+from ...localization import (
+    ClassProbabilities,
+    DenseCRFOptions,
+    check_scales,
+    map_probabilities,
+    probabilities_to_mask,
+    seg_probabilities,
+    threshold_mask,
+)
 from ...localization.dense_crf import CLASS_EPSILON
-from ...models.structures import (MASK_SCALES, SEG_SCALES,
-                                  LocalizationRequest)
+from ...models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
 
 SOURCES = ('lam', 'cam', 'fused', 'seg')
 """Where masks come from: a localization map or the segmentation head."""
@@ -41,11 +48,17 @@ class MaskRecipe(NamedTuple):
     def settings(self) -> dict:
         """All of it, as the manifest says it."""
         crf = self.crf and dict(self.crf._asdict(), epsilon=self.epsilon)
-        return dict(source=self.source, scales=list(self.scales),
-                    classes=self.classes, bkg=self.bkg, crf=crf)
+        return dict(
+            source=self.source,
+            scales=list(self.scales),
+            classes=self.classes,
+            bkg=self.bkg,
+            crf=crf,
+        )
 
-    def request(self, present: Optional[LocalizationRequest]
-                ) -> Optional[LocalizationRequest]:
+    def request(
+        self, present: Optional[LocalizationRequest]
+    ) -> Optional[LocalizationRequest]:
         """What to ask the segmentor for, beside what another hook has.
 
         Raises:
@@ -54,14 +67,14 @@ class MaskRecipe(NamedTuple):
         """
         if not self.scales:
             return present
-        request = present or LocalizationRequest(
-            maps=(), cam_scales=(), lam_scales=())
+        request = present or LocalizationRequest(maps=(), cam_scales=(), lam_scales=())
         kind = 'seg_scales' if self.source == 'seg' else 'ms_scales'
         others = getattr(request, kind)
         if others not in ((), self.scales):
             raise ValueError(
                 f'another hook asks for {kind}={others}, the masks need '
-                f'{self.scales}: remove that hook from "custom_hooks"')
+                f'{self.scales}: remove that hook from "custom_hooks"'
+            )
         request = request._replace(**{kind: self.scales})
         if self.source != 'seg' and self.source not in request.maps:
             request = request._replace(maps=(*request.maps, self.source))
@@ -73,8 +86,9 @@ class MaskRecipe(NamedTuple):
             return sample.get(f'{self.source}_ms').data
         return sample.get('seg_logits_ms' if self.scales else 'seg_logits').data
 
-    def probabilities(self, values: Tensor,
-                      classes: Optional[Sequence[int]]) -> ClassProbabilities:
+    def probabilities(
+        self, values: Tensor, classes: Optional[Sequence[int]]
+    ) -> ClassProbabilities:
         """Probabilities of the labels that may appear, before any CRF.
 
         Args:
@@ -85,20 +99,21 @@ class MaskRecipe(NamedTuple):
             return seg_probabilities(values, classes)
         return map_probabilities(values, classes)
 
-    def mask(self, values: Tensor,
-             probabilities: ClassProbabilities) -> Tensor:
+    def mask(self, values: Tensor, probabilities: ClassProbabilities) -> Tensor:
         """Dense labels ``(H, W)``, uint8, without CRF."""
         if self.source == 'seg':
             return probabilities_to_mask(probabilities)
         return threshold_mask(values, probabilities.labels[1:] - 1, self.bkg)
 
 
-def make_recipe(source: str = 'lam',
-                multi_scale: bool = True,
-                scales: Optional[Sequence[float]] = None,
-                classes: str = 'image-labels',
-                bkg: Optional[float] = None,
-                crf: Union[bool, Mapping[str, Any]] = False) -> MaskRecipe:
+def make_recipe(
+    source: str = 'lam',
+    multi_scale: bool = True,
+    scales: Optional[Sequence[float]] = None,
+    classes: str = 'image-labels',
+    bkg: Optional[float] = None,
+    crf: Union[bool, Mapping[str, Any]] = False,
+) -> MaskRecipe:
     """Check the arguments of a user, and fill in what they leave open.
 
     Args:
@@ -114,41 +129,43 @@ def make_recipe(source: str = 'lam',
     Raises:
         ValueError: If an argument is none of these.
     """
-    for name, value, known in (('source', source, SOURCES),
-                               ('classes', classes, CLASSES)):
+    for name, value, known in (('source', source, SOURCES), ('classes', classes, CLASSES)):
         if value not in known:
-            raise ValueError(f'{name} must be one of {", ".join(known)}, got '
-                             f'{value!r}')
+            raise ValueError(f'{name} must be one of {", ".join(known)}, got {value!r}')
     if classes == 'all' and source != 'seg':
         raise ValueError(
             "classes='all' is for source='seg': a localization map tells where "
-            'a class is, not whether; take image-labels or predicted')
+            'a class is, not whether; take image-labels or predicted'
+        )
     if bkg is not None and not 0 <= bkg < 1:
         raise ValueError(f'bkg must lie in [0, 1), got {bkg}')
     if scales is not None and not multi_scale:
-        raise ValueError(f'scales={tuple(scales)} with multi_scale=False: leave '
-                         'one of them out')
+        raise ValueError(
+            f'scales={tuple(scales)} with multi_scale=False: leave one of them out'
+        )
     if scales is not None:
         scales = check_scales(scales, 'scales')
     elif multi_scale:
         scales = SEG_SCALES if source == 'seg' else MASK_SCALES
     else:
-        scales = () if source == 'seg' else (1., )
+        scales = () if source == 'seg' else (1.0,)
     options, epsilon = _crf_options(crf)
     recipe = MaskRecipe(source, scales, classes, bkg, options, epsilon)
     # without effect: not two settings that give one mask
     return recipe if recipe.needs_bkg else recipe._replace(bkg=None)
 
 
-def _crf_options(crf: Union[bool, Mapping[str, Any]]
-                 ) -> Tuple[Optional[DenseCRFOptions], float]:
+def _crf_options(
+    crf: Union[bool, Mapping[str, Any]],
+) -> Tuple[Optional[DenseCRFOptions], float]:
     if isinstance(crf, bool):
         return (DenseCRFOptions() if crf else None), CLASS_EPSILON
     known = (*DenseCRFOptions._fields, 'epsilon')
     unknown = set(crf) - set(known)
     if unknown:
-        raise ValueError(f'crf: unknown keys {sorted(unknown)}, known are '
-                         f'{", ".join(known)}')
+        raise ValueError(
+            f'crf: unknown keys {sorted(unknown)}, known are {", ".join(known)}'
+        )
     values = dict(crf)
     epsilon = values.pop('epsilon', CLASS_EPSILON)
     return DenseCRFOptions(**values), epsilon

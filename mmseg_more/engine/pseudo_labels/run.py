@@ -1,4 +1,5 @@
 """From the network's output of one image after the other to files."""
+
 import io
 import logging
 from typing import Dict, List, NamedTuple, Optional, Sequence
@@ -6,8 +7,9 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 import torch.nn.functional as F
 from mmengine.logging import print_log
-from mmseg.structures import SegDataSample
 from torch import Tensor
+
+from mmseg.structures import SegDataSample
 
 from ...files import palette_png, read_rgb
 from ...localization import ClassProbabilities
@@ -46,10 +48,16 @@ class MaskRun:
         backend_args: Where image files are read from (for the CRF).
     """
 
-    def __init__(self, folder: MaskFolder, recipe: MaskRecipe,
-                 class_names: Sequence[str], palette: Sequence[Sequence[int]],
-                 soft_maps: bool = False, num_workers: Optional[int] = None,
-                 backend_args: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        folder: MaskFolder,
+        recipe: MaskRecipe,
+        class_names: Sequence[str],
+        palette: Sequence[Sequence[int]],
+        soft_maps: bool = False,
+        num_workers: Optional[int] = None,
+        backend_args: Optional[dict] = None,
+    ) -> None:
         self.folder = folder
         self.recipe = recipe
         self.class_names = list(class_names)
@@ -58,7 +66,8 @@ class MaskRun:
         self.backend_args = backend_args
         self.num_written = 0
         self._pool = recipe.crf and DenseCRFPool(
-            num_workers, options=recipe.crf, epsilon=recipe.epsilon)
+            num_workers, options=recipe.crf, epsilon=recipe.epsilon
+        )
 
     def add(self, image: MaskImage, sample: SegDataSample) -> None:
         """Make the mask of an image, now or when the CRF is through with it.
@@ -71,8 +80,7 @@ class MaskRun:
         probabilities = self.recipe.probabilities(values, allowed)
         labels = probabilities.labels.cpu().numpy()
         if self.soft_maps:
-            self.folder.write(self.folder.soft_path(image.name),
-                              soft_map(probabilities))
+            self.folder.write(self.folder.soft_path(image.name), soft_map(probabilities))
         pending = _Pending(image, allowed, labels)
         if not self._pool:
             mask = self.recipe.mask(values, probabilities)
@@ -84,14 +92,19 @@ class MaskRun:
         except (OSError, ValueError) as error:
             self.fail(image, str(error))
             return
-        self._collect(self._pool.submit(CRFJob(
-            image.path, pixels, probabilities.probs.cpu().numpy(), labels,
-            pending)))
+        self._collect(
+            self._pool.submit(
+                CRFJob(
+                    image.path, pixels, probabilities.probs.cpu().numpy(), labels, pending
+                )
+            )
+        )
 
     def fail(self, image: MaskImage, message: str) -> None:
         """Note that an image has no mask, and why; the run goes on."""
-        print_log(f'no mask of {image.path}: {message}', logger='current',
-                  level=logging.WARNING)
+        print_log(
+            f'no mask of {image.path}: {message}', logger='current', level=logging.WARNING
+        )
         self.folder.record(image.name, dict(error=message))
 
     def drain(self) -> None:
@@ -104,8 +117,7 @@ class MaskRun:
         if self._pool:
             self._pool.close()
 
-    def _allowed(self, image: MaskImage,
-                 sample: SegDataSample) -> Optional[List[int]]:
+    def _allowed(self, image: MaskImage, sample: SegDataSample) -> Optional[List[int]]:
         if self.recipe.classes == 'all':
             return None
         if self.recipe.classes == 'image-labels':
@@ -119,21 +131,27 @@ class MaskRun:
             else:
                 self._write(result.payload, result.mask, result.confidence)
 
-    def _write(self, pending: _Pending, mask: np.ndarray,
-               confidence: np.ndarray) -> None:
+    def _write(self, pending: _Pending, mask: np.ndarray, confidence: np.ndarray) -> None:
         name = pending.image.name
-        self.folder.write(self.folder.mask_path(name),
-                          palette_png(mask, self.palette))
-        shown = {self.class_names[label]: round(float(value), 4)
-                 for label, value in zip(pending.labels, confidence)
-                 if not np.isnan(value)}
-        classes = shown.keys() - {self.class_names[0]} if (
-            pending.allowed is None) else {
-                self.class_names[index + 1] for index in pending.allowed}
-        self.folder.record(name, dict(
-            size=list(mask.shape),
-            classes=[cls for cls in self.class_names if cls in classes],
-            confidence=shown))
+        self.folder.write(self.folder.mask_path(name), palette_png(mask, self.palette))
+        shown = {
+            self.class_names[label]: round(float(value), 4)
+            for label, value in zip(pending.labels, confidence)
+            if not np.isnan(value)
+        }
+        classes = (
+            shown.keys() - {self.class_names[0]}
+            if (pending.allowed is None)
+            else {self.class_names[index + 1] for index in pending.allowed}
+        )
+        self.folder.record(
+            name,
+            dict(
+                size=list(mask.shape),
+                classes=[cls for cls in self.class_names if cls in classes],
+                confidence=shown,
+            ),
+        )
         self.num_written += 1
 
 
@@ -161,12 +179,13 @@ def soft_map(probabilities: ClassProbabilities) -> bytes:
     """
     size = tuple(probabilities.probs.shape[-2:])
     small = F.adaptive_avg_pool2d(
-        probabilities.probs,
-        tuple(max(1, side // SOFT_STRIDE) for side in size))
+        probabilities.probs, tuple(max(1, side // SOFT_STRIDE) for side in size)
+    )
     arrays: Dict[str, np.ndarray] = dict(
         probs=(small * 255).round().byte().cpu().numpy(),
         labels=probabilities.labels.byte().cpu().numpy(),
-        size=np.array(size, np.int32))
+        size=np.array(size, np.int32),
+    )
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

@@ -1,4 +1,5 @@
 """One block of the vision transformer."""
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks.transformer import FFN
@@ -21,7 +22,8 @@ class SplitAttention(MultiheadAttention):
         heads = self.num_heads, self.head_dims
         query, key, value = (
             part.unflatten(-1, heads).transpose(1, 2)  # (B, heads, N, D / heads)
-            for part in self.qkv(x).chunk(3, dim=-1))
+            for part in self.qkv(x).chunk(3, dim=-1)
+        )
         x = F.scaled_dot_product_attention(query, key, value)
         return self.out_drop(self.proj(x.transpose(1, 2).flatten(2)))
 
@@ -39,11 +41,13 @@ class EncoderLayer(TransformerEncoderLayer):
             Defaults to 0.
     """
 
-    def __init__(self,
-                 embed_dims: int,
-                 num_heads: int,
-                 feedforward_channels: int,
-                 drop_path_rate: float = 0.) -> None:
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        drop_path_rate: float = 0.0,
+    ) -> None:
         # not the parent's, which would build, and draw, another attention
         BaseModule.__init__(self)
         self.embed_dims = embed_dims
@@ -56,7 +60,8 @@ class EncoderLayer(TransformerEncoderLayer):
             embed_dims,
             feedforward_channels,
             act_cfg=dict(type='GELU'),
-            dropout_layer=drop_path)
+            dropout_layer=drop_path,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform tokens ``(B, N, D)``."""

@@ -1,4 +1,5 @@
 """Vision transformer with one token per class, MoRe section 3.1."""
+
 from typing import Optional, Tuple, Union
 
 import torch
@@ -8,9 +9,10 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule, ModuleList
 from mmengine.runner import CheckpointLoader
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
-from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from mmseg.registry import MODELS
 
 from ...checkpoints import convert_plain_vit
 from ..structures import Tokens
@@ -60,33 +62,36 @@ class MoReViT(BaseModule):
             ``compile`` with a PyTorch that cannot compile modules in place.
     """
 
-    def __init__(self,
-                 arch: Union[str, dict] = 'base',
-                 img_size: int = 224,
-                 patch_size: int = 16,
-                 num_classes: int = 20,
-                 num_registers: int = 4,
-                 aux_layer: int = -3,
-                 drop_path_rate: float = 0.,
-                 interpolate: str = 'offset',
-                 with_cp: bool = False,
-                 compile: Union[bool, dict] = False,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        arch: Union[str, dict] = 'base',
+        img_size: int = 224,
+        patch_size: int = 16,
+        num_classes: int = 20,
+        num_registers: int = 4,
+        aux_layer: int = -3,
+        drop_path_rate: float = 0.0,
+        interpolate: str = 'offset',
+        with_cp: bool = False,
+        compile: Union[bool, dict] = False,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(init_cfg)
         arch = self._arch_settings(arch)
         depth, dims = arch['num_layers'], arch['embed_dims']
         if img_size % patch_size:
-            raise ValueError(f'img_size ({img_size}) must be a multiple of '
-                             f'patch_size ({patch_size})')
+            raise ValueError(
+                f'img_size ({img_size}) must be a multiple of patch_size ({patch_size})'
+            )
         if not -depth <= aux_layer < depth:
-            raise ValueError(f'aux_layer {aux_layer} is not one of the '
-                             f'{depth} blocks')
+            raise ValueError(f'aux_layer {aux_layer} is not one of the {depth} blocks')
         if num_classes < 1 or num_registers < 0:
-            raise ValueError('num_classes must be >= 1 and num_registers >= 0,'
-                             f' got {num_classes} and {num_registers}')
+            raise ValueError(
+                'num_classes must be >= 1 and num_registers >= 0,'
+                f' got {num_classes} and {num_registers}'
+            )
         if interpolate not in ('offset', 'size'):
-            raise ValueError("interpolate must be 'offset' or 'size', got "
-                             f"'{interpolate}'")
+            raise ValueError(f"interpolate must be 'offset' or 'size', got '{interpolate}'")
         self.embed_dims = dims
         self.patch_size = patch_size
         self.num_classes = num_classes
@@ -94,7 +99,7 @@ class MoReViT(BaseModule):
         self.num_extra_tokens = num_registers + num_classes
         self.aux_index = aux_layer % depth
         self.interpolate = interpolate
-        self.grid_size = (img_size // patch_size, ) * 2
+        self.grid_size = (img_size // patch_size,) * 2
 
         # No padding: a rest of less than a patch at the border is cut off.
         self.patch_embed = PatchEmbed(
@@ -103,18 +108,21 @@ class MoReViT(BaseModule):
             conv_type='Conv2d',
             kernel_size=patch_size,
             stride=patch_size,
-            padding=0)
-        self.cls_token = nn.Parameter(
-            torch.zeros(1, self.num_extra_tokens, dims))
+            padding=0,
+        )
+        self.cls_token = nn.Parameter(torch.zeros(1, self.num_extra_tokens, dims))
         self.pos_embed = nn.Parameter(
-            torch.zeros(1, self.num_extra_tokens + self.grid_size[0]**2, dims))
+            torch.zeros(1, self.num_extra_tokens + self.grid_size[0] ** 2, dims)
+        )
         self.layers = ModuleList(
             EncoderLayer(
                 embed_dims=dims,
                 num_heads=arch['num_heads'],
                 feedforward_channels=arch['feedforward_channels'],
-                drop_path_rate=drop_path_rate * i / max(depth - 1, 1))
-            for i in range(depth))
+                drop_path_rate=drop_path_rate * i / max(depth - 1, 1),
+            )
+            for i in range(depth)
+        )
         self.ln1 = nn.LayerNorm(dims, eps=1e-6)
         self.with_cp = with_cp
         if compile is not False:
@@ -127,8 +135,9 @@ class MoReViT(BaseModule):
         of one block.
         """
         if not hasattr(nn.Module, 'compile'):
-            raise ValueError('backbone.compile needs PyTorch 2.2 or newer, this is '
-                             f'{torch.__version__}')
+            raise ValueError(
+                f'backbone.compile needs PyTorch 2.2 or newer, this is {torch.__version__}'
+            )
         for layer in self.layers:
             layer.compile(**{'dynamic': True, **options})
 
@@ -136,12 +145,16 @@ class MoReViT(BaseModule):
     def _arch_settings(arch: Union[str, dict]) -> dict:
         if isinstance(arch, str):
             if arch not in VisionTransformer.arch_zoo:
-                raise ValueError(f"unknown arch '{arch}', choose from "
-                                 f'{sorted(VisionTransformer.arch_zoo)}')
+                raise ValueError(
+                    f"unknown arch '{arch}', choose from "
+                    f'{sorted(VisionTransformer.arch_zoo)}'
+                )
             return VisionTransformer.arch_zoo[arch]
         if set(arch) != _ARCH_KEYS:
-            raise ValueError('arch as a dict needs exactly the keys '
-                             f'{sorted(_ARCH_KEYS)}, got {sorted(arch)}')
+            raise ValueError(
+                'arch as a dict needs exactly the keys '
+                f'{sorted(_ARCH_KEYS)}, got {sorted(arch)}'
+            )
         return dict(arch)
 
     def init_weights(self) -> None:
@@ -150,30 +163,33 @@ class MoReViT(BaseModule):
         self.init_cfg = None
         super().init_weights()
         self.init_cfg = pretrained
-        nn.init.trunc_normal_(self.cls_token, std=.02)
-        nn.init.trunc_normal_(self.pos_embed, std=.02)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if pretrained is None:
             return
-        if pretrained.get('type') != 'Pretrained' or not pretrained.get(
-                'checkpoint'):
+        if pretrained.get('type') != 'Pretrained' or not pretrained.get('checkpoint'):
             raise ValueError(
                 "init_cfg must be dict(type='Pretrained', checkpoint=FILE), "
-                f'got {pretrained}')
+                f'got {pretrained}'
+            )
         self._load_pretrained(pretrained['checkpoint'])
 
     def _load_pretrained(self, filename: str) -> None:
         logger = MMLogger.get_current_instance()
         checkpoint = CheckpointLoader.load_checkpoint(
-            filename, map_location='cpu', logger='current')
-        result = convert_plain_vit(checkpoint, self.state_dict(),
-                                   self.num_registers, self.grid_size)
+            filename, map_location='cpu', logger='current'
+        )
+        result = convert_plain_vit(
+            checkpoint, self.state_dict(), self.num_registers, self.grid_size
+        )
         missing = self.load_state_dict(result.state_dict, strict=False)
         logger.info(
             f'Pretrained ViT {filename}: {len(result.state_dict)} tensors '
             f'loaded (class token and its position repeated for '
             f'{self.num_extra_tokens} tokens). Not loaded from the file: '
             f'{result.dropped or "nothing"}. Not found in the file: '
-            f'{missing.missing_keys or "nothing"}.')
+            f'{missing.missing_keys or "nothing"}.'
+        )
 
     def hidden_bytes(self, size: Tuple[int, int]) -> int:
         """Bytes of a hidden layer, the widest activation, for one image of
@@ -187,20 +203,18 @@ class MoReViT(BaseModule):
         if grid == self.grid_size:
             return self.pos_embed
         extra = self.num_extra_tokens
-        base = self.pos_embed[:, extra:].transpose(1, 2).unflatten(
-            2, self.grid_size)
+        base = self.pos_embed[:, extra:].transpose(1, 2).unflatten(2, self.grid_size)
         if self.interpolate == 'size':
             target = dict(size=grid)
         else:
             target = dict(
-                scale_factor=tuple(
-                    (n + 0.1) / n0 for n, n0 in zip(grid, self.grid_size)),
-                recompute_scale_factor=False)
-        resized = F.interpolate(
-            base, mode='bicubic', align_corners=False, **target)
+                scale_factor=tuple((n + 0.1) / n0 for n, n0 in zip(grid, self.grid_size)),
+                recompute_scale_factor=False,
+            )
+        resized = F.interpolate(base, mode='bicubic', align_corners=False, **target)
         return torch.cat(
-            [self.pos_embed[:, :extra],
-             resized.flatten(2).transpose(1, 2)], dim=1)
+            [self.pos_embed[:, :extra], resized.flatten(2).transpose(1, 2)], dim=1
+        )
 
     def _run(self, layer: EncoderLayer, tokens: Tensor) -> Tensor:
         if self.with_cp and self.training and torch.is_grad_enabled():
@@ -226,7 +240,8 @@ class MoReViT(BaseModule):
             raise ValueError(
                 f'an image of {images.shape[-2]}x{images.shape[-1]} is '
                 f'smaller than one patch ({self.patch_size}); resize it or '
-                'drop the smallest scale')
+                'drop the smallest scale'
+            )
         patches, grid = self.patch_embed(images)
         x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], 1)
         x = x + self._positions(tuple(grid))
@@ -234,13 +249,12 @@ class MoReViT(BaseModule):
         attention = aux = None
         for index, layer in enumerate(self.layers):
             if with_attention and index == len(self.layers) - 1:
-                attention = layer.class_attention(
-                    x, self.num_registers, extra).unflatten(2, grid)
+                attention = layer.class_attention(x, self.num_registers, extra).unflatten(
+                    2, grid
+                )
             x = self._run(layer, x)
             if index == self.aux_index:
                 aux = x
         x = self.ln1(x)
-        as_map = [
-            t[:, extra:].transpose(1, 2).unflatten(2, grid) for t in (x, aux)
-        ]
-        return Tokens(x[:, self.num_registers:extra], *as_map, attention)
+        as_map = [t[:, extra:].transpose(1, 2).unflatten(2, grid) for t in (x, aux)]
+        return Tokens(x[:, self.num_registers : extra], *as_map, attention)

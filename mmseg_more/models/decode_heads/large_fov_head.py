@@ -1,10 +1,12 @@
 """DeepLab-LargeFOV segmentation head."""
+
 from typing import List, Union
 
 from mmcv.cnn import ConvModule
+from torch import Tensor, nn
+
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
-from torch import Tensor, nn
 
 
 @MODELS.register_module()
@@ -22,15 +24,14 @@ class LargeFOVHead(BaseDecodeHead):
             ``channels``, ``num_classes`` (background included), ...
     """
 
-    def __init__(self, dilation: int = 5, dropout_ratio: float = 0.,
-                 **kwargs) -> None:
+    def __init__(self, dilation: int = 5, dropout_ratio: float = 0.0, **kwargs) -> None:
         super().__init__(dropout_ratio=dropout_ratio, **kwargs)
-        conv = dict(
-            kernel_size=3, padding=dilation, dilation=dilation, bias=False)
+        conv = dict(kernel_size=3, padding=dilation, dilation=dilation, bias=False)
         self.conv1 = ConvModule(self.in_channels, self.channels, **conv)
         self.conv2 = ConvModule(self.channels, self.channels, **conv)
         self.conv_seg = nn.Conv2d(
-            self.channels, self.out_channels, kernel_size=1, bias=False)
+            self.channels, self.out_channels, kernel_size=1, bias=False
+        )
 
     def forward(self, inputs: Union[Tensor, List[Tensor]]) -> Tensor:
         """Segmentation logits at grid size.

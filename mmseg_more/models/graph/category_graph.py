@@ -1,11 +1,13 @@
 """Graph Category Representation (GCR), MoRe section 3.2."""
+
 from typing import Optional
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmseg.registry import MODELS
 from torch import Tensor, nn
+
+from mmseg.registry import MODELS
 
 _RESIDUAL = 0.1  # share of the graph message; eq. 5 of the paper has none
 
@@ -40,25 +42,24 @@ class GraphCategoryRepresentation(BaseModule):
         ValueError: For an unknown option or a non-positive count.
     """
 
-    def __init__(self,
-                 embed_dims: int,
-                 neighbor_ratio: float = 0.5,
-                 num_neighbors: Optional[int] = None,
-                 tail: str = 'all',
-                 weighting: str = 'sum_product',
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        embed_dims: int,
+        neighbor_ratio: float = 0.5,
+        num_neighbors: Optional[int] = None,
+        tail: str = 'all',
+        weighting: str = 'sum_product',
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(init_cfg)
         if tail not in ('all', 'patches'):
             raise ValueError(f"tail must be 'all' or 'patches', got '{tail}'")
         if weighting not in ('sum_product', 'dot'):
-            raise ValueError("weighting must be 'sum_product' or 'dot', got "
-                             f"'{weighting}'")
+            raise ValueError(f"weighting must be 'sum_product' or 'dot', got '{weighting}'")
         if num_neighbors is not None and num_neighbors < 1:
-            raise ValueError(
-                f'num_neighbors must be >= 1, got {num_neighbors}')
+            raise ValueError(f'num_neighbors must be >= 1, got {num_neighbors}')
         if neighbor_ratio <= 0:
-            raise ValueError(
-                f'neighbor_ratio must be > 0, got {neighbor_ratio}')
+            raise ValueError(f'neighbor_ratio must be > 0, got {neighbor_ratio}')
         self.embed_dims = embed_dims
         self.neighbor_ratio = neighbor_ratio
         self.num_neighbors = num_neighbors
@@ -85,8 +86,7 @@ class GraphCategoryRepresentation(BaseModule):
             Updated class tokens Q, ``(B, K, D)``.
         """
         patches = patches.detach()
-        nodes = patches if self.tail == 'patches' else torch.cat(
-            [tokens, patches], dim=1)
+        nodes = patches if self.tail == 'patches' else torch.cat([tokens, patches], dim=1)
         heads = self.head_proj(tokens)  # (B, K, D)
         tails = self.tail_proj(nodes)  # (B, M, D)
 
@@ -104,10 +104,7 @@ class GraphCategoryRepresentation(BaseModule):
         else:
             weights = neighbors.sum(-1) * gate.sum(-1)
         # b batch, k class, j neighbour, d channel
-        messages = torch.einsum('bkj,bkjd->bkd', weights.softmax(-1),
-                                neighbors)
-        added = F.leaky_relu(
-            self.linear1(_RESIDUAL * (heads + messages) + tokens))
-        multiplied = F.leaky_relu(
-            self.linear2(_RESIDUAL * heads * messages + tokens))
+        messages = torch.einsum('bkj,bkjd->bkd', weights.softmax(-1), neighbors)
+        added = F.leaky_relu(self.linear1(_RESIDUAL * (heads + messages) + tokens))
+        multiplied = F.leaky_relu(self.linear2(_RESIDUAL * heads * messages + tokens))
         return self.norm(added + multiplied)

@@ -1,14 +1,16 @@
 """Segmentation loss: background and foreground count half each."""
+
 import torch.nn.functional as F
-from mmseg.registry import MODELS
 from torch import Tensor, nn
+
+from mmseg.registry import MODELS
 
 from ...localization.pseudo_label import IGNORE_INDEX
 
 
-def balanced_cross_entropy(logits: Tensor,
-                           labels: Tensor,
-                           ignore_index: int = IGNORE_INDEX) -> Tensor:
+def balanced_cross_entropy(
+    logits: Tensor, labels: Tensor, ignore_index: int = IGNORE_INDEX
+) -> Tensor:
     """Cross entropy, averaged over background and foreground separately.
 
     ``.5 * sum_bg / (n_bg + 1e-6) + .5 * sum_fg / (n_fg + 1e-6)``.
@@ -21,15 +23,14 @@ def balanced_cross_entropy(logits: Tensor,
     Returns:
         Scalar; 0 if every pixel is ignored.
     """
-    pixel = F.cross_entropy(
-        logits, labels, reduction='none', ignore_index=ignore_index)
+    pixel = F.cross_entropy(logits, labels, reduction='none', ignore_index=ignore_index)
     background = labels == 0
     foreground = ~background & (labels != ignore_index)
     halves = [
-        pixel.masked_fill(~part, 0.).sum() / (part.sum() + 1e-6)
+        pixel.masked_fill(~part, 0.0).sum() / (part.sum() + 1e-6)
         for part in (background, foreground)
     ]
-    return .5 * halves[0] + .5 * halves[1]
+    return 0.5 * halves[0] + 0.5 * halves[1]
 
 
 @MODELS.register_module()
@@ -41,14 +42,11 @@ class BalancedCrossEntropyLoss(nn.Module):
         loss_weight: Factor of the loss. Defaults to 1.0.
     """
 
-    def __init__(self,
-                 ignore_index: int = IGNORE_INDEX,
-                 loss_weight: float = 1.0) -> None:
+    def __init__(self, ignore_index: int = IGNORE_INDEX, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.ignore_index = ignore_index
         self.loss_weight = loss_weight
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Weighted loss of ``(B, K+1, H, W)`` logits, ``(B, H, W)`` labels."""
-        return self.loss_weight * balanced_cross_entropy(
-            logits, labels, self.ignore_index)
+        return self.loss_weight * balanced_cross_entropy(logits, labels, self.ignore_index)

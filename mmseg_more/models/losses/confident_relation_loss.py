@@ -1,18 +1,24 @@
 """Confident relation enhancement (CRE), MoRe section 3.3."""
+
 import math
 
 import torch
 import torch.nn.functional as F
-from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from mmseg.registry import MODELS
+
 _FLOOR = 1e-4
-_LOG_MIN_DOUBLE = -745.  # exp() of anything lower is 0 in float64
+_LOG_MIN_DOUBLE = -745.0  # exp() of anything lower is 0 in float64
 
 
-def confident_relation_loss(tokens: Tensor, patches: Tensor, labels: Tensor,
-                            image_labels: Tensor,
-                            temperature: float) -> Tensor:
+def confident_relation_loss(
+    tokens: Tensor,
+    patches: Tensor,
+    labels: Tensor,
+    image_labels: Tensor,
+    temperature: float,
+) -> Tensor:
     """Pull each present class token towards its confident patches.
 
     ``z = exp(q . p / tau)`` with ``q`` L2-normalised. For each present class
@@ -39,8 +45,9 @@ def confident_relation_loss(tokens: Tensor, patches: Tensor, labels: Tensor,
     classes = tokens.shape[1]
     queries = F.normalize(tokens, dim=-1)
     # b batch, k class, d channel, n patch
-    logits = torch.einsum('bkd,bdn->bkn', queries,
-                          patches.detach().flatten(2)) / temperature
+    logits = (
+        torch.einsum('bkd,bdn->bkn', queries, patches.detach().flatten(2)) / temperature
+    )
     log_sum = logits.logsumexp(dim=-1, keepdim=True)
     # Constants are filled in on the device: a copy to a GPU would make the host wait.
     floor = torch.full_like(log_sum, math.log(_FLOOR))
@@ -50,13 +57,11 @@ def confident_relation_loss(tokens: Tensor, patches: Tensor, labels: Tensor,
         constant = torch.full_like(terms, math.log1p(_FLOOR))
     # Vanished in float32: the value of the reference, the gradient that float64 has.
     alive = (log_sum.detach() > _LOG_MIN_DOUBLE).to(terms)
-    terms = torch.where(vanished, constant + alive * (terms - terms.detach()),
-                        terms)
+    terms = torch.where(vanished, constant + alive * (terms - terms.detach()), terms)
     ids = torch.arange(1, classes + 1, device=labels.device)
     member = labels.flatten(1)[:, None] == ids[None, :, None]  # (B, K, N)
     member = member & (image_labels > 0)[:, :, None]
-    per_class = terms.masked_fill(~member, 0.).sum(-1) / (
-        member.sum(-1) + _FLOOR)
+    per_class = terms.masked_fill(~member, 0.0).sum(-1) / (member.sum(-1) + _FLOOR)
     return per_class.sum(dim=1).mean()
 
 
@@ -69,16 +74,17 @@ class ConfidentRelationLoss(nn.Module):
         loss_weight: Factor of the loss. Defaults to 1.0.
     """
 
-    def __init__(self, temperature: float = 0.5,
-                 loss_weight: float = 1.0) -> None:
+    def __init__(self, temperature: float = 0.5, loss_weight: float = 1.0) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f'temperature must be > 0, got {temperature}')
         self.temperature = temperature
         self.loss_weight = loss_weight
 
-    def forward(self, tokens: Tensor, patches: Tensor, labels: Tensor,
-                image_labels: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, patches: Tensor, labels: Tensor, image_labels: Tensor
+    ) -> Tensor:
         """Weighted loss; arguments as :func:`confident_relation_loss`."""
         return self.loss_weight * confident_relation_loss(
-            tokens, patches, labels, image_labels, self.temperature)
+            tokens, patches, labels, image_labels, self.temperature
+        )

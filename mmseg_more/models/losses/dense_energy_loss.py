@@ -1,7 +1,9 @@
 """Regularised loss (Tang et al., ECCV 2018): a dense CRF energy."""
+
 import torch.nn.functional as F
-from mmseg.registry import MODELS
 from torch import Tensor, nn
+
+from mmseg.registry import MODELS
 
 from ...localization.bilateral import BACKENDS, bilateral_energy
 from ...localization.pseudo_label import IGNORE_INDEX
@@ -28,21 +30,23 @@ class DenseEnergyLoss(nn.Module):
         loss_weight: Factor of the loss. Defaults to 1.0.
     """
 
-    def __init__(self,
-                 sigma_rgb: float = 15.,
-                 sigma_xy: float = 100.,
-                 scale_factor: float = 0.5,
-                 ignore_index: int = IGNORE_INDEX,
-                 backend: str = 'auto',
-                 loss_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        sigma_rgb: float = 15.0,
+        sigma_xy: float = 100.0,
+        scale_factor: float = 0.5,
+        ignore_index: int = IGNORE_INDEX,
+        backend: str = 'auto',
+        loss_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         if min(sigma_rgb, sigma_xy, scale_factor) <= 0:
             raise ValueError(
                 'sigma_rgb, sigma_xy and scale_factor must be > 0, got '
-                f'{sigma_rgb}, {sigma_xy} and {scale_factor}')
+                f'{sigma_rgb}, {sigma_xy} and {scale_factor}'
+            )
         if backend not in BACKENDS:
-            raise ValueError(
-                f'backend must be one of {BACKENDS}, got {backend!r}')
+            raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
         self.sigma_rgb = sigma_rgb
         self.sigma_xy = sigma_xy
         self.scale_factor = scale_factor
@@ -50,8 +54,7 @@ class DenseEnergyLoss(nn.Module):
         self.backend = backend
         self.loss_weight = loss_weight
 
-    def forward(self, logits: Tensor, labels: Tensor,
-                images: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Weighted loss.
 
         Args:
@@ -68,11 +71,17 @@ class DenseEnergyLoss(nn.Module):
             logits.float().softmax(dim=1),
             scale_factor=factor,
             mode='bilinear',
-            align_corners=False)
-        labels = F.interpolate(
-            labels[:, None].float(), scale_factor=factor, mode='nearest')
+            align_corners=False,
+        )
+        labels = F.interpolate(labels[:, None].float(), scale_factor=factor, mode='nearest')
         gate = 1 - probs.detach().amax(dim=1, keepdim=True)
-        gate = gate.masked_fill(labels == self.ignore_index, 1.).clamp(min=0)
+        gate = gate.masked_fill(labels == self.ignore_index, 1.0).clamp(min=0)
         return self.loss_weight * bilateral_energy(
-            probs, images, gate, self.sigma_rgb, self.sigma_xy * factor,
-            _ENERGY_SCALE, self.backend)
+            probs,
+            images,
+            gate,
+            self.sigma_rgb,
+            self.sigma_xy * factor,
+            _ENERGY_SCALE,
+            self.backend,
+        )

@@ -1,7 +1,9 @@
 """Image classification loss of both classifiers."""
+
 import torch.nn.functional as F
-from mmseg.registry import MODELS
 from torch import Tensor, nn
+
+from mmseg.registry import MODELS
 
 
 @MODELS.register_module()
@@ -18,5 +20,4 @@ class MultiLabelSoftMarginLoss(nn.Module):
 
     def forward(self, logits: Tensor, image_labels: Tensor) -> Tensor:
         """Weighted loss of logits and multi-hot labels, both ``(B, K)``."""
-        return self.loss_weight * F.multilabel_soft_margin_loss(
-            logits, image_labels)
+        return self.loss_weight * F.multilabel_soft_margin_loss(logits, image_labels)

@@ -1,7 +1,9 @@
 """Patch affinity loss of ToCo (Ru et al., CVPR 2023, section 3.2), ``ptc``."""
+
 import torch.nn.functional as F
-from mmseg.registry import MODELS
 from torch import Tensor, nn
+
+from mmseg.registry import MODELS
 
 from ...localization.pseudo_label import affinity_pairs
 
@@ -23,9 +25,9 @@ def patch_affinity_loss(patches: Tensor, pairs: Tensor) -> Tensor:
     features = F.normalize(patches.flatten(2), dim=1)  # (B, D, N)
     cosine = (features.transpose(1, 2) @ features).abs()
     positive, negative = pairs == 1, pairs == 0
-    pull = cosine.masked_fill(~positive, 0.).sum() / (positive.sum() + 1)
-    push = cosine.masked_fill(~negative, 0.).sum() / (negative.sum() + 1)
-    return .5 * (1 - pull) + .5 * push
+    pull = cosine.masked_fill(~positive, 0.0).sum() / (positive.sum() + 1)
+    push = cosine.masked_fill(~negative, 0.0).sum() / (negative.sum() + 1)
+    return 0.5 * (1 - pull) + 0.5 * push
 
 
 @MODELS.register_module()
@@ -42,5 +44,4 @@ class PatchAffinityLoss(nn.Module):
 
     def forward(self, patches: Tensor, labels: Tensor) -> Tensor:
         """Weighted loss of ``patches (B, D, h, w)``, labels ``(B, h, w)``."""
-        return self.loss_weight * patch_affinity_loss(patches,
-                                                      affinity_pairs(labels))
+        return self.loss_weight * patch_affinity_loss(patches, affinity_pairs(labels))

@@ -1,12 +1,13 @@
 """Class token discrimination, MoRe section 3.2 (``mct``)."""
+
 import torch
 import torch.nn.functional as F
-from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from mmseg.registry import MODELS
 
-def token_discrimination_loss(tokens: Tensor,
-                              temperature: float = 0.07) -> Tensor:
+
+def token_discrimination_loss(tokens: Tensor, temperature: float = 0.07) -> Tensor:
     """Keep the class tokens of an image apart.
 
     Cross entropy of ``cos(q_i, q_j) / tau`` with the diagonal as target; the
@@ -34,9 +35,7 @@ class TokenDiscriminationLoss(nn.Module):
         loss_weight: Factor of the loss. Defaults to 1.0.
     """
 
-    def __init__(self,
-                 temperature: float = 0.07,
-                 loss_weight: float = 1.0) -> None:
+    def __init__(self, temperature: float = 0.07, loss_weight: float = 1.0) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f'temperature must be > 0, got {temperature}')
@@ -45,5 +44,4 @@ class TokenDiscriminationLoss(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Weighted loss of class tokens ``(B, K, D)``."""
-        return self.loss_weight * token_discrimination_loss(
-            tokens, self.temperature)
+        return self.loss_weight * token_discrimination_loss(tokens, self.temperature)

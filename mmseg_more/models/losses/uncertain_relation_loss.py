@@ -1,10 +1,12 @@
 """Uncertain relation enhancement (URE), MoRe section 3.3."""
+
 from typing import NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
-from mmseg.registry import MODELS
 from torch import Tensor, nn
+
+from mmseg.registry import MODELS
 
 from ...localization.pseudo_label import IGNORE_INDEX
 
@@ -23,11 +25,12 @@ class UncertainTokens(NamedTuple):
     """Column in the patch grid."""
 
 
-def select_uncertain_tokens(labels: Tensor,
-                            max_tokens: int = 8,
-                            centered: bool = False,
-                            generator: Optional[torch.Generator] = None
-                            ) -> UncertainTokens:
+def select_uncertain_tokens(
+    labels: Tensor,
+    max_tokens: int = 8,
+    centered: bool = False,
+    generator: Optional[torch.Generator] = None,
+) -> UncertainTokens:
     """Draw uncertain tokens whose surroundings are mostly class.
 
     The relation map is 1 where the label is ignored, 2 where it is a class, 0
@@ -84,13 +87,12 @@ def select_uncertain_tokens(labels: Tensor,
     if centered:
         positions[:, 1:] += _MARGIN
     # asynchronous: nothing waits for a copy in this direction
-    return UncertainTokens(
-        *positions.to(labels.device, non_blocking=True).unbind(dim=1))
+    return UncertainTokens(*positions.to(labels.device, non_blocking=True).unbind(dim=1))
 
 
-def uncertain_relation_loss(tokens: Tensor, patches: Tensor,
-                            image_labels: Tensor,
-                            positions: UncertainTokens) -> Tensor:
+def uncertain_relation_loss(
+    tokens: Tensor, patches: Tensor, image_labels: Tensor, positions: UncertainTokens
+) -> Tensor:
     """Pull uncertain patches to present class tokens, push them from absent.
 
     With ``c = |cos(u, q_k)|``, per token
@@ -117,7 +119,7 @@ def uncertain_relation_loss(tokens: Tensor, patches: Tensor,
     absent = 1 - present
     pull = (cosine * present).sum(1) / (present.sum(1) + 1)
     push = (cosine * absent).sum(1) / (absent.sum(1) + 1)
-    return (.5 * (1 - pull) + .5 * push).mean()
+    return (0.5 * (1 - pull) + 0.5 * push).mean()
 
 
 @MODELS.register_module()
@@ -132,10 +134,9 @@ class UncertainRelationLoss(nn.Module):
         loss_weight: Factor of the loss. Defaults to 1.0.
     """
 
-    def __init__(self,
-                 max_tokens: int = 8,
-                 centered: bool = False,
-                 loss_weight: float = 1.0) -> None:
+    def __init__(
+        self, max_tokens: int = 8, centered: bool = False, loss_weight: float = 1.0
+    ) -> None:
         super().__init__()
         if max_tokens < 1:
             raise ValueError(f'max_tokens must be >= 1, got {max_tokens}')
@@ -143,11 +144,12 @@ class UncertainRelationLoss(nn.Module):
         self.centered = centered
         self.loss_weight = loss_weight
 
-    def forward(self, tokens: Tensor, patches: Tensor, labels: Tensor,
-                image_labels: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, patches: Tensor, labels: Tensor, image_labels: Tensor
+    ) -> Tensor:
         """Weighted loss of tokens drawn from the patch ``labels (B, h, w)``;
         the rest as :func:`uncertain_relation_loss`."""
-        positions = select_uncertain_tokens(labels, self.max_tokens,
-                                            self.centered)
+        positions = select_uncertain_tokens(labels, self.max_tokens, self.centered)
         return self.loss_weight * uncertain_relation_loss(
-            tokens, patches, image_labels, positions)
+            tokens, patches, image_labels, positions
+        )

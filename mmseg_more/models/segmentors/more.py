@@ -1,17 +1,24 @@
 """The segmentor MoRe: image -> tokens -> maps -> pseudo labels -> losses."""
+
 from typing import Dict, List, Mapping, Optional
 
 import torch
 from mmengine.structures import PixelData
+from torch import Tensor, nn
+
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import Tensor, nn
 
 from ... import localization as L
 from ...localization.present import present_classes
-from ..loss_schedule import (DEFAULT_LOSSES, REACHED_BY, ActiveLosses,
-                             LossSchedule, zero_gradient)
+from ..loss_schedule import (
+    DEFAULT_LOSSES,
+    REACHED_BY,
+    ActiveLosses,
+    LossSchedule,
+    zero_gradient,
+)
 from ..structures import LocalizationRequest, Tokens
 from .localization_mixin import LocalizationMixin
 from .original_shape import is_padded, to_original
@@ -47,19 +54,21 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             config names something unknown, or mean and std are missing.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 graph: Optional[dict],
-                 decode_head: dict,
-                 num_classes: int,
-                 localization: Optional[dict] = None,
-                 pseudo_label: Optional[dict] = None,
-                 losses: Optional[Mapping[str, dict]] = None,
-                 pretrained: Optional[str] = None,
-                 train_cfg: Optional[dict] = None,
-                 test_cfg: Optional[dict] = None,
-                 data_preprocessor: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        backbone: dict,
+        graph: Optional[dict],
+        decode_head: dict,
+        num_classes: int,
+        localization: Optional[dict] = None,
+        pseudo_label: Optional[dict] = None,
+        losses: Optional[Mapping[str, dict]] = None,
+        pretrained: Optional[str] = None,
+        train_cfg: Optional[dict] = None,
+        test_cfg: Optional[dict] = None,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         if isinstance(data_preprocessor, dict):
             # mmengine would look it up in the default scope, set or not
             data_preprocessor = MODELS.build(data_preprocessor)
@@ -67,12 +76,13 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         if train_cfg or (test_cfg or dict(mode='whole')) != dict(mode='whole'):
             raise ValueError(
                 "MoRe knows train_cfg=None and test_cfg=dict(mode='whole'), "
-                f'got {train_cfg} and {test_cfg}')
+                f'got {train_cfg} and {test_cfg}'
+            )
         self.num_classes = num_classes
         if pretrained is not None:
             backbone = dict(
-                backbone,
-                init_cfg=dict(type='Pretrained', checkpoint=pretrained))
+                backbone, init_cfg=dict(type='Pretrained', checkpoint=pretrained)
+            )
         self.backbone = MODELS.build(backbone)
         self.graph = None if graph is None else MODELS.build(graph)
         self.decode_head = MODELS.build(decode_head)
@@ -82,8 +92,7 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         self._check_parts()
         self._set_localization(**(localization or {}))
         self.pseudo_labeler = PseudoLabeler(**(pseudo_label or {}))
-        self.loss_schedule = LossSchedule(
-            DEFAULT_LOSSES if losses is None else losses)
+        self.loss_schedule = LossSchedule(DEFAULT_LOSSES if losses is None else losses)
         self.align_corners = False
         self.iteration = 0
         self.localization_request: Optional[LocalizationRequest] = None
@@ -92,25 +101,28 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         counts = {
             'num_classes': self.num_classes,
             'backbone.num_classes': self.backbone.num_classes,
-            'decode_head.num_classes - 1': self.decode_head.num_classes - 1
+            'decode_head.num_classes - 1': self.decode_head.num_classes - 1,
         }
         if len(set(counts.values())) > 1:
-            raise ValueError('the parts of MoRe disagree on the number of '
-                             f'foreground classes: {counts}')
+            raise ValueError(
+                f'the parts of MoRe disagree on the number of foreground classes: {counts}'
+            )
         dims = {
             'backbone': self.backbone.embed_dims,
-            'decode_head.in_channels': self.decode_head.in_channels
+            'decode_head.in_channels': self.decode_head.in_channels,
         }
         if self.graph is not None:
             dims['graph.embed_dims'] = self.graph.embed_dims
         if len(set(dims.values())) > 1:
-            raise ValueError('the parts of MoRe disagree on the number of '
-                             f'channels: {dims}')
+            raise ValueError(
+                f'the parts of MoRe disagree on the number of channels: {dims}'
+            )
         if not hasattr(self.data_preprocessor, 'mean'):
             raise ValueError(
                 'MoRe de-normalises images for its pseudo labels: '
                 'data_preprocessor needs `mean` and `std`, as in '
-                "dict(type='SegDataPreProcessor', mean=[...], std=[...])")
+                "dict(type='SegDataPreProcessor', mean=[...], std=[...])"
+            )
 
     def extract_feat(self, inputs: Tensor) -> Tokens:
         """Tokens of normalised images ``(B, 3, H, W)``."""
@@ -121,12 +133,13 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         if self.graph is None:
             return tokens.classes.float()
         with torch.autocast(tokens.classes.device.type, enabled=False):
-            return self.graph(tokens.classes.float(),
-                              tokens.patches.flatten(2).transpose(1, 2).float())
+            return self.graph(
+                tokens.classes.float(), tokens.patches.flatten(2).transpose(1, 2).float()
+            )
 
-    def encode_decode(self,
-                      inputs: Tensor,
-                      batch_img_metas: Optional[List[dict]] = None) -> Tensor:
+    def encode_decode(
+        self, inputs: Tensor, batch_img_metas: Optional[List[dict]] = None
+    ) -> Tensor:
         """Segmentation logits ``(B, K+1, H, W)`` at the size of ``inputs``."""
         logits = self.decode_head(self.extract_feat(inputs).patches)
         return L.resize_map(logits, inputs.shape[-2:])
@@ -140,8 +153,7 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         preprocessor = self.data_preprocessor
         return inputs.float() * preprocessor.std + preprocessor.mean
 
-    def loss(self, inputs: Tensor,
-             data_samples: List[SegDataSample]) -> Dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: List[SegDataSample]) -> Dict[str, Tensor]:
         """Weighted losses of one training step.
 
         Args:
@@ -159,8 +171,8 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         tokens = self.extract_feat(inputs)
         cls, cls_aux = self._image_logits(tokens)
         segmentation = (
-            self.decode_head(tokens.patches)
-            if active.need_refined_labels else None)
+            self.decode_head(tokens.patches) if active.need_refined_labels else None
+        )
         cams = None
         if active.need_maps:
             max_classes = _max_classes(data_samples)
@@ -170,38 +182,39 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         # Losses and labels in float32, whatever the network ran in.
         with torch.autocast(inputs.device.type, enabled=False):
             tokens = Tokens(*(t if t is None else t.float() for t in tokens))
-            queries = self.class_tokens(
-                tokens) if active.need_class_tokens else None
-            terms = dict(
-                cls=(cls, labels), cls_aux=(cls_aux, labels), mct=(queries, ))
+            queries = self.class_tokens(tokens) if active.need_class_tokens else None
+            terms = dict(cls=(cls, labels), cls_aux=(cls_aux, labels), mct=(queries,))
             if cams is not None:
                 patches = tokens.patches
                 targets = self.pseudo_labeler.patch_labels(
-                    cams.cam, cams.cam_aux, present.real, self.iteration,
-                    patches.shape[-2:])
+                    cams.cam, cams.cam_aux, present.real, self.iteration, patches.shape[-2:]
+                )
                 targets = type(targets)(*map(present.name_labels, targets))
                 terms.update(
                     ptc=(patches, targets.affinity),
                     cre=(queries, patches, targets.cre, labels),
-                    ure=(queries, patches, targets.ure, labels))
+                    ure=(queries, patches, targets.ure, labels),
+                )
             if segmentation is not None:
                 images = self.denormalize(inputs)
                 refined = self.pseudo_labeler.refined_labels(
-                    images, cams.cam, present.real, max_classes)
+                    images, cams.cam, present.real, max_classes
+                )
                 refined = present.name_labels(refined)
                 logits = L.resize_map(segmentation.float(), inputs.shape[-2:])
-                terms.update(
-                    seg=(logits, refined), energy=(logits, refined, images))
+                terms.update(seg=(logits, refined), energy=(logits, refined, images))
             losses = {
                 f'loss_{name}': self.loss_schedule[name](*terms[name])
                 for name in active.names
             }
         return self._with_zero_gradients(losses, active)
 
-    def _with_zero_gradients(self, losses: Dict[str, Tensor],
-                             active: ActiveLosses) -> Dict[str, Tensor]:
+    def _with_zero_gradients(
+        self, losses: Dict[str, Tensor], active: ActiveLosses
+    ) -> Dict[str, Tensor]:
         idle = [
-            zero_gradient(module) for name, module in self.named_children()
+            zero_gradient(module)
+            for name, module in self.named_children()
             if name in REACHED_BY and not active.reach(name)
         ]
         if idle and losses:
@@ -209,27 +222,26 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             losses[first] = losses[first] + sum(idle)
         return losses
 
-    def _image_labels(self, data_samples: List[SegDataSample],
-                      inputs: Tensor) -> Tensor:
+    def _image_labels(self, data_samples: List[SegDataSample], inputs: Tensor) -> Tensor:
         """Multi-hot labels ``(B, K)`` of the data samples."""
         rows = []
         for sample in data_samples:
             score = sample.get('gt_score', None)
-            if score is None or tuple(score.shape) != (self.num_classes, ):
+            if score is None or tuple(score.shape) != (self.num_classes,):
                 found = 'none' if score is None else tuple(score.shape)
                 raise ValueError(
                     'MoRe trains on image labels: expected `gt_score` of shape '
                     f'({self.num_classes},) on the data sample of '
-                    f"{sample.metainfo.get('img_path', 'an image')}, got "
+                    f'{sample.metainfo.get("img_path", "an image")}, got '
                     f'{found}; use an image-level dataset whose classes fit '
-                    'num_classes')
+                    'num_classes'
+                )
             rows.append(score)
         return torch.stack(rows).to(inputs.device, torch.float32)
 
-    def predict(self,
-                inputs: Tensor,
-                data_samples: Optional[List[SegDataSample]] = None
-                ) -> List[SegDataSample]:
+    def predict(
+        self, inputs: Tensor, data_samples: Optional[List[SegDataSample]] = None
+    ) -> List[SegDataSample]:
         """Segment images; add the maps of ``self.localization_request``.
 
         Args:
@@ -273,16 +285,15 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         return data_samples
 
     @staticmethod
-    def _predicted_classes(scores: Tensor,
-                           segmentation: Tensor,
-                           min_patches: int = 5) -> Tensor:
+    def _predicted_classes(
+        scores: Tensor, segmentation: Tensor, min_patches: int = 5
+    ) -> Tensor:
         """Classes of images without labels, bool ``(B, K)``.
 
         Those with a logit above 0; for an image that has none, those that the
         segmentation ``(B, K+1, h, w)`` shows on ``min_patches`` at least.
         """
-        classes = torch.arange(
-            1, segmentation.shape[1], device=segmentation.device)
+        classes = torch.arange(1, segmentation.shape[1], device=segmentation.device)
         labels = segmentation.argmax(dim=1).flatten(1)
         shown = (labels[:, None] == classes[:, None]).sum(-1) >= min_patches
         present = scores > 0

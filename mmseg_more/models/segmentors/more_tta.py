@@ -1,12 +1,14 @@
 """Test-time augmentation of MoRe's segmentation."""
+
 from typing import Dict, List
 
 import torch
+from mmengine.structures import PixelData
+from torch import Tensor
+
 from mmseg.models.segmentors import SegTTAModel
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from mmengine.structures import PixelData
-from torch import Tensor
 
 
 @MODELS.register_module()
@@ -18,7 +20,7 @@ class MoReTTAModel(SegTTAModel):
     """
 
     def merge_preds(
-            self, data_samples_list: List[List[SegDataSample]]
+        self, data_samples_list: List[List[SegDataSample]]
     ) -> List[SegDataSample]:
         """Merge the views of each image.
 
@@ -45,5 +47,7 @@ class MoReTTAModel(SegTTAModel):
         result.set_data(
             dict(
                 seg_logits=PixelData(data=merged),
-                pred_sem_seg=PixelData(data=merged.argmax(0, keepdim=True))))
+                pred_sem_seg=PixelData(data=merged.argmax(0, keepdim=True)),
+            )
+        )
         return result

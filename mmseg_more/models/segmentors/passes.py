@@ -1,4 +1,5 @@
 """What a pass of the network over images and their flips is read for."""
+
 import math
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
@@ -46,8 +47,7 @@ def fastest_chunk(images: Tensor, hidden_bytes: int) -> int:
     """
     if images.device.type != 'cpu':
         return len(images)
-    passes = math.ceil(
-        len(images) / max(_CPU_PASS_BYTES // hidden_bytes, 1))
+    passes = math.ceil(len(images) / max(_CPU_PASS_BYTES // hidden_bytes, 1))
     return math.ceil(len(images) / passes)
 
 
@@ -59,8 +59,7 @@ def _classes_at_once(total: Tensor) -> int:
     return max(_CPU_MAP_BYTES // (4 * batch_size * height * width), 1)
 
 
-def add_merged(totals: Sequence[Tensor], maps: Tensor, flipped: Tensor,
-               relu: bool) -> None:
+def add_merged(totals: Sequence[Tensor], maps: Tensor, flipped: Tensor, relu: bool) -> None:
     """Add the maps of one scale, merged with those of the flips, to sums.
 
     Args:
@@ -70,8 +69,9 @@ def add_merged(totals: Sequence[Tensor], maps: Tensor, flipped: Tensor,
         relu: Whether negative values count as 0.
     """
     count, size = _classes_at_once(totals[0]), totals[0].shape[-2:]
-    for image, flip, *sums in zip(*(
-            t.split(count, dim=1) for t in (maps, flipped, *totals))):
+    for image, flip, *sums in zip(
+        *(t.split(count, dim=1) for t in (maps, flipped, *totals))
+    ):
         merged = L.merge_flip(image, flip, size)
         if relu:
             merged = merged.relu_()
@@ -89,8 +89,9 @@ def normalize_in_place(total: Tensor) -> Tensor:
 class SegmentationPasses:
     """Collects segmentation and image logits from passes that maps need too."""
 
-    def __init__(self, model: nn.Module, size: Tuple[int, int],
-                 scales: Tuple[float, ...]) -> None:
+    def __init__(
+        self, model: nn.Module, size: Tuple[int, int], scales: Tuple[float, ...]
+    ) -> None:
         self.model, self.size, self.scales = model, size, scales
         self.scores: Optional[Tensor] = None
         self.logits: Optional[Tensor] = None
@@ -102,8 +103,7 @@ class SegmentationPasses:
         if scale == 1:
             found['scores'] = self.model._image_logits(tokens)[0]
         if scale == 1 or scale in self.scales:
-            found['segmentation'] = self.model.decode_head(
-                tokens.patches).float()
+            found['segmentation'] = self.model.decode_head(tokens.patches).float()
         return found
 
     def add(self, found: Dict[str, Tensor], scale: float) -> None:
@@ -115,5 +115,6 @@ class SegmentationPasses:
             self.scores, self.logits = found['scores'].chunk(2)[0], image
         if scale in self.scales:
             logits = L.resize_map(image + flip.flip(-1), self.size)
-            self.merged = logits if self.merged is None else torch.maximum(
-                self.merged, logits)
+            self.merged = (
+                logits if self.merged is None else torch.maximum(self.merged, logits)
+            )

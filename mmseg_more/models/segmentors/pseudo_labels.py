@@ -1,10 +1,10 @@
 """Pseudo labels of a training step (MoRe, section 3.4)."""
+
 from typing import Optional, Sequence, Tuple
 
 from torch import Tensor
 
-from ...localization import (PAROptions, PatchLabels, maps_to_patch_labels,
-                             refine_labels)
+from ...localization import PAROptions, PatchLabels, maps_to_patch_labels, refine_labels
 
 
 class PseudoLabeler:
@@ -28,30 +28,42 @@ class PseudoLabeler:
         TypeError: For an unknown key.
     """
 
-    def __init__(self,
-                 high: float = 0.7,
-                 low: float = 0.25,
-                 bkg: float = 0.5,
-                 switch_iter: int = 10000,
-                 cre_high: float = 0.5,
-                 cam_high: float = 0.6,
-                 cam_low: float = 0.35,
-                 par: Optional[dict] = None) -> None:
-        for name, below, above in (('low, high', low, high),
-                                   ('low, cre_high', low, cre_high),
-                                   ('cam_low, cam_high', cam_low, cam_high),
-                                   ('bkg', bkg, bkg)):
+    def __init__(
+        self,
+        high: float = 0.7,
+        low: float = 0.25,
+        bkg: float = 0.5,
+        switch_iter: int = 10000,
+        cre_high: float = 0.5,
+        cam_high: float = 0.6,
+        cam_low: float = 0.35,
+        par: Optional[dict] = None,
+    ) -> None:
+        for name, below, above in (
+            ('low, high', low, high),
+            ('low, cre_high', low, cre_high),
+            ('cam_low, cam_high', cam_low, cam_high),
+            ('bkg', bkg, bkg),
+        ):
             if not 0 <= below <= above <= 1:
-                raise ValueError(f'pseudo_label: {name} must be ordered within'
-                                 f' [0, 1], got {below}, {above}')
+                raise ValueError(
+                    f'pseudo_label: {name} must be ordered within'
+                    f' [0, 1], got {below}, {above}'
+                )
         self.high, self.low, self.bkg = high, low, bkg
         self.switch_iter = switch_iter
         self.cre_high = cre_high
         self.cam_high, self.cam_low = cam_high, cam_low
         self.par = PAROptions(**(par or {}))
 
-    def patch_labels(self, cam: Tensor, cam_aux: Tensor, image_labels: Tensor,
-                     iteration: int, grid: Sequence[int]) -> PatchLabels:
+    def patch_labels(
+        self,
+        cam: Tensor,
+        cam_aux: Tensor,
+        image_labels: Tensor,
+        iteration: int,
+        grid: Sequence[int],
+    ) -> PatchLabels:
         """Label maps for CRE, URE and the affinity loss.
 
         Args:
@@ -66,25 +78,25 @@ class PseudoLabeler:
         """
 
         def label(maps: Tensor, high: float, low: float) -> Tensor:
-            return maps_to_patch_labels(maps, image_labels, high, low,
-                                        self._pair(grid))
+            return maps_to_patch_labels(maps, image_labels, high, low, self._pair(grid))
 
         affinity = label(cam_aux, self.high, self.low)
         if iteration > self.switch_iter:
             final = label(cam, self.cam_high, self.cam_low)
             return PatchLabels(final, final, affinity)
-        return PatchLabels(
-            label(cam_aux, self.cre_high, self.low), affinity, affinity)
+        return PatchLabels(label(cam_aux, self.cre_high, self.low), affinity, affinity)
 
     @staticmethod
     def _pair(grid: Sequence[int]) -> Tuple[int, int]:
         return int(grid[0]), int(grid[1])
 
-    def refined_labels(self,
-                       images: Tensor,
-                       cam: Tensor,
-                       image_labels: Tensor,
-                       max_classes: Optional[int] = None) -> Tensor:
+    def refined_labels(
+        self,
+        images: Tensor,
+        cam: Tensor,
+        image_labels: Tensor,
+        max_classes: Optional[int] = None,
+    ) -> Tensor:
         """Refined labels ``(B, H, W)`` for the segmentation losses.
 
         Args:
@@ -95,5 +107,6 @@ class PseudoLabeler:
                 from ``image_labels``.
         """
         images = images.clamp(0, 255).byte().float() / 255
-        return refine_labels(images, cam, image_labels, self.high, self.low,
-                             self.par, max_classes)
+        return refine_labels(
+            images, cam, image_labels, self.high, self.low, self.par, max_classes
+        )

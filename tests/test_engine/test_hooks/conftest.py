@@ -1,11 +1,12 @@
 """A data set and the masks of it, made once."""
+
 import shutil
 
-import mask_run
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 
+import mask_run
 from mask_run import mask_config, run_masks
 from mmseg_more.models.structures import LocalizationRequest
 
@@ -19,15 +20,14 @@ def data(tmp_path_factory):
 @pytest.fixture(scope='session')
 def outputs(data):
     """What the model says of each image, asked for by hand."""
-    request = LocalizationRequest(ms_scales=(1., .5), seg_scales=(1., .5))
+    request = LocalizationRequest(ms_scales=(1.0, 0.5), seg_scales=(1.0, 0.5))
     cfg = mask_config(data, data.parent / 'by_hand')
     cfg.custom_hooks = []
     with DefaultScope.overwrite_default_scope('mmseg'):
         runner = mask_run.run(cfg)
         runner.model.localization_request = request
         with torch.no_grad():
-            samples = [runner.model.test_step(batch)[0]
-                       for batch in runner.test_dataloader]
+            samples = [runner.model.test_step(batch)[0] for batch in runner.test_dataloader]
     return {mask_run.name_of(sample.img_path, data): sample for sample in samples}
 
 

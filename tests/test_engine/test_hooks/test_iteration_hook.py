@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import mmseg_more.engine.hooks.iteration_hook  # noqa: F401  (registers)
+
 from mmseg.registry import HOOKS
 
 
@@ -28,19 +29,17 @@ class RecordingModel(BaseModel):
 
 
 class PlainModel(RecordingModel):
-
     def __init__(self) -> None:
         super().__init__()
         del self.iteration
 
 
 class Numbers(Dataset):
-
     def __len__(self) -> int:
         return 6
 
     def __getitem__(self, index: int) -> dict:
-        return dict(inputs=torch.full((2, ), float(index)))
+        return dict(inputs=torch.full((2,), float(index)))
 
 
 def train(model, work_dir, name, train_cfg, **kwargs):
@@ -52,19 +51,21 @@ def train(model, work_dir, name, train_cfg, **kwargs):
             dataset=Numbers(),
             batch_size=2,
             num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=False)),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+        ),
         train_cfg=train_cfg,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         custom_hooks=[dict(type='IterationHook')],
         default_hooks=dict(
             logger=None,
             checkpoint=dict(
-                type='CheckpointHook',
-                interval=1 if by_epoch else 4,
-                by_epoch=by_epoch)),
+                type='CheckpointHook', interval=1 if by_epoch else 4, by_epoch=by_epoch
+            ),
+        ),
         default_scope='mmseg',
         experiment_name=name,
-        **kwargs)
+        **kwargs,
+    )
     runner.train()
     return runner
 
@@ -91,7 +92,8 @@ def test_iteration_based_and_resume(tmp_path):
         'iter_resumed',
         dict(by_epoch=False, max_iters=10),
         load_from=str(tmp_path / 'iter_4.pth'),
-        resume=True)
+        resume=True,
+    )
     assert resumed.seen == list(range(4, 10))
     assert runner.iter == 10
 
@@ -108,16 +110,17 @@ def test_epoch_based_and_resume(tmp_path):
         'epoch_resumed',
         dict(by_epoch=True, max_epochs=3),
         load_from=str(tmp_path / 'epoch_1.pth'),
-        resume=True)
+        resume=True,
+    )
     assert resumed.seen == list(range(3, 9))
 
 
 def test_writes_through_a_model_wrapper(tmp_path):
     torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{tmp_path}/init', rank=0, world_size=1)
+        'gloo', init_method=f'file://{tmp_path}/init', rank=0, world_size=1
+    )
     try:
-        wrapper = MMDistributedDataParallel(
-            RecordingModel(), broadcast_buffers=False)
+        wrapper = MMDistributedDataParallel(RecordingModel(), broadcast_buffers=False)
         train(wrapper, tmp_path, 'ddp', dict(by_epoch=False, max_iters=3))
     finally:
         torch.distributed.destroy_process_group()
@@ -127,5 +130,4 @@ def test_writes_through_a_model_wrapper(tmp_path):
 
 def test_model_without_iteration(tmp_path):
     with pytest.raises(AttributeError, match='PlainModel has no attribute'):
-        train(PlainModel(), tmp_path, 'plain',
-              dict(by_epoch=False, max_iters=2))
+        train(PlainModel(), tmp_path, 'plain', dict(by_epoch=False, max_iters=2))

@@ -8,14 +8,14 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
-from tensorboard.backend.event_processing.event_accumulator import \
-    EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import Dataset
 
 from golden import model_config
 from mmseg_more.engine.hooks import LocalizationHook
 from mmseg_more.models.structures import LocalizationRequest
+
 from mmseg.registry import HOOKS, METRICS, MODELS
 from mmseg.structures import SegDataSample
 
@@ -24,8 +24,7 @@ CLASSES = ('background', 'circle', 'star')
 
 
 class Images(Dataset):
-    metainfo = dict(
-        classes=CLASSES, palette=[[0, 0, 0], [200, 0, 0], [0, 200, 0]])
+    metainfo = dict(classes=CLASSES, palette=[[0, 0, 0], [200, 0, 0], [0, 200, 0]])
 
     def __init__(self, folder):
         self.paths = [str(folder / f'img{i}.png') for i in range(6)]
@@ -36,12 +35,11 @@ class Images(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index):
-        sample = SegDataSample(
-            metainfo=dict(img_path=self.paths[index], ori_shape=SIZE))
+        sample = SegDataSample(metainfo=dict(img_path=self.paths[index], ori_shape=SIZE))
         truth = torch.zeros(1, *SIZE, dtype=torch.long)
         truth[:, :12] = 1
         sample.gt_sem_seg = PixelData(data=truth)
-        sample.set_field(torch.tensor([1., 0.]), 'gt_score')
+        sample.set_field(torch.tensor([1.0, 0.0]), 'gt_score')
         return dict(inputs=torch.rand(3, *SIZE), data_samples=sample)
 
 
@@ -64,11 +62,10 @@ class Segmentor(BaseModel):
             raise RuntimeError('interrupted')
         for sample in data_samples:
             sample.pred_sem_seg = sample.gt_sem_seg.clone()
-            sample.set_field(torch.tensor([.8, .1]), 'pred_score')
+            sample.set_field(torch.tensor([0.8, 0.1]), 'pred_score')
             sample.set_field(torch.tensor([0]), 'pred_label')
             for name in request.maps if request else ():
-                sample.set_field(
-                    PixelData(data=torch.rand(2, *SIZE)), name)
+                sample.set_field(PixelData(data=torch.rand(2, *SIZE)), name)
         return data_samples
 
 
@@ -78,9 +75,9 @@ def build_runner(model, tmp_path, visualizer='Visualizer', **hook):
         batch_size=2,
         num_workers=0,
         collate_fn=dict(type='pseudo_collate'),
-        sampler=dict(type='DefaultSampler', shuffle=False))
-    evaluator = dict(
-        type='LocalizationMetric', out_json=str(tmp_path / 'metrics.json'))
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    evaluator = dict(type='LocalizationMetric', out_json=str(tmp_path / 'metrics.json'))
     return Runner(
         model=model,
         work_dir=str(tmp_path / 'work'),
@@ -92,18 +89,17 @@ def build_runner(model, tmp_path, visualizer='Visualizer', **hook):
         test_cfg=dict(),
         val_evaluator=evaluator,
         test_evaluator=evaluator,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         custom_hooks=[dict(type='LocalizationHook', **hook)],
         default_hooks=dict(checkpoint=None),
         visualizer=dict(
             type=visualizer,
             name=f'{tmp_path.name}_{visualizer}',
-            vis_backends=[
-                dict(type='LocalVisBackend'),
-                dict(type='TensorboardVisBackend')
-            ]),
+            vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+        ),
         default_scope='mmseg',
-        experiment_name=tmp_path.name)
+        experiment_name=tmp_path.name,
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -115,15 +111,11 @@ def default_scope():
 def test_request_lasts_for_the_validation(tmp_path):
     model = Segmentor()
     runner = build_runner(
-        model,
-        tmp_path,
-        maps=('lam', 'cam'),
-        cam_scales=(1, .5),
-        draw=False)
+        model, tmp_path, maps=('lam', 'cam'), cam_scales=(1, 0.5), draw=False
+    )
     runner.train()
-    request = LocalizationRequest(('cam', 'lam'), (1., .5), (1., ), (), ())
-    assert model.requests == 2 * ([('loss', None)] * 2 +
-                                  [('predict', request)] * 3)
+    request = LocalizationRequest(('cam', 'lam'), (1.0, 0.5), (1.0,), (), ())
+    assert model.requests == 2 * ([('loss', None)] * 2 + [('predict', request)] * 3)
     assert model.localization_request is None
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     assert metrics['seg/mIoU'] == 100
@@ -133,15 +125,16 @@ def test_request_lasts_for_the_validation(tmp_path):
 
 def test_multi_scale_fields_and_metrics_that_ask(tmp_path):
     cfg = model_config(
-        dict(K=2, dim=16, depth=4, heads=2, pos_img_size=64, patch=8,
-             decoder_mid=8))
+        dict(K=2, dim=16, depth=4, heads=2, pos_img_size=64, patch=8, decoder_mid=8)
+    )
     runner = build_runner(
         MODELS.build(cfg.model),
         tmp_path,
-        maps=('lam', ),
-        ms_scales=[1, .5],
+        maps=('lam',),
+        ms_scales=[1, 0.5],
         seg_scales=[1, 1.25],
-        draw=False)
+        draw=False,
+    )
     metric = METRICS.get('LocalizationMetric')()
     metric.localization_request = None
     seen = []
@@ -149,8 +142,9 @@ def test_multi_scale_fields_and_metrics_that_ask(tmp_path):
     metric.evaluate = lambda size: {}
     runner.test_loop.evaluator.metrics.append(metric)
     runner.test()
-    request = LocalizationRequest(('lam', ), (1., .5, .75, 1.5), (1., ),
-                                  (1., .5), (1., 1.25))
+    request = LocalizationRequest(
+        ('lam',), (1.0, 0.5, 0.75, 1.5), (1.0,), (1.0, 0.5), (1.0, 1.25)
+    )
     assert metric.localization_request == request
     for sample in seen:
         assert tuple(sample['lam_ms']['data'].shape) == (2, *SIZE)
@@ -161,9 +155,7 @@ def test_multi_scale_fields_and_metrics_that_ask(tmp_path):
 def test_request_lasts_for_the_test(tmp_path):
     model = Segmentor()
     build_runner(model, tmp_path, draw=False).test()
-    assert [mode for mode, request in model.requests if request] == [
-        'predict'
-    ] * 3
+    assert [mode for mode, request in model.requests if request] == ['predict'] * 3
     assert model.localization_request is None
 
 
@@ -175,19 +167,14 @@ def test_training_after_an_interrupted_validation(tmp_path):
     assert model.localization_request is not None
     model.fail = False
     runner.train()
-    assert all(request is None for mode, request in model.requests
-               if mode == 'loss')
+    assert all(request is None for mode, request in model.requests if mode == 'loss')
 
 
 @pytest.mark.parametrize('visualizer', ['Visualizer', 'SegLocalVisualizer'])
 def test_pictures_reach_every_backend(tmp_path, visualizer):
-    runner = build_runner(
-        Segmentor(), tmp_path, visualizer, interval=2, max_images=2)
+    runner = build_runner(Segmentor(), tmp_path, visualizer, interval=2, max_images=2)
     runner.train()
-    names = {
-        f'localization_val_img{i}_{step}.png'
-        for i in (0, 2) for step in (2, 4)
-    }
+    names = {f'localization_val_img{i}_{step}.png' for i in (0, 2) for step in (2, 4)}
     folder = next(tmp_path.rglob('vis_image'))
     assert {path.name for path in folder.iterdir()} == names
     picture = cv2.imread(str(folder / 'localization_val_img2_4.png'))
@@ -200,28 +187,29 @@ def test_pictures_reach_every_backend(tmp_path, visualizer):
     events.Reload()
     assert {
         f'{tag}_{event.step}.png'
-        for tag in events.Tags()['images'] for event in events.Images(tag)
+        for tag in events.Tags()['images']
+        for event in events.Images(tag)
     } == names
 
 
 def test_with_the_real_segmentor(tmp_path):
     cfg = model_config(
-        dict(K=2, dim=16, depth=4, heads=2, pos_img_size=64, patch=8,
-             decoder_mid=8))
+        dict(K=2, dim=16, depth=4, heads=2, pos_img_size=64, patch=8, decoder_mid=8)
+    )
     model = MODELS.build(cfg.model)
     runner = build_runner(
         model,
         tmp_path,
         maps=('cam', 'lam', 'fused', 'attention'),
-        cam_scales=(1, .75),
-        interval=6)
+        cam_scales=(1, 0.75),
+        interval=6,
+    )
     metrics = runner.val()
     for name in ('seg', 'cam', 'lam', 'fused', 'attention'):
         assert 0 <= metrics[f'{name}/mIoU'] <= 100
     assert metrics['cls/mAP'] == 100  # the one class that occurs is always on
     folder = next(tmp_path.rglob('vis_image'))
-    assert [path.name for path in folder.iterdir()
-            ] == ['localization_val_img0_0.png']
+    assert [path.name for path in folder.iterdir()] == ['localization_val_img0_0.png']
 
 
 def test_model_without_request(tmp_path):
@@ -231,17 +219,20 @@ def test_model_without_request(tmp_path):
         build_runner(model, tmp_path).val()
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    (dict(maps=('cam', 'lamm')), 'maps must be'),
-    (dict(maps='cam'), 'maps must be'),
-    (dict(maps=()), 'maps must be'),
-    (dict(cam_scales=(0, 1)), 'cam_scales'),
-    (dict(lam_scales=()), 'lam_scales'),
-    (dict(ms_scales=(1, -1)), 'ms_scales'),
-    (dict(seg_scales=(0, )), 'seg_scales'),
-    (dict(interval=0), 'interval'),
-    (dict(alpha=2), 'alpha'),
-])
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(maps=('cam', 'lamm')), 'maps must be'),
+        (dict(maps='cam'), 'maps must be'),
+        (dict(maps=()), 'maps must be'),
+        (dict(cam_scales=(0, 1)), 'cam_scales'),
+        (dict(lam_scales=()), 'lam_scales'),
+        (dict(ms_scales=(1, -1)), 'ms_scales'),
+        (dict(seg_scales=(0,)), 'seg_scales'),
+        (dict(interval=0), 'interval'),
+        (dict(alpha=2), 'alpha'),
+    ],
+)
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         LocalizationHook(**kwargs)

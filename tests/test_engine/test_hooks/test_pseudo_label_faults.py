@@ -1,22 +1,24 @@
 """What can go wrong while masks are written, and what is left of it."""
+
 import errno
 import json
 import os
 import subprocess
 import sys
 
-import mask_run
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+import mask_run
 from golden import ROOT
-from mask_run import (IMAGES, files, manifest, mask_config, mask_environment, run_masks)
+from mask_run import IMAGES, files, manifest, mask_config, mask_environment, run_masks
 from mmseg_more import files as written_files
 from mmseg_more.engine.hooks import PseudoLabelHook
 from mmseg_more.engine.pseudo_labels import MaskFolder
 from mmseg_more.engine.pseudo_labels import data as mask_data
 from mmseg_more.engine.pseudo_labels import run as mask_making
+
 from mmseg.registry import TRANSFORMS
 
 
@@ -29,10 +31,20 @@ def default_scope():
 def test_killed_and_started_again(data, tmp_path):
     """SIGKILL in the middle, with the CRF at work; then byte-identical masks."""
     run_masks(data, tmp_path / 'whole', crf=True, soft_maps=True)
-    command = [sys.executable, ROOT / 'tests/mask_run.py', data, tmp_path / 'parts',
-               'crf=True', 'soft_maps=True']
-    killed = subprocess.run([*command, '--kill-after', '4'], env=mask_environment(),
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    command = [
+        sys.executable,
+        ROOT / 'tests/mask_run.py',
+        data,
+        tmp_path / 'parts',
+        'crf=True',
+        'soft_maps=True',
+    ]
+    killed = subprocess.run(
+        [*command, '--kill-after', '4'],
+        env=mask_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert killed.returncode == -9, killed.stdout.decode()[-3000:]
     parts = files(tmp_path / 'parts')
     assert not manifest(tmp_path / 'parts')['complete']
@@ -60,8 +72,7 @@ def test_killed_and_started_again(data, tmp_path):
 
 
 def test_nothing_left_to_do(data, masks, tmp_path, monkeypatch):
-    before = {path: path.stat().st_mtime_ns
-              for path in masks.rglob('*.png')}
+    before = {path: path.stat().st_mtime_ns for path in masks.rglob('*.png')}
     monkeypatch.setattr('mmseg_more.models.MoRe.predict', None)  # not called
     run_masks(data, masks)
     assert before == {path: path.stat().st_mtime_ns for path in before}
@@ -78,7 +89,9 @@ def test_changed_labels_are_done_again(data, masks, tmp_path):
     assert manifest(masks)['images']['b']['classes'] == ['star']
     after = files(masks)
     assert {name for name in after if after[name] != before[name]} == {
-        'b.png', 'manifest.json'}
+        'b.png',
+        'manifest.json',
+    }
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -87,8 +100,11 @@ def test_corrupt_image(data, tmp_path, workers):
     (copy / 'images/below/a.png').write_bytes(b'no image')
     cfg = mask_config(copy, tmp_path / 'masks', crf=True)
     cfg.test_dataloader.num_workers = workers
-    with pytest.raises(RuntimeError, match='1 of 6 images have no mask.*below/a.png '
-                       r'\(8 bytes\) does not decode.*Repair them'):
+    with pytest.raises(
+        RuntimeError,
+        match='1 of 6 images have no mask.*below/a.png '
+        r'\(8 bytes\) does not decode.*Repair them',
+    ):
         mask_run.run(cfg)
     found = manifest(tmp_path / 'masks')
     assert not found['complete'] and list(found['failed']) == ['below/a']
@@ -105,8 +121,13 @@ def test_corrupt_image(data, tmp_path, workers):
 
 def test_failing_crf(data, tmp_path, monkeypatch):
     real = mask_making.read_rgb
-    monkeypatch.setattr(mask_making, 'read_rgb', lambda path, *args: real(path, *args)[
-        :, :5] if path.endswith('c.png') else real(path, *args))
+    monkeypatch.setattr(
+        mask_making,
+        'read_rgb',
+        lambda path, *args: (
+            real(path, *args)[:, :5] if path.endswith('c.png') else real(path, *args)
+        ),
+    )
     with pytest.raises(RuntimeError, match='1 of 6 images have no mask.*images/c.png'):
         run_masks(data, tmp_path / 'masks', crf=True)
     assert list(manifest(tmp_path / 'masks')['failed']) == ['c']
@@ -114,10 +135,13 @@ def test_failing_crf(data, tmp_path, monkeypatch):
 
 def test_image_that_the_network_fails_on(data, tmp_path, capfd):
     """Without Resize an image of one row is smaller than a patch."""
-    cfg = mask_config(data, tmp_path / 'masks', scales=(1., ))
+    cfg = mask_config(data, tmp_path / 'masks', scales=(1.0,))
     del cfg.test_dataloader.dataset.pipeline[1]
-    with pytest.raises(RuntimeError, match='1 of 6 images have no mask.*images/d.png: '
-                       'ValueError: .*smaller than one patch'):
+    with pytest.raises(
+        RuntimeError,
+        match='1 of 6 images have no mask.*images/d.png: '
+        'ValueError: .*smaller than one patch',
+    ):
         mask_run.run(cfg)
     found = manifest(tmp_path / 'masks')
     assert list(found['failed']) == ['d'] and len(found['images']) == 5
@@ -127,12 +151,10 @@ def test_image_that_the_network_fails_on(data, tmp_path, capfd):
 def test_image_of_another_size_than_its_file(data, tmp_path):
     cfg = mask_config(data, tmp_path / 'masks', crf=True)
     cfg.test_dataloader.dataset.pipeline[0].imdecode_backend = 'cv2'
-    cfg.test_dataloader.dataset.pipeline.insert(
-        1, dict(type='LoadAnnotationsOfSize'))
+    cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='LoadAnnotationsOfSize'))
 
     @TRANSFORMS.register_module(force=True)
     class LoadAnnotationsOfSize:
-
         def __call__(self, results):
             return dict(results, ori_shape=(8, 9))
 
@@ -155,8 +177,11 @@ def test_full_disk(data, finished, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(written_files.tempfile, 'mkstemp', mkstemp)
-        with pytest.raises(OSError, match='No space left on device.*make room.*'
-                           r'start the same command again.*below/a.png') as error:
+        with pytest.raises(
+            OSError,
+            match='No space left on device.*make room.*'
+            r'start the same command again.*below/a.png',
+        ) as error:
             run_masks(data, tmp_path / 'masks')
     assert error.value.errno == errno.ENOSPC
     names = {name for name in files(tmp_path / 'masks') if name[0] != '.'}
@@ -167,8 +192,10 @@ def test_full_disk(data, finished, tmp_path, monkeypatch):
 
 def test_full_disk_while_the_journal_is_written(data, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        MaskFolder, 'open_journal', lambda self, rank: setattr(
-            self, '_journal', os.open('/dev/full', os.O_WRONLY)))
+        MaskFolder,
+        'open_journal',
+        lambda self, rank: setattr(self, '_journal', os.open('/dev/full', os.O_WRONLY)),
+    )
     with pytest.raises(OSError, match='No space left on device.*make room'):
         run_masks(data, tmp_path / 'masks')
 
@@ -198,8 +225,11 @@ def test_another_checkpoint(data, masks, tmp_path):
     cfg.load_from = str(tmp_path / 'other.pth')
     os.symlink(data / 'images', tmp_path / 'images')
     mask_run.save_weights(tmp_path / 'other.pth', seed=1)
-    with pytest.raises(ValueError, match='the checkpoint is another one: .*weights.pth.*'
-                       'there, .*other.pth.* now. Choose another folder'):
+    with pytest.raises(
+        ValueError,
+        match='the checkpoint is another one: .*weights.pth.*'
+        'there, .*other.pth.* now. Choose another folder',
+    ):
         mask_run.run(cfg)
     assert files(masks) == before
     # the same weights in another file are the same checkpoint
@@ -207,14 +237,17 @@ def test_another_checkpoint(data, masks, tmp_path):
     mask_run.run(cfg)
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(source='cam'), 'settings.source is lam there, cam now'),
-    (dict(bkg=.4), 'settings.bkg is 0.5 there, 0.4 now'),
-    (dict(scales=(1., )), r'settings.scales is \[1.0, 0.5\] there, \[1.0\] now'),
-    (dict(crf=True), 'settings.crf is None there'),
-    (dict(classes='predicted'), 'settings.classes is image-labels there'),
-    (dict(soft_maps=True), 'settings.soft_maps is False there, True now'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(source='cam'), 'settings.source is lam there, cam now'),
+        (dict(bkg=0.4), 'settings.bkg is 0.5 there, 0.4 now'),
+        (dict(scales=(1.0,)), r'settings.scales is \[1.0, 0.5\] there, \[1.0\] now'),
+        (dict(crf=True), 'settings.crf is None there'),
+        (dict(classes='predicted'), 'settings.classes is image-labels there'),
+        (dict(soft_maps=True), 'settings.soft_maps is False there, True now'),
+    ],
+)
 def test_other_settings(data, masks, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         run_masks(data, masks, **options)

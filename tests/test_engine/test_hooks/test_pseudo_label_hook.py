@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-import mask_run
 import numpy as np
 import pytest
 import torch
@@ -14,15 +13,24 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch.utils.data import DataLoader
 
+import mask_run
 from golden import ROOT
-from mask_run import (IMAGES, files, manifest, mask_config, mask_environment, read_mask,
-                      run_masks)
+from mask_run import (
+    IMAGES,
+    files,
+    manifest,
+    mask_config,
+    mask_environment,
+    read_mask,
+    run_masks,
+)
 from mmseg_more.engine.hooks import PseudoLabelHook
 from mmseg_more.engine.launch import use_tta
 from mmseg_more.engine.pseudo_labels import use_pseudo_labels
 from mmseg_more.localization import DenseCRFOptions, dense_crf, threshold_mask
 from mmseg_more.localization.masks import map_probabilities, seg_probabilities
 from mmseg_more.models.structures import LocalizationRequest
+
 from mmseg.registry import HOOKS
 
 
@@ -39,12 +47,13 @@ def classes_of(name):
 # ------------------------------------------------------------------ the masks
 @pytest.mark.parametrize('source', ['lam', 'cam', 'fused'])
 def test_masks_of_maps(data, outputs, tmp_path, source):
-    runner = run_masks(data, tmp_path / 'masks', source=source, bkg=.3)
+    runner = run_masks(data, tmp_path / 'masks', source=source, bkg=0.3)
     assert runner.model.localization_request is None
     assert len(outputs) == len(IMAGES)
     for name, (size, _) in IMAGES.items():
-        expected = threshold_mask(outputs[name].get(f'{source}_ms').data,
-                                  classes_of(name), .3)
+        expected = threshold_mask(
+            outputs[name].get(f'{source}_ms').data, classes_of(name), 0.3
+        )
         mask = Image.open(tmp_path / 'masks' / f'{name}.png')
         assert mask.mode == 'P' and np.asarray(mask).shape == size
         assert np.array_equal(np.asarray(mask), expected)
@@ -52,8 +61,9 @@ def test_masks_of_maps(data, outputs, tmp_path, source):
 
 
 def test_masks_of_the_segmentation(data, outputs, tmp_path):
-    run_masks(data, tmp_path / 'one', source='seg', scales=None, multi_scale=False,
-        classes='all')
+    run_masks(
+        data, tmp_path / 'one', source='seg', scales=None, multi_scale=False, classes='all'
+    )
     run_masks(data, tmp_path / 'two', source='seg', classes='image-labels')
     for name in IMAGES:
         one = outputs[name].pred_sem_seg.data[0]
@@ -64,25 +74,29 @@ def test_masks_of_the_segmentation(data, outputs, tmp_path):
         assert np.array_equal(read_mask(tmp_path / 'two' / f'{name}.png'), two)
     settings = manifest(tmp_path / 'one')['settings']
     assert settings['scales'] == [] and settings['bkg'] is None
-    seen = {value for name in IMAGES
-            for value in read_mask(tmp_path / 'one' / f'{name}.png').flatten()}
+    seen = {
+        value
+        for name in IMAGES
+        for value in read_mask(tmp_path / 'one' / f'{name}.png').flatten()
+    }
     entries = manifest(tmp_path / 'one')['images'].values()
     assert {mask_run.CLASSES[value] for value in seen} == {
-        cls for entry in entries for cls in entry['confidence']}
+        cls for entry in entries for cls in entry['confidence']
+    }
 
 
 @pytest.mark.parametrize('source', ['lam', 'seg'])
 def test_masks_by_crf(data, outputs, tmp_path, source):
-    options = dict(num_iters=2, bilateral_sxy=5., epsilon=0.)
+    options = dict(num_iters=2, bilateral_sxy=5.0, epsilon=0.0)
     run_masks(data, tmp_path / 'masks', source=source, crf=options)
-    crf = DenseCRFOptions(num_iters=2, bilateral_sxy=5.)
+    crf = DenseCRFOptions(num_iters=2, bilateral_sxy=5.0)
     for name in IMAGES:
         if source == 'lam':
-            probs, labels = map_probabilities(outputs[name].lam_ms.data,
-                                              classes_of(name))
+            probs, labels = map_probabilities(outputs[name].lam_ms.data, classes_of(name))
         else:
-            probs, labels = seg_probabilities(outputs[name].seg_logits_ms.data,
-                                              classes_of(name))
+            probs, labels = seg_probabilities(
+                outputs[name].seg_logits_ms.data, classes_of(name)
+            )
         image = np.array(Image.open(data / 'images' / f'{name}.png'))
         refined = dense_crf(image, probs.numpy(), crf)
         expected = labels.numpy()[refined.argmax(0)]
@@ -92,13 +106,15 @@ def test_masks_by_crf(data, outputs, tmp_path, source):
             won = expected == int(label)
             if won.any():
                 assert confidence[mask_run.CLASSES[label]] == pytest.approx(
-                    refined[channel][won].mean(), abs=1e-4)
+                    refined[channel][won].mean(), abs=1e-4
+                )
     assert manifest(tmp_path / 'masks')['settings']['crf'] == dict(
-        crf._asdict(), epsilon=0.)
+        crf._asdict(), epsilon=0.0
+    )
 
 
 def test_palette_and_manifest(data, outputs, tmp_path):
-    run_masks(data, tmp_path / 'masks', bkg=.3)
+    run_masks(data, tmp_path / 'masks', bkg=0.3)
     found = manifest(tmp_path / 'masks')
     assert found['complete'] and found['failed'] == {}
     assert found['classes'] == list(mask_run.CLASSES)
@@ -106,11 +122,15 @@ def test_palette_and_manifest(data, outputs, tmp_path):
     assert palette[:9] == sum(found['palette'], []) and any(palette)
     assert found['settings']['source'] == 'lam'
     assert [step['type'] for step in found['settings']['pipeline']] == [
-        'LoadImageFromFile', 'Resize', 'PackImageLevelInputs']
+        'LoadImageFromFile',
+        'Resize',
+        'PackImageLevelInputs',
+    ]
     checkpoint = found['checkpoint']
     assert checkpoint['path'] == str(data / 'weights.pth')
-    digest = subprocess.run(['sha256sum', data / 'weights.pth'],
-                            capture_output=True, text=True, check=True)
+    digest = subprocess.run(
+        ['sha256sum', data / 'weights.pth'], capture_output=True, text=True, check=True
+    )
     assert digest.stdout.split()[0] == checkpoint['sha256']
 
     lam = outputs['b'].lam_ms.data
@@ -122,7 +142,8 @@ def test_palette_and_manifest(data, outputs, tmp_path):
         probs = 1 - lam.amax(0) if label == 0 else lam[label - 1]
         expected = probs[torch.from_numpy(mask == label)].mean()
         assert entry['confidence'][mask_run.CLASSES[label]] == pytest.approx(
-            expected.item(), abs=1e-4)
+            expected.item(), abs=1e-4
+        )
 
 
 def test_image_without_a_class(data, tmp_path, capfd):
@@ -133,8 +154,7 @@ def test_image_without_a_class(data, tmp_path, capfd):
     found = manifest(tmp_path / 'masks')
     assert found['without_class'] == ['e']
     assert found['images']['e']['classes'] == []
-    assert "1 of them show no class and are background ('e')" in ''.join(
-        capfd.readouterr())
+    assert "1 of them show no class and are background ('e')" in ''.join(capfd.readouterr())
 
 
 def test_predicted_classes_need_no_labels(data, outputs, tmp_path):
@@ -143,7 +163,8 @@ def test_predicted_classes_need_no_labels(data, outputs, tmp_path):
     mask_run.run(cfg)
     for name, entry in manifest(tmp_path / 'masks')['images'].items():
         assert entry['classes'] == [
-            mask_run.CLASSES[i + 1] for i in outputs[name].pred_label]
+            mask_run.CLASSES[i + 1] for i in outputs[name].pred_label
+        ]
     cfg = mask_config(data, tmp_path / 'other')
     del cfg.test_dataloader.dataset['label_file']
     with pytest.raises(ValueError, match="6 of 6 images have no image labels.*'pred"):
@@ -153,8 +174,7 @@ def test_predicted_classes_need_no_labels(data, outputs, tmp_path):
 def test_soft_maps(data, outputs, tmp_path):
     run_masks(data, tmp_path / 'masks', soft_maps=True, crf=True)
     for name, (size, _) in IMAGES.items():
-        soft = np.load(io.BytesIO((tmp_path / 'masks/soft' /
-                                   f'{name}.npz').read_bytes()))
+        soft = np.load(io.BytesIO((tmp_path / 'masks/soft' / f'{name}.npz').read_bytes()))
         expected = map_probabilities(outputs[name].lam_ms.data, classes_of(name))
         assert soft['size'].tolist() == list(size)
         assert soft['labels'].tolist() == expected.labels.tolist()
@@ -163,7 +183,8 @@ def test_soft_maps(data, outputs, tmp_path):
         assert soft['probs'].dtype == np.uint8
         # means of the same pixels, in steps of 1/255
         assert soft['probs'].mean() / 255 == pytest.approx(
-            expected.probs.mean().item(), abs=.02)
+            expected.probs.mean().item(), abs=0.02
+        )
 
 
 # ------------------------------------------------------- beside other parts
@@ -173,24 +194,25 @@ def test_the_request_is_taken_back(data, tmp_path):
 
     @HOOKS.register_module(force=True)
     class RequestRecord(Hook):
-
         def before_test_iter(self, runner, batch_idx, data_batch=None):
             seen.append(runner.model.localization_request)
 
-    cfg.custom_hooks.insert(0, dict(type='LocalizationHook', maps=('cam', ),
-                                    cam_scales=(.5, ), draw=False))
+    cfg.custom_hooks.insert(
+        0, dict(type='LocalizationHook', maps=('cam',), cam_scales=(0.5,), draw=False)
+    )
     cfg.custom_hooks.append(dict(type='RequestRecord'))
     runner = mask_run.run(cfg)
-    assert set(seen) == {LocalizationRequest(
-        ('cam', 'lam'), (.5, ), (1., ), ms_scales=(1., .5))}
+    assert set(seen) == {
+        LocalizationRequest(('cam', 'lam'), (0.5,), (1.0,), ms_scales=(1.0, 0.5))
+    }
     assert runner.model.localization_request is None
     assert isinstance(runner.test_loop.dataloader, DataLoader)
 
 
 def test_another_hook_that_wants_other_scales(data, tmp_path):
-    hook = PseudoLabelHook(str(tmp_path), scales=(1., .5))
+    hook = PseudoLabelHook(str(tmp_path), scales=(1.0, 0.5))
     with pytest.raises(ValueError, match=r'ms_scales=\(2.0,\).*remove that hook'):
-        hook.recipe.request(LocalizationRequest(ms_scales=(2., )))
+        hook.recipe.request(LocalizationRequest(ms_scales=(2.0,)))
 
 
 def test_masks_do_not_depend_on_workers_of_the_loader(data, tmp_path):
@@ -207,20 +229,17 @@ def test_test_time_augmentation(data, tmp_path):
     for step, side in zip(resize, (48, 24, 32)):
         step.scale = (side, side)
     use_tta(cfg)
-    use_pseudo_labels(cfg, str(tmp_path / 'masks'), source='seg',
-                               classes='predicted')
+    use_pseudo_labels(cfg, str(tmp_path / 'masks'), source='seg', classes='predicted')
     cfg.work_dir = str(tmp_path / 'work')
     runner = mask_run.run(cfg)
     assert isinstance(runner.model, BaseTTAModel)
     with torch.no_grad():
-        samples = [runner.model.test_step(batch)[0]
-                   for batch in runner.test_dataloader]
+        samples = [runner.model.test_step(batch)[0] for batch in runner.test_dataloader]
     for sample in samples:
         name = mask_run.name_of(sample.img_path, data)
         allowed = torch.cat([torch.zeros(1), sample.pred_label + 1]).long()
         best = sample.seg_logits.data[allowed].argmax(0)
-        assert np.array_equal(read_mask(tmp_path / 'masks' / f'{name}.png'),
-                              allowed[best])
+        assert np.array_equal(read_mask(tmp_path / 'masks' / f'{name}.png'), allowed[best])
     cfg.custom_hooks[-1].update(source='lam', out_dir=str(tmp_path / 'other'))
     with pytest.raises(ValueError, match='leave out --tta'):
         mask_run.run(cfg)
@@ -232,15 +251,22 @@ def test_after_training(data, tmp_path):
     hook = dict(cfg.custom_hooks.pop(), after_train=True, split='train')
     training = mask_run.config(data)
     training.custom_hooks = [*training.custom_hooks, hook]
-    training.merge_from_dict({
-        'train_cfg.max_iters': 1, 'work_dir': str(tmp_path / 'work'),
-        'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None,
-        'default_hooks.checkpoint.interval': 1,
-        'default_hooks.checkpoint.save_best': None,
-        'train_dataloader.dataset.pipeline': [
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(48, 48)),
-            dict(type='PackImageLevelInputs')]})
+    training.merge_from_dict(
+        {
+            'train_cfg.max_iters': 1,
+            'work_dir': str(tmp_path / 'work'),
+            'val_cfg': None,
+            'val_dataloader': None,
+            'val_evaluator': None,
+            'default_hooks.checkpoint.interval': 1,
+            'default_hooks.checkpoint.save_best': None,
+            'train_dataloader.dataset.pipeline': [
+                dict(type='LoadImageFromFile'),
+                dict(type='Resize', scale=(48, 48)),
+                dict(type='PackImageLevelInputs'),
+            ],
+        }
+    )
     training.test_evaluator = [dict(type='LocalizationMetric')]
     mask_run.train(training)
     done = files(tmp_path / 'masks')
@@ -256,15 +282,18 @@ def test_after_training(data, tmp_path):
         assert path == 'manifest.json' or again[path] == content
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(source='attention'), 'source must be one of lam, cam, fused, seg'),
-    (dict(classes='truth'), 'classes must be one of'),
-    (dict(classes='all'), "classes='all' is for source='seg'"),
-    (dict(bkg=1.), 'bkg must lie in'),
-    (dict(scales=(1, ), multi_scale=False), 'multi_scale=False'),
-    (dict(scales=()), 'scales must name'),
-    (dict(crf=dict(iterations=3)), r"unknown keys \['iterations'\]"),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(source='attention'), 'source must be one of lam, cam, fused, seg'),
+        (dict(classes='truth'), 'classes must be one of'),
+        (dict(classes='all'), "classes='all' is for source='seg'"),
+        (dict(bkg=1.0), 'bkg must lie in'),
+        (dict(scales=(1,), multi_scale=False), 'multi_scale=False'),
+        (dict(scales=()), 'scales must name'),
+        (dict(crf=dict(iterations=3)), r"unknown keys \['iterations'\]"),
+    ],
+)
 def test_bad_arguments(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         PseudoLabelHook(str(tmp_path), **arguments)
@@ -274,14 +303,30 @@ def test_two_processes(data, tmp_path):
     """No image twice, none lost; the same bytes as of one process."""
     run_masks(data, tmp_path / 'one', crf=True)
     result = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone',
-         '--nproc_per_node', '2', ROOT / 'tests/mask_run.py', data,
-         tmp_path / 'two', '--launcher', 'pytorch', 'crf=True'],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=mask_environment(MASK_RUN_KEEP_JOURNALS=str(tmp_path / 'journals')))
+        [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            '--nproc_per_node',
+            '2',
+            ROOT / 'tests/mask_run.py',
+            data,
+            tmp_path / 'two',
+            '--launcher',
+            'pytorch',
+            'crf=True',
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=mask_environment(MASK_RUN_KEEP_JOURNALS=str(tmp_path / 'journals')),
+    )
     assert result.returncode == 0, result.stdout[-3000:]
-    shares = [sorted(json.loads(line)['image'] for line in path.open())
-              for path in sorted((tmp_path / 'journals').iterdir())]
+    shares = [
+        sorted(json.loads(line)['image'] for line in path.open())
+        for path in sorted((tmp_path / 'journals').iterdir())
+    ]
     names = sorted(IMAGES)
     assert shares == [names[::2], names[1::2]]
     assert files(tmp_path / 'two') == files(tmp_path / 'one')

@@ -1,4 +1,5 @@
 """Runs that must not start."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -6,12 +7,12 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.runner import Runner
-from mmseg.registry import HOOKS
 from torch import nn
+
+from mmseg.registry import HOOKS
 
 
 class Net(BaseModel):
-
     def __init__(self, num_classes=3, dims=4):
         super().__init__()
         self.embed = nn.Linear(5, dims)
@@ -66,7 +67,9 @@ def test_another_width_is_not_another_number_of_classes(hook):
 
 
 def test_weights_of_something_else(hook):
-    with pytest.raises(ValueError, match='it has weights, a, ..., the model embed.weight') as error:
+    with pytest.raises(
+        ValueError, match='it has weights, a, ..., the model embed.weight'
+    ) as error:
         load(hook, Net(), dict(weights=dict(), a=1))
     assert 'official2mmseg.py' in str(error.value)
 
@@ -76,12 +79,13 @@ def test_official_checkpoint(hook, prefix):
     """Whose classifiers have the names and shapes of ours."""
     state = {prefix + key: value for key, value in Net().state_dict().items()}
     state[f'{prefix}encoder.blocks.0.norm1.bias'] = torch.zeros(4)
-    with pytest.raises(ValueError, match='official MoRe code: convert it by .*official2mmseg'):
+    with pytest.raises(
+        ValueError, match='official MoRe code: convert it by .*official2mmseg'
+    ):
         load(hook, Net(), dict(state_dict=state))
 
 
 class TTA(BaseTTAModel):
-
     def merge_preds(self, data_samples_list):
         return data_samples_list
 
@@ -99,9 +103,14 @@ def test_in_a_runner(tmp_path):
     model = Net()
     before = model.classifier.weight.detach().clone()
     runner = Runner(
-        model=model, work_dir=str(tmp_path), default_scope='mmseg',
-        load_from=str(tmp_path / 'other.pth'), experiment_name='sanity',
-        custom_hooks=[dict(type='SanityCheckHook')], log_level='ERROR')
+        model=model,
+        work_dir=str(tmp_path),
+        default_scope='mmseg',
+        load_from=str(tmp_path / 'other.pth'),
+        experiment_name='sanity',
+        custom_hooks=[dict(type='SanityCheckHook')],
+        log_level='ERROR',
+    )
     with pytest.raises(ValueError, match='K=7.*K=3'):
         runner.load_or_resume()
     torch.testing.assert_close(model.classifier.weight, before)

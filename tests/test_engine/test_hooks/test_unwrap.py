@@ -6,7 +6,6 @@ from mmseg_more.models import MoReTTAModel
 
 
 class Net(BaseModel):
-
     def __init__(self):
         super().__init__()
         self.localization_request = None

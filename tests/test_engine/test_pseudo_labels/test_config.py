@@ -26,16 +26,26 @@ def test_test_split():
     cfg = config()
     use_pseudo_labels(cfg, 'masks', crf=True, classes='predicted', num_workers=3)
     assert cfg.test_evaluator == []
-    assert types(cfg.custom_hooks) == ['IterationHook', 'SanityCheckHook',
-                                       'PseudoLabelHook']
+    assert types(cfg.custom_hooks) == [
+        'IterationHook',
+        'SanityCheckHook',
+        'PseudoLabelHook',
+    ]
     hook = cfg.custom_hooks[-1]
     assert (hook.out_dir, hook.source, hook.crf, hook.num_workers) == (
-        'masks', 'lam', True, 3)
+        'masks',
+        'lam',
+        True,
+        3,
+    )
     loader = cfg.test_dataloader
     assert loader.batch_size == 1
     assert loader.sampler == dict(type='DefaultSampler', shuffle=False)
-    assert types(loader.dataset.pipeline) == ['LoadImageFromFile', 'Resize',
-                                              'PackImageLevelInputs']
+    assert types(loader.dataset.pipeline) == [
+        'LoadImageFromFile',
+        'Resize',
+        'PackImageLevelInputs',
+    ]
     assert loader.dataset.test_mode and not loader.dataset.with_masks
     # nothing of the validation is touched
     assert types(cfg.val_dataloader.dataset.pipeline)[2] == 'LoadAnnotations'
@@ -49,8 +59,11 @@ def test_train_split_is_neither_shuffled_nor_augmented():
     assert loader.dataset.ann_file == 'ImageSets/Segmentation/train.txt'
     assert loader.dataset.label_file == 'image_labels.json'
     assert loader.dataset.pipeline[1] == test[1]
-    assert types(loader.dataset.pipeline) == ['LoadImageFromFile', 'Resize',
-                                              'PackImageLevelInputs']
+    assert types(loader.dataset.pipeline) == [
+        'LoadImageFromFile',
+        'Resize',
+        'PackImageLevelInputs',
+    ]
     assert loader.batch_size == 1 and not loader.sampler.shuffle
     assert cfg.train_dataloader.dataset.pipeline != loader.dataset.pipeline
     assert 'test_mode' not in cfg.train_dataloader.dataset
@@ -59,17 +72,17 @@ def test_train_split_is_neither_shuffled_nor_augmented():
 def test_threshold_of_the_evaluator():
     cfg = config()
     use_pseudo_labels(cfg, 'masks', source='cam')
-    assert cfg.custom_hooks[-1].bkg == .15
+    assert cfg.custom_hooks[-1].bkg == 0.15
     cfg = config()
-    use_pseudo_labels(cfg, 'masks', source='cam', bkg=.3)
-    assert cfg.custom_hooks[-1].bkg == .3
+    use_pseudo_labels(cfg, 'masks', source='cam', bkg=0.3)
+    assert cfg.custom_hooks[-1].bkg == 0.3
     cfg = config('more_vit-b_voc')  # its evaluator has the default for all
     use_pseudo_labels(cfg, 'masks')
     assert cfg.custom_hooks[-1].bkg is None
     cfg = config()
-    cfg.test_evaluator = [dict(type='LocalizationMetric', bkg=.4)]
+    cfg.test_evaluator = [dict(type='LocalizationMetric', bkg=0.4)]
     use_pseudo_labels(cfg, 'masks')
-    assert cfg.custom_hooks[-1].bkg == .4
+    assert cfg.custom_hooks[-1].bkg == 0.4
 
 
 def test_labels_are_needed_where_they_decide():
@@ -104,7 +117,10 @@ def test_views_of_test_time_augmentation_read_no_mask():
     load, views = cfg.test_dataloader.dataset.pipeline
     assert load.type == 'LoadImageFromFile'
     assert [types(branch) for branch in views.transforms] == [
-        ['Resize'] * 3, ['RandomFlip'] * 2, ['PackImageLevelInputs']]
+        ['Resize'] * 3,
+        ['RandomFlip'] * 2,
+        ['PackImageLevelInputs'],
+    ]
 
 
 def test_repeated_and_concatenated_data():

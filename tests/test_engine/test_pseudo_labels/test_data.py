@@ -30,27 +30,36 @@ def names(*infos, **kwargs):
 
 
 def test_names():
-    assert names(dict(img_path='/data/images/a.jpg', img_id='000'),
-                 dict(img_path='/data/images/below/a.b.jpg')) == ['a', 'below/a.b']
+    assert names(
+        dict(img_path='/data/images/a.jpg', img_id='000'),
+        dict(img_path='/data/images/below/a.b.jpg'),
+    ) == ['a', 'below/a.b']
     # images of another place
-    assert names(dict(img_path='/other/a.jpg', img_id='x/a'),
-                 dict(img_path='/other/b.jpg')) == ['x/a', 'b']
+    assert names(
+        dict(img_path='/other/a.jpg', img_id='x/a'), dict(img_path='/other/b.jpg')
+    ) == ['x/a', 'b']
     assert names(dict(img_path='rel/a.jpg'), folder='rel/') == ['a']
     assert names(dict(img_path='/other/b.jpg'), folder=None) == ['b']
 
 
 def test_labels():
-    images = list_images(Images([
-        dict(img_path='/data/images/a.jpg', gt_label=[0, 3]),
-        dict(img_path='/data/images/b.jpg', gt_label=[]),
-        dict(img_path='/data/images/c.jpg')]))
+    images = list_images(
+        Images(
+            [
+                dict(img_path='/data/images/a.jpg', gt_label=[0, 3]),
+                dict(img_path='/data/images/b.jpg', gt_label=[]),
+                dict(img_path='/data/images/c.jpg'),
+            ]
+        )
+    )
     assert [image.labels for image in images] == [(0, 3), (), None]
     assert [image.index for image in images] == [0, 1, 2]
 
 
 def test_two_images_of_one_name():
-    with pytest.raises(ValueError, match='a.jpg and /data/images/a.png would share the '
-                       'mask a.png: rename'):
+    with pytest.raises(
+        ValueError, match='a.jpg and /data/images/a.png would share the mask a.png: rename'
+    ):
         names(dict(img_path='/data/images/a.jpg'), dict(img_path='/data/images/a.png'))
     with pytest.raises(ValueError, match='would share the mask a.png'):
         names(dict(img_path='/one/a.jpg'), dict(img_path='/two/a.jpg'))
@@ -68,9 +77,16 @@ def test_one_image_at_a_time(workers):
     images = list_images(dataset)
     failed, seen = [], []
     loader = MaskLoader(
-        DataLoader(dataset, batch_size=3, num_workers=workers,
-                   persistent_workers=workers > 0, collate_fn=list),
-        images[1:], lambda image, message: failed.append((image.name, message)))
+        DataLoader(
+            dataset,
+            batch_size=3,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=list,
+        ),
+        images[1:],
+        lambda image, message: failed.append((image.name, message)),
+    )
     assert len(loader) == len(loader.dataset) == 4
     assert loader.dataset.metainfo == dataset.metainfo
     for batch in loader:

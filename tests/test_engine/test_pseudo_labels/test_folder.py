@@ -4,14 +4,18 @@ import pytest
 
 from mmseg_more.engine.pseudo_labels import MaskFolder, read_manifest
 
-IDENTITY = dict(settings=dict(source='lam', scales=(1., .5)), classes=('b', 'c'),
-                palette=[(0, 0, 0), (1, 1, 1)])
+IDENTITY = dict(
+    settings=dict(source='lam', scales=(1.0, 0.5)),
+    classes=('b', 'c'),
+    palette=[(0, 0, 0), (1, 1, 1)],
+)
 WEIGHTS = dict(weights_sha256='0' * 64, path='a.pth', sha256='1')
 
 
 def start(folder, *names, **changes):
-    return MaskFolder.start(folder, dict(IDENTITY, **changes), WEIGHTS,
-                            dict.fromkeys(names))
+    return MaskFolder.start(
+        folder, dict(IDENTITY, **changes), WEIGHTS, dict.fromkeys(names)
+    )
 
 
 def finish_image(folder, name, **entry):
@@ -32,7 +36,8 @@ def test_from_start_to_end(tmp_path):
     folder.record('c', dict(error='broken'))
     folder.close_journal()
     assert folder.finish(['a', 'x/b', 'c']) == dict(
-        a='no process has reported it', c='broken')
+        a='no process has reported it', c='broken'
+    )
     found = manifest(folder)
     assert list(found['images']) == ['x/b'] and found['failed'] == dict(c='broken')
     assert found['without_class'] == ['x/b'] and not found['complete']
@@ -98,13 +103,22 @@ def test_another_split_of_the_same_kind_joins(tmp_path):
     assert list(manifest(folder)['images']) == ['a', 'b']
 
 
-@pytest.mark.parametrize('changes, message', [
-    (dict(settings=dict(source='cam', scales=(1., .5))), 'settings.source is lam there'),
-    (dict(settings=dict(source='lam')), r'settings.scales is \[1.0, 0.5\] there, \(noth'),
-    (dict(classes=('b', 'd')), r'classes\[1\] is c there, d now'),
-    (dict(classes=('b', )), 'classes is .* there, .* now'),
-    (dict(palette=[(0, 0, 0), (1, 1, 2)]), r'palette\[1\]\[2\] is 1 there, 2 now'),
-])
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (
+            dict(settings=dict(source='cam', scales=(1.0, 0.5))),
+            'settings.source is lam there',
+        ),
+        (
+            dict(settings=dict(source='lam')),
+            r'settings.scales is \[1.0, 0.5\] there, \(noth',
+        ),
+        (dict(classes=('b', 'd')), r'classes\[1\] is c there, d now'),
+        (dict(classes=('b',)), 'classes is .* there, .* now'),
+        (dict(palette=[(0, 0, 0), (1, 1, 2)]), r'palette\[1\]\[2\] is 1 there, 2 now'),
+    ],
+)
 def test_other_settings(tmp_path, changes, message):
     start(MaskFolder(tmp_path))
     before = (tmp_path / 'manifest.json').read_bytes()
@@ -116,13 +130,15 @@ def test_other_settings(tmp_path, changes, message):
 
 def test_many_differences(tmp_path):
     start(MaskFolder(tmp_path))
-    settings = dict(source='lam', scales=(1., .5), **{f'x{i}': i for i in range(9)})
+    settings = dict(source='lam', scales=(1.0, 0.5), **{f'x{i}': i for i in range(9)})
     with pytest.raises(ValueError, match='x4 is .nothing. there, 4 now; and 4 more'):
         start(MaskFolder(tmp_path), settings=settings)
 
 
-@pytest.mark.parametrize('content', ['[]', '{}', json.dumps(dict(
-    settings={}, checkpoint={}, images=[], failed={}))])
+@pytest.mark.parametrize(
+    'content',
+    ['[]', '{}', json.dumps(dict(settings={}, checkpoint={}, images=[], failed={}))],
+)
 def test_manifest_of_something_else(tmp_path, content):
     (tmp_path / 'manifest.json').write_text(content)
     with pytest.raises(ValueError, match='is not the manifest of a folder of masks'):

@@ -5,12 +5,15 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from mmseg_more.engine.pseudo_labels import (file_sha256, model_settings,
-                                             weights_sha256, without_annotations)
+from mmseg_more.engine.pseudo_labels import (
+    file_sha256,
+    model_settings,
+    weights_sha256,
+    without_annotations,
+)
 
 
 class Model(nn.Module):
-
     def __init__(self, dtype=torch.float32):
         super().__init__()
         torch.manual_seed(0)
@@ -22,7 +25,6 @@ class Model(nn.Module):
 
 
 class Wrapper(BaseTTAModel):
-
     def merge_preds(self, data_samples_list):
         return data_samples_list
 
@@ -30,10 +32,20 @@ class Wrapper(BaseTTAModel):
 def test_hash_of_the_weights():
     first = weights_sha256(Model())
     assert weights_sha256(Model()) == weights_sha256(Wrapper(Model())) == first
-    assert len({first, weights_sha256(Model(torch.bfloat16)),
-                weights_sha256(nn.Sequential(Model()))}) == 3
-    for change in (lambda model: model.linear.weight.data[0, 0].add_(1e-7),
-                   lambda model: model.count.add_(1)):
+    assert (
+        len(
+            {
+                first,
+                weights_sha256(Model(torch.bfloat16)),
+                weights_sha256(nn.Sequential(Model())),
+            }
+        )
+        == 3
+    )
+    for change in (
+        lambda model: model.linear.weight.data[0, 0].add_(1e-7),
+        lambda model: model.count.add_(1),
+    ):
         model = Model()
         change(model)
         assert weights_sha256(model) != first
@@ -41,8 +53,7 @@ def test_hash_of_the_weights():
 
 def test_hash_of_a_file(tmp_path):
     (tmp_path / 'a').write_bytes(b'abc' * 500000)
-    assert file_sha256(str(tmp_path / 'a')) == hashlib.sha256(
-        b'abc' * 500000).hexdigest()
+    assert file_sha256(str(tmp_path / 'a')) == hashlib.sha256(b'abc' * 500000).hexdigest()
     assert file_sha256(None) is None
     assert file_sha256('https://example.org/a.pth') is None
 
@@ -50,11 +61,17 @@ def test_hash_of_a_file(tmp_path):
 def test_settings_of_the_model():
     model = ConfigDict(
         type='MoReTTAModel',
-        module=dict(type='MoRe', pretrained='vit.pth', losses=dict(ptc=dict()),
-                    backbone=dict(type='MoReViT', depth=3, init_cfg=dict(a=1))))
+        module=dict(
+            type='MoRe',
+            pretrained='vit.pth',
+            losses=dict(ptc=dict()),
+            backbone=dict(type='MoReViT', depth=3, init_cfg=dict(a=1)),
+        ),
+    )
     assert model_settings(model) == dict(
         type='MoReTTAModel',
-        module=dict(type='MoRe', backbone=dict(type='MoReViT', depth=3)))
+        module=dict(type='MoRe', backbone=dict(type='MoReViT', depth=3)),
+    )
     assert model_settings(None) is None and model_settings(nn.Linear(1, 1)) is None
 
 
@@ -62,8 +79,13 @@ def test_annotations_go_by_any_name():
     class LoadAnnotations:
         pass
 
-    pipeline = [dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations'),
-                dict(type=LoadAnnotations), LoadAnnotations(), dict(type='Pack')]
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='mmseg.LoadAnnotations'),
+        dict(type=LoadAnnotations),
+        LoadAnnotations(),
+        dict(type='Pack'),
+    ]
     before = list(pipeline)
     assert without_annotations(pipeline) == [pipeline[0], pipeline[-1]]
     assert pipeline == before

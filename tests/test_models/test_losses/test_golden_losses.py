@@ -1,4 +1,5 @@
 """Each loss and its gradient against the reference figures."""
+
 import math
 
 import pytest
@@ -8,16 +9,19 @@ from torch.testing import assert_close
 
 from golden import Golden
 from mmseg_more.models import losses as losses_module
-from mmseg_more.models.losses import (BalancedCrossEntropyLoss,
-                                      ConfidentRelationLoss, DenseEnergyLoss,
-                                      PatchAffinityLoss,
-                                      TokenDiscriminationLoss,
-                                      UncertainRelationLoss,
-                                      balanced_cross_entropy,
-                                      confident_relation_loss,
-                                      select_uncertain_tokens,
-                                      token_discrimination_loss,
-                                      uncertain_relation_loss)
+from mmseg_more.models.losses import (
+    BalancedCrossEntropyLoss,
+    ConfidentRelationLoss,
+    DenseEnergyLoss,
+    PatchAffinityLoss,
+    TokenDiscriminationLoss,
+    UncertainRelationLoss,
+    balanced_cross_entropy,
+    confident_relation_loss,
+    select_uncertain_tokens,
+    token_discrimination_loss,
+    uncertain_relation_loss,
+)
 
 OPS = Golden('ops')
 LABEL = OPS['label']
@@ -34,17 +38,16 @@ def _check(loss, key, leaf=None, grad=None, rtol=1e-5, skip=None):
         actual, expected = leaf.grad.clone(), OPS[grad]
         if skip is not None:
             actual[skip] = expected[skip] = 0
-        assert_close(actual, expected, rtol=rtol,
-                     atol=rtol * expected.abs().max().item())
+        assert_close(actual, expected, rtol=rtol, atol=rtol * expected.abs().max().item())
 
 
-@pytest.mark.parametrize('tau, skip', [(.5, None), (.1, (0, 3))])
+@pytest.mark.parametrize('tau, skip', [(0.5, None), (0.1, (0, 3))])
 def test_confident_relation(tau, skip):
     tokens, patches = _leaf('tokens'), _leaf('fmap')
     loss = ConfidentRelationLoss(temperature=tau)(
-        tokens, patches, OPS['mask'].long(), LABEL)
-    _check(loss, f'cre.{tau}.loss', tokens, f'cre.{tau}.grad_tokens',
-           skip=skip)
+        tokens, patches, OPS['mask'].long(), LABEL
+    )
+    _check(loss, f'cre.{tau}.loss', tokens, f'cre.{tau}.grad_tokens', skip=skip)
     assert patches.grad is None  # the patches are detached
 
 
@@ -70,17 +73,16 @@ def test_patch_affinity():
 
 def test_token_discrimination():
     tokens = _leaf('tokens')
-    _check(TokenDiscriminationLoss()(tokens), 'token.loss', tokens,
-           'token.grad_tokens')
+    _check(TokenDiscriminationLoss()(tokens), 'token.loss', tokens, 'token.grad_tokens')
 
 
 def test_segmentation():
     logits = _leaf('seg_logits')
-    full = F.interpolate(logits, size=OPS['refined'].shape[-2:],
-                         mode='bilinear', align_corners=False)
+    full = F.interpolate(
+        logits, size=OPS['refined'].shape[-2:], mode='bilinear', align_corners=False
+    )
     criterion = BalancedCrossEntropyLoss()
-    _check(criterion(full, OPS['refined'].long()), 'seg.loss', logits,
-           'seg.grad')
+    _check(criterion(full, OPS['refined'].long()), 'seg.loss', logits, 'seg.grad')
     for key, value in (('seg_bgonly', 0), ('seg_ignored', 255)):
         labels = torch.full_like(OPS['refined'], value).long()
         _check(criterion(full, labels), f'{key}.loss')
@@ -89,40 +91,46 @@ def test_segmentation():
 @pytest.mark.parametrize('backend', ['auto', 'lattice', 'pydensecrf'])
 def test_energy(backend):
     logits = _leaf('seg_logits')
-    full = F.interpolate(logits, size=OPS['refined'].shape[-2:],
-                         mode='bilinear', align_corners=False)
-    loss = DenseEnergyLoss(backend=backend)(full, OPS['refined'].long(),
-                                            OPS['image_u8'].float())
+    full = F.interpolate(
+        logits, size=OPS['refined'].shape[-2:], mode='bilinear', align_corners=False
+    )
+    loss = DenseEnergyLoss(backend=backend)(
+        full, OPS['refined'].long(), OPS['image_u8'].float()
+    )
     _check(loss, 'energy.loss', logits, 'energy.grad', rtol=1e-4)
 
 
-@pytest.mark.parametrize('name', ['ConfidentRelationLoss',
-                                  'UncertainRelationLoss',
-                                  'PatchAffinityLoss',
-                                  'TokenDiscriminationLoss'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'ConfidentRelationLoss',
+        'UncertainRelationLoss',
+        'PatchAffinityLoss',
+        'TokenDiscriminationLoss',
+    ],
+)
 def test_loss_weight(name):
     arguments = dict(
         ConfidentRelationLoss=('tokens', 'fmap', 'mask', 'label'),
         UncertainRelationLoss=('tokens', 'fmap', 'mask', 'label'),
         PatchAffinityLoss=('fmap', 'mask'),
-        TokenDiscriminationLoss=('tokens', ))[name]
+        TokenDiscriminationLoss=('tokens',),
+    )[name]
     values = [OPS[k].long() if k == 'mask' else OPS[k] for k in arguments]
     results = []
-    for weight in (1., .5):
+    for weight in (1.0, 0.5):
         torch.manual_seed(0)
-        results.append(
-            getattr(losses_module, name)(loss_weight=weight)(*values))
-    assert_close(results[0] * .5, results[1])
+        results.append(getattr(losses_module, name)(loss_weight=weight)(*values))
+    assert_close(results[0] * 0.5, results[1])
 
 
 # ------------------------------------------------------------ properties
 def _cre_reference(tokens, patches, labels, image_labels, tau):
     """METHOD section 6 word for word, in whatever precision is given."""
-    total = 0.
+    total = 0.0
     for b in range(len(tokens)):
         for k in image_labels[b].nonzero().flatten().tolist():
-            z = torch.exp(
-                F.normalize(tokens[b, k], dim=0) @ patches[b].flatten(1) / tau)
+            z = torch.exp(F.normalize(tokens[b, k], dim=0) @ patches[b].flatten(1) / tau)
             chosen = labels[b].flatten() == k + 1
             if z.sum() == 0:
                 terms = -torch.log(1 / (1 + z.sum() + 1e-4)).expand(len(z))
@@ -137,16 +145,15 @@ def test_confident_relation_is_stable_for_large_tokens():
     tokens, patches = OPS['tokens'], OPS['fmap'] * 20
     labels = OPS['mask'].long()
     exact = tokens.double().requires_grad_()
-    expected = _cre_reference(exact, patches.double(), labels, LABEL, .1)
-    naive = _cre_reference(tokens, patches, labels, LABEL, .1)
+    expected = _cre_reference(exact, patches.double(), labels, LABEL, 0.1)
+    naive = _cre_reference(tokens, patches, labels, LABEL, 0.1)
     assert not torch.isfinite(naive)
     tokens = tokens.clone().requires_grad_()
-    actual = confident_relation_loss(tokens, patches, labels, LABEL, .1)
+    actual = confident_relation_loss(tokens, patches, labels, LABEL, 0.1)
     expected.backward()
     actual.backward()
     if torch.isfinite(expected):
-        assert_close(actual.detach().double(), expected.detach(), rtol=1e-4,
-                     atol=0)
+        assert_close(actual.detach().double(), expected.detach(), rtol=1e-4, atol=0)
     assert torch.isfinite(tokens.grad).all()
 
 
@@ -154,17 +161,15 @@ def test_confident_relation_where_everything_vanishes():
     """All z are 0 in float32: the value the reference gives, and the gradient
     of float64, in which they are not."""
     tokens = torch.zeros(1, 1, 4)
-    tokens[..., 0] = 1.
-    patches = torch.full((1, 4, 2, 2), 0.)
-    patches[:, 0] = -torch.tensor([[60., 61.], [62., 63.]])
-    patches[:, 1] = torch.tensor([[1., 2.], [3., 4.]])
+    tokens[..., 0] = 1.0
+    patches = torch.full((1, 4, 2, 2), 0.0)
+    patches[:, 0] = -torch.tensor([[60.0, 61.0], [62.0, 63.0]])
+    patches[:, 1] = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     labels = torch.ones(1, 2, 2).long()
     exact = tokens.double().requires_grad_()
-    _cre_reference(exact, patches.double(), labels, torch.ones(1, 1),
-                   .5).backward()
+    _cre_reference(exact, patches.double(), labels, torch.ones(1, 1), 0.5).backward()
     tokens.requires_grad_()
-    loss = confident_relation_loss(tokens, patches, labels, torch.ones(1, 1),
-                                   .5)
+    loss = confident_relation_loss(tokens, patches, labels, torch.ones(1, 1), 0.5)
     loss.backward()
     assert_close(loss.item(), math.log1p(1e-4), rtol=1e-3, atol=0)
     assert_close(tokens.grad.double(), exact.grad, rtol=1e-5, atol=1e-6)
@@ -177,7 +182,8 @@ def test_uncertain_token_is_the_corner_or_the_cell(offset):
     labels = torch.ones(1, 12, 14).long()
     labels[0, 5, 6] = 255
     chosen = select_uncertain_tokens(
-        labels, max_tokens=3, centered=bool(offset))  # (3 - 1) // 4 = 0 extra
+        labels, max_tokens=3, centered=bool(offset)
+    )  # (3 - 1) // 4 = 0 extra
     assert chosen.image.tolist() == [0]
     assert chosen.row.tolist() == [2 + offset]
     assert chosen.column.tolist() == [3 + offset]
@@ -187,8 +193,9 @@ def test_uncertain_relation_without_an_interior():
     patches = torch.randn(1, 4, 6, 9, requires_grad=True)
     tokens = torch.randn(1, 2, 4)
     state = torch.get_rng_state()
-    loss = UncertainRelationLoss()(tokens, patches, torch.full((1, 6, 9), 255),
-                                   torch.ones(1, 2))
+    loss = UncertainRelationLoss()(
+        tokens, patches, torch.full((1, 6, 9), 255), torch.ones(1, 2)
+    )
     loss.backward()
     assert loss == 0 and (patches.grad == 0).all()
     assert torch.equal(state, torch.get_rng_state())
@@ -212,37 +219,42 @@ def test_gradcheck(name):
     torch.manual_seed(0)
     tokens = torch.randn(2, 3, 4, dtype=torch.double, requires_grad=True)
     patches = torch.randn(2, 4, 8, 9, dtype=torch.double, requires_grad=True)
-    present = torch.tensor([[1., 0, 1], [0, 1, 0]], dtype=torch.double)
+    present = torch.tensor([[1.0, 0, 1], [0, 1, 0]], dtype=torch.double)
     labels = torch.randint(0, 4, (2, 8, 9))
     labels[:, 2:5, 3:6] = 255
     positions = select_uncertain_tokens(labels)
     function, inputs = dict(
-        cre=(lambda t: confident_relation_loss(t, patches, labels, present,
-                                               .5), (tokens, )),
-        ure=(lambda p: uncertain_relation_loss(tokens, p, present, positions),
-             (patches, )),
-        ptc=(lambda p: PatchAffinityLoss()(p, labels), (patches, )),
-        mct=(token_discrimination_loss, (tokens, )),
-        seg=(lambda p: balanced_cross_entropy(p, labels), (patches, )))[name]
+        cre=(
+            lambda t: confident_relation_loss(t, patches, labels, present, 0.5),
+            (tokens,),
+        ),
+        ure=(lambda p: uncertain_relation_loss(tokens, p, present, positions), (patches,)),
+        ptc=(lambda p: PatchAffinityLoss()(p, labels), (patches,)),
+        mct=(token_discrimination_loss, (tokens,)),
+        seg=(lambda p: balanced_cross_entropy(p, labels), (patches,)),
+    )[name]
     assert torch.autograd.gradcheck(function, inputs)
 
 
 def test_no_present_class_gives_zero():
     tokens = torch.randn(1, 3, 4, requires_grad=True)
-    loss = confident_relation_loss(tokens, torch.randn(1, 4, 5, 5),
-                                   torch.zeros(1, 5, 5).long(),
-                                   torch.zeros(1, 3), .5)
+    loss = confident_relation_loss(
+        tokens, torch.randn(1, 4, 5, 5), torch.zeros(1, 5, 5).long(), torch.zeros(1, 3), 0.5
+    )
     loss.backward()
     assert loss == 0 and (tokens.grad == 0).all()
 
 
-@pytest.mark.parametrize('build', [
-    lambda: ConfidentRelationLoss(temperature=0),
-    lambda: TokenDiscriminationLoss(temperature=-1),
-    lambda: UncertainRelationLoss(max_tokens=0),
-    lambda: DenseEnergyLoss(sigma_rgb=0),
-    lambda: DenseEnergyLoss(backend='gpu')
-])
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: ConfidentRelationLoss(temperature=0),
+        lambda: TokenDiscriminationLoss(temperature=-1),
+        lambda: UncertainRelationLoss(max_tokens=0),
+        lambda: DenseEnergyLoss(sigma_rgb=0),
+        lambda: DenseEnergyLoss(backend='gpu'),
+    ],
+)
 def test_impossible_settings(build):
     with pytest.raises(ValueError, match='must be'):
         build()

@@ -2,6 +2,7 @@
 
 Tensors on the device "meta" have a shape and no data: reading one raises.
 """
+
 import pytest
 import torch
 
@@ -13,7 +14,8 @@ B, K, D, GRID, SIZE = 2, 5, 8, (12, 14), (48, 56)
 
 def _meta(*shape, dtype=torch.float32):
     return torch.empty(shape, dtype=dtype, device='meta').requires_grad_(
-        dtype == torch.float32)
+        dtype == torch.float32
+    )
 
 
 TOKENS, PATCHES = (B, K, D), (B, D, *GRID)
@@ -24,30 +26,38 @@ def _positions():
     return L.UncertainTokens(index, index, index)
 
 
-@pytest.mark.parametrize('compute', [
-    lambda: L.MultiLabelSoftMarginLoss()(_meta(B, K), _meta(B, K)),
-    lambda: L.TokenDiscriminationLoss()(_meta(*TOKENS)),
-    lambda: L.ConfidentRelationLoss()(_meta(*TOKENS), _meta(*PATCHES),
-                                      _meta(B, *GRID, dtype=torch.long),
-                                      _meta(B, K)),
-    lambda: L.uncertain_relation_loss(
-        _meta(*TOKENS), _meta(*PATCHES), _meta(B, K), _positions()),
-    lambda: L.PatchAffinityLoss()(_meta(*PATCHES),
-                                  _meta(B, *GRID, dtype=torch.long)),
-    lambda: L.BalancedCrossEntropyLoss()(_meta(B, K + 1, *SIZE),
-                                         _meta(B, *SIZE, dtype=torch.long)),
-], ids=['cls', 'mct', 'cre', 'ure', 'ptc', 'seg'])
+@pytest.mark.parametrize(
+    'compute',
+    [
+        lambda: L.MultiLabelSoftMarginLoss()(_meta(B, K), _meta(B, K)),
+        lambda: L.TokenDiscriminationLoss()(_meta(*TOKENS)),
+        lambda: L.ConfidentRelationLoss()(
+            _meta(*TOKENS), _meta(*PATCHES), _meta(B, *GRID, dtype=torch.long), _meta(B, K)
+        ),
+        lambda: L.uncertain_relation_loss(
+            _meta(*TOKENS), _meta(*PATCHES), _meta(B, K), _positions()
+        ),
+        lambda: L.PatchAffinityLoss()(_meta(*PATCHES), _meta(B, *GRID, dtype=torch.long)),
+        lambda: L.BalancedCrossEntropyLoss()(
+            _meta(B, K + 1, *SIZE), _meta(B, *SIZE, dtype=torch.long)
+        ),
+    ],
+    ids=['cls', 'mct', 'cre', 'ure', 'ptc', 'seg'],
+)
 def test_reads_nothing_back(compute):
     loss = compute()
     assert loss.shape == ()
     loss.backward()
 
 
-@pytest.mark.parametrize('compute', [
-    lambda: L.select_uncertain_tokens(_meta(B, *GRID, dtype=torch.long)),
-    lambda: bilateral_filter_batch(
-        _meta(B, 3, *SIZE), _meta(B, K, *SIZE), 15., 50.),
-], ids=['draws of ure', 'number of lattice vertices'])
+@pytest.mark.parametrize(
+    'compute',
+    [
+        lambda: L.select_uncertain_tokens(_meta(B, *GRID, dtype=torch.long)),
+        lambda: bilateral_filter_batch(_meta(B, 3, *SIZE), _meta(B, K, *SIZE), 15.0, 50.0),
+    ],
+    ids=['draws of ure', 'number of lattice vertices'],
+)
 def test_reads_back_as_documented(compute):
     with pytest.raises((RuntimeError, NotImplementedError), match='meta'):
         compute()
