@@ -113,10 +113,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmseg_more', 'mmseg_more.*']),
     install_requires=requirements('mminstall') + requirements('runtime'),
-    extras_require={
-        'tests': requirements('tests'),
-        'optional': requirements('optional'),
-    },
+    extras_require={'tests': requirements('tests'), 'optional': requirements('optional')},
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False,
 )

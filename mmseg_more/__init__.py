@@ -10,7 +10,16 @@ from . import compat
 # before the first import of mmcv's operations, which the next lines lead to
 compat.apply()
 
-from . import apis, datasets, engine, evaluation, models  # noqa: E402
+from . import apis, datasets, engine, evaluation, masks, models  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ['__version__', 'apis', 'compat', 'datasets', 'engine', 'evaluation', 'models']
+__all__ = [
+    '__version__',
+    'apis',
+    'compat',
+    'datasets',
+    'engine',
+    'evaluation',
+    'masks',
+    'models',
+]

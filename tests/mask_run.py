@@ -22,8 +22,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmseg_more.engine import launch
-from mmseg_more.engine.hooks import PseudoLabelHook
-from mmseg_more.engine.pseudo_labels import MaskFolder, use_pseudo_labels
+from mmseg_more.masks import MaskFolder, PseudoLabelHook, use_pseudo_labels
 
 from mmseg.registry import HOOKS, MODELS
 

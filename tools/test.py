@@ -17,9 +17,9 @@ import os
 from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
-from mmseg_more.engine.pseudo_labels import CLASSES, SOURCES, SPLITS, use_pseudo_labels
-from mmseg_more.engine.voc_export import COMPETITIONS, use_voc_export
 from mmseg_more.evaluation.protocols import use_protocols
+from mmseg_more.masks import CLASSES, SOURCES, SPLITS, use_pseudo_labels
+from mmseg_more.masks.voc_export import COMPETITIONS, use_voc_export
 
 # option -> the purposes that know it
 MASK_OPTIONS = {

@@ -9,9 +9,9 @@ from mmengine.structures import PixelData
 
 from mmseg.structures import SegDataSample
 
-from ..engine.pseudo_labels import MaskRecipe, make_recipe
 from ..localization import check_scales
-from ..localization.crf_pool import CRFJob, CRFResult, DenseCRFPool
+from ..masks import MaskRecipe, make_recipe
+from ..masks.pool import CRFJob, CRFResult, DenseCRFPool
 from ..models.structures import MAP_NAMES, MASK_SCALES, LocalizationRequest
 
 MASK_CLASSES = ('predicted', 'all')

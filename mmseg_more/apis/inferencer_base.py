@@ -19,7 +19,7 @@ from mmseg.structures import SegDataSample
 
 from ..engine import launch
 from ..engine.hooks.sanity_check_hook import check_state_dict
-from ..engine.pseudo_labels import evaluated_bkg, type_name, without_annotations
+from ..masks import evaluated_bkg, type_name, without_annotations
 from ..models.structures import LocalizationRequest
 from .dataset_meta import resolve_dataset_meta
 from .inference_inputs import InferenceInput

@@ -9,8 +9,8 @@ from mmengine.config import Config
 
 from mmseg.structures import SegDataSample
 
-from ..localization import map_probabilities
-from ..localization.crf_pool import CRFJob, DenseCRFPool
+from ..masks import map_probabilities
+from ..masks.pool import CRFJob, DenseCRFPool
 from ..models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
 from .flops import shared_passes_flops
 from .gemm import GemmMeter, linear_shapes, synchronize

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mmseg.structures import SegDataSample
 
-from ..engine.pseudo_labels.config import mask_dataloader
-from ..localization import ClassProbabilities, map_probabilities, seg_probabilities
+from ..masks import ClassProbabilities, map_probabilities, seg_probabilities
+from ..masks.config import mask_dataloader
 from ..models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
 from .workload import adapt_config, build_model, image_size
 

@@ -12,7 +12,7 @@ import torch
 from mmseg.datasets import PascalVOCDataset
 
 from ..files import palette_png, write_bytes
-from ..localization import CLASS_EPSILON, CRFJob, DenseCRFPool, dense_crf_mask
+from ..masks import CLASS_EPSILON, CRFJob, DenseCRFPool, dense_crf_mask
 from .gemm import synchronize
 from .mask_images import ImageSource, MaskImage
 from .memory import release_memory

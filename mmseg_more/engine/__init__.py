@@ -1,5 +1,5 @@
-"""Hooks, schedulers, and what training and mask making need around the Runner."""
+"""Hooks, schedulers, and what training and testing need around the Runner."""
 
-from . import hooks, optim, pseudo_labels, schedulers, voc_export
+from . import hooks, optim, schedulers
 
-__all__ = ['hooks', 'optim', 'pseudo_labels', 'schedulers', 'voc_export']
+__all__ = ['hooks', 'optim', 'schedulers']

@@ -10,9 +10,9 @@ from torch import Tensor
 from mmseg.registry import METRICS
 
 from ..files import read_rgb
-from ..localization import map_probabilities, seg_probabilities
-from ..localization.crf_pool import CRFJob, CRFResult, DenseCRFPool
-from ..localization.dense_crf import CLASS_EPSILON, DenseCRFOptions
+from ..masks.dense_crf import CLASS_EPSILON, DenseCRFOptions
+from ..masks.pool import CRFJob, CRFResult, DenseCRFPool
+from ..masks.probabilities import map_probabilities, seg_probabilities
 from ..models.structures import LocalizationRequest
 from .counting import CountingMetric
 from .functional import SegmentationFigures, confusion_matrix, segmentation_figures

@@ -6,8 +6,6 @@ from .bilateral import (
     bilateral_filter_batch,
     choose_backend,
 )
-from .crf_pool import CRFJob, CRFResult, DenseCRFPool
-from .dense_crf import CLASS_EPSILON, CRFMask, DenseCRFOptions, dense_crf, dense_crf_mask
 from .maps import (
     check_scales,
     class_patch_similarity,
@@ -16,13 +14,6 @@ from .maps import (
     normalize_maps,
     resize_map,
     scaled_size,
-)
-from .masks import (
-    ClassProbabilities,
-    map_probabilities,
-    probabilities_to_mask,
-    seg_probabilities,
-    threshold_mask,
 )
 from .permutohedral import Lattice, build_lattice, filter_on_lattice
 from .pseudo_label import (
@@ -41,14 +32,7 @@ from .refinement import (
 )
 
 __all__ = [
-    'CLASS_EPSILON',
     'IGNORE_INDEX',
-    'CRFJob',
-    'CRFMask',
-    'CRFResult',
-    'ClassProbabilities',
-    'DenseCRFOptions',
-    'DenseCRFPool',
     'Lattice',
     'PAROptions',
     'PatchLabels',
@@ -60,22 +44,16 @@ __all__ = [
     'check_scales',
     'choose_backend',
     'class_patch_similarity',
-    'dense_crf',
-    'dense_crf_mask',
     'filter_on_lattice',
     'fuse_maps',
-    'map_probabilities',
     'maps_to_labels',
     'maps_to_patch_labels',
     'merge_flip',
     'normalize_maps',
     'pixel_adaptive_refinement',
     'pixel_affinity',
-    'probabilities_to_mask',
     'propagate',
     'refine_labels',
     'resize_map',
     'scaled_size',
-    'seg_probabilities',
-    'threshold_mask',
 ]

@@ -18,7 +18,7 @@ from mmseg_more.apis import ImageResult, MoReInferencer, make_settings
 from mmseg_more.apis.inference_inputs import list_inputs
 from mmseg_more.checkpoints import convert_official
 from mmseg_more.datasets import VOCImageLevelDataset
-from mmseg_more.localization.dense_crf import dense_crf_mask
+from mmseg_more.masks.dense_crf import dense_crf_mask
 from mmseg_more.models.structures import MASK_SCALES
 
 GOLDEN = Golden('inference')

@@ -15,7 +15,8 @@ from localization_samples import CLASSES, MAPS, REQUEST, K, make_protocol_sample
 from mmseg_more.evaluation import ProtocolMetric
 from mmseg_more.evaluation.functional import confusion_matrix, mean_iou
 from mmseg_more.evaluation.protocol_report import size_range
-from mmseg_more.localization import crf_worker, dense_crf, maps_to_labels
+from mmseg_more.localization import maps_to_labels
+from mmseg_more.masks import crf_worker, dense_crf
 
 NUM_IMAGES = 5
 

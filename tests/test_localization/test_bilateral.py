@@ -97,11 +97,7 @@ def test_only_the_probabilities_get_a_gradient():
 
 @pytest.mark.parametrize(
     'device, side, expected',
-    [
-        ('cpu', 64, 'pydensecrf'),
-        ('cpu', 65, 'lattice'),
-        ('meta', 64, 'lattice'),
-    ],
+    [('cpu', 64, 'pydensecrf'), ('cpu', 65, 'lattice'), ('meta', 64, 'lattice')],
 )
 def test_automatic_choice(device, side, expected):
     """Two images of 64 x 64 are the most that pydensecrf gets."""

@@ -39,7 +39,7 @@ from mmseg_more.benchmark.mask_images import noise_images, test_images
 from mmseg_more.benchmark.masks import measure_masks
 from mmseg_more.benchmark.workload import adapt_config, build_model
 from mmseg_more.engine import launch
-from mmseg_more.localization import CLASS_EPSILON
+from mmseg_more.masks import CLASS_EPSILON
 
 ROWS = dict(
     images='images',

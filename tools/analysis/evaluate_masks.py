@@ -19,13 +19,13 @@ from PIL import Image
 from prettytable import PrettyTable
 
 from mmseg_more.datasets.image_labels import name_few
-from mmseg_more.engine.pseudo_labels import MANIFEST, read_manifest
 from mmseg_more.evaluation.functional import (
     SegmentationFigures,
     confusion_matrix,
     segmentation_figures,
 )
 from mmseg_more.evaluation.report import write_json
+from mmseg_more.masks import MANIFEST, read_manifest
 
 IGNORE_INDEX = 255
 FIGURES = ('iou', 'precision', 'recall')

@@ -1,13 +1,6 @@
 from .iteration_hook import IterationHook
 from .localization_hook import LocalizationHook
-from .pseudo_label_hook import PseudoLabelHook
 from .sanity_check_hook import SanityCheckHook
 from .tf32_hook import TF32Hook
 
-__all__ = [
-    'IterationHook',
-    'LocalizationHook',
-    'PseudoLabelHook',
-    'SanityCheckHook',
-    'TF32Hook',
-]
+__all__ = ['IterationHook', 'LocalizationHook', 'SanityCheckHook', 'TF32Hook']

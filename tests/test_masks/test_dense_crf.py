@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmseg_more.localization import CLASS_EPSILON, dense_crf, dense_crf_mask
+from mmseg_more.masks import CLASS_EPSILON, dense_crf, dense_crf_mask
 
 NUM_IMAGES = 50
 

@@ -1,7 +1,7 @@
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from mmseg_more.engine.pseudo_labels import MaskLoader, list_images
+from mmseg_more.masks import MaskLoader, list_images
 
 
 class Images(Dataset):

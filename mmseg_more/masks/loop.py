@@ -5,7 +5,7 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 from torch.utils.data import DataLoader, Dataset
 
-from ...datasets.image_labels import name_few
+from ..datasets.image_labels import name_few
 
 
 class MaskImage(NamedTuple):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmseg_more.engine.pseudo_labels import MaskFolder, read_manifest
+from mmseg_more.masks import MaskFolder, read_manifest
 
 IDENTITY = dict(
     settings=dict(source='lam', scales=(1.0, 0.5)),

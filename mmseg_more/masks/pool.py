@@ -9,7 +9,7 @@ from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optio
 
 import numpy as np
 
-from .bilateral import import_densecrf
+from ..localization.bilateral import import_densecrf
 from .crf_worker import CRFWorker, Reply, refine
 from .dense_crf import CLASS_EPSILON, CRFMask, DenseCRFOptions
 

@@ -16,8 +16,10 @@ from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import HOOKS
 
 from ..datasets.image_labels import name_few
-from .hooks import PseudoLabelHook
-from .pseudo_labels import MaskFolder, MaskImage, prepare_mask_run
+from .config import prepare_mask_run
+from .folder import MaskFolder
+from .hook import PseudoLabelHook
+from .loop import MaskImage
 
 ARCHIVES = ('.tgz', '.tar.gz', '.zip')
 """Suffixes that an export may have."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 import mask_run
 from mmseg_more.engine.launch import use_tta
-from mmseg_more.engine.voc_export import VOCExportHook, pack, use_voc_export
+from mmseg_more.masks.voc_export import VOCExportHook, pack, use_voc_export
 
 from mmseg.datasets import PascalVOCDataset
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mmseg_more import localization as L
+from mmseg_more import masks as L
 
 MAPS = torch.tensor(
     [[[0.9, 0.2, 0.1, 0.4]], [[0.3, 0.6, 0.1, 0.95]], [[0.0, 0.7, 0.2, 0.5]]]

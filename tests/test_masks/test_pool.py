@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from mmseg_more.localization import crf_worker
-from mmseg_more.localization.crf_pool import CRFJob, DenseCRFPool
-from mmseg_more.localization.dense_crf import CRFMask, dense_crf_mask
+from mmseg_more.masks import crf_worker
+from mmseg_more.masks.dense_crf import CRFMask, dense_crf_mask
+from mmseg_more.masks.pool import CRFJob, DenseCRFPool
 
 WORKERS = 2
 
@@ -203,7 +203,7 @@ def test_all_workers_end_after_an_exception(deadly):
 def test_workers_end_when_their_parent_is_killed():
     code = (
         'import sys, time, multiprocessing\n'
-        'from mmseg_more.localization.crf_pool import DenseCRFPool\n'
+        'from mmseg_more.masks.pool import DenseCRFPool\n'
         'pool = DenseCRFPool(3)\n'
         'print(*(p.pid for p in multiprocessing.active_children()))\n'
         'sys.stdout.flush()\n'

@@ -24,11 +24,15 @@ from mask_run import (
     read_mask,
     run_masks,
 )
-from mmseg_more.engine.hooks import PseudoLabelHook
 from mmseg_more.engine.launch import use_tta
-from mmseg_more.engine.pseudo_labels import use_pseudo_labels
-from mmseg_more.localization import DenseCRFOptions, dense_crf, threshold_mask
-from mmseg_more.localization.masks import map_probabilities, seg_probabilities
+from mmseg_more.masks import (
+    DenseCRFOptions,
+    PseudoLabelHook,
+    dense_crf,
+    threshold_mask,
+    use_pseudo_labels,
+)
+from mmseg_more.masks.probabilities import map_probabilities, seg_probabilities
 from mmseg_more.models.structures import LocalizationRequest
 
 from mmseg.registry import HOOKS

@@ -4,8 +4,8 @@ from mmengine.registry import DefaultScope
 
 from golden import ROOT
 from mmseg_more.engine.launch import use_tta
-from mmseg_more.engine.pseudo_labels import mask_dataloader, use_pseudo_labels
-from mmseg_more.engine.voc_export import use_voc_export
+from mmseg_more.masks import mask_dataloader, use_pseudo_labels
+from mmseg_more.masks.voc_export import use_voc_export
 
 
 @pytest.fixture(autouse=True)

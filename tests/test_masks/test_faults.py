@@ -14,10 +14,9 @@ import mask_run
 from golden import ROOT
 from mask_run import IMAGES, files, manifest, mask_config, mask_environment, run_masks
 from mmseg_more import files as written_files
-from mmseg_more.engine.hooks import PseudoLabelHook
-from mmseg_more.engine.pseudo_labels import MaskFolder
-from mmseg_more.engine.pseudo_labels import data as mask_data
-from mmseg_more.engine.pseudo_labels import run as mask_making
+from mmseg_more.masks import MaskFolder, PseudoLabelHook
+from mmseg_more.masks import loop as mask_data
+from mmseg_more.masks import maker as mask_making
 
 from mmseg.registry import TRANSFORMS
 

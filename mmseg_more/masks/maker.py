@@ -11,11 +11,11 @@ from torch import Tensor
 
 from mmseg.structures import SegDataSample
 
-from ...files import palette_png, read_rgb
-from ...localization import ClassProbabilities
-from ...localization.crf_pool import CRFJob, CRFResult, DenseCRFPool
-from .data import MaskImage
+from ..files import palette_png, read_rgb
 from .folder import MaskFolder
+from .loop import MaskImage
+from .pool import CRFJob, CRFResult, DenseCRFPool
+from .probabilities import ClassProbabilities
 from .recipe import MaskRecipe
 
 SOFT_STRIDE = 4

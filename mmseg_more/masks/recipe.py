@@ -6,17 +6,16 @@ from torch import Tensor
 
 from mmseg.structures import SegDataSample
 
-from ...localization import (
+from ..localization import check_scales
+from ..models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
+from .dense_crf import CLASS_EPSILON, DenseCRFOptions
+from .probabilities import (
     ClassProbabilities,
-    DenseCRFOptions,
-    check_scales,
     map_probabilities,
     probabilities_to_mask,
     seg_probabilities,
     threshold_mask,
 )
-from ...localization.dense_crf import CLASS_EPSILON
-from ...models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
 
 SOURCES = ('lam', 'cam', 'fused', 'seg')
 """Where masks come from: a localization map or the segmentation head."""

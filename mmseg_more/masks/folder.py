@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
-from ...datasets.image_labels import name_few
-from ...files import write_bytes
-from ...version import __version__
+from ..datasets.image_labels import name_few
+from ..files import write_bytes
+from ..version import __version__
 
 MANIFEST = 'manifest.json'
 # left behind by a killed `write_bytes`

@@ -12,25 +12,15 @@ from torch.utils.data import DataLoader
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from ...datasets.image_labels import name_few
-from ..distributed import on_main_process
-from ..pseudo_labels import (
-    MaskFolder,
-    MaskImage,
-    MaskLoader,
-    MaskRecipe,
-    MaskRun,
-    check_labels,
-    check_paths,
-    file_sha256,
-    list_images,
-    make_recipe,
-    mask_dataloader,
-    model_settings,
-    weights_sha256,
-    without_annotations,
-)
-from .utils import unwrap_model
+from ..datasets.image_labels import name_few
+from ..engine.distributed import on_main_process
+from ..engine.hooks.utils import unwrap_model
+from .config import mask_dataloader
+from .folder import MaskFolder
+from .identity import file_sha256, model_settings, weights_sha256, without_annotations
+from .loop import MaskImage, MaskLoader, check_labels, check_paths, list_images
+from .maker import MaskRun
+from .recipe import MaskRecipe, make_recipe
 
 
 @HOOKS.register_module()
@@ -38,11 +28,11 @@ class PseudoLabelHook(Hook):
     """Write the pseudo labels (masks) of a data set during the test.
 
     ``tools/test.py CONFIG CHECKPOINT --pseudo-labels DIR`` puts it into the config
-    (:func:`~mmseg_more.engine.pseudo_labels.use_pseudo_labels`). Each image gives
+    (:func:`~mmseg_more.masks.use_pseudo_labels`). Each image gives
     ``DIR/NAME.png``, a palette PNG of dense labels (0 background, ``k + 1`` class
     ``k``); NAME is the path of the image below its folder, without suffix.
     ``DIR/manifest.json`` (see
-    :class:`~mmseg_more.engine.pseudo_labels.folder.MaskFolder`) says how they were
+    :class:`~mmseg_more.masks.folder.MaskFolder`) says how they were
     made, and of each image its size, the classes that may appear and the
     confidence: the mean probability (or map value) of the pixels won by a class.
 
@@ -67,7 +57,7 @@ class PseudoLabelHook(Hook):
         bkg: Threshold of a map without CRF: background where it is at most
             this. None: that of the model's pseudo labels.
         soft_maps: Whether to write the probabilities before the CRF too, see
-            :func:`~mmseg_more.engine.pseudo_labels.run.soft_map`.
+            :func:`~mmseg_more.masks.maker.soft_map`.
         num_workers: Processes for the CRF, None for one per core.
         after_train: Make masks once training has ended, by its last weights,
             and not in tests. Defaults to False.

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .bilateral import import_densecrf
+from ..localization.bilateral import import_densecrf
 
 CLASS_EPSILON = 0.02
 """Classes whose probability stays below this all over an image are left out.

@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmseg.registry import DATASETS
 
-from ...datasets import COCO14ImageLevelDataset, ImageLevelDataset, VOCImageLevelDataset
+from ..datasets import COCO14ImageLevelDataset, ImageLevelDataset, VOCImageLevelDataset
 from .identity import type_name, without_annotations
 from .recipe import make_recipe
 
