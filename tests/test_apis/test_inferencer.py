@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from golden import Golden, model_config
 from mmseg_more import localization as L
+from mmseg_more import masks
 from mmseg_more.apis import ImageResult, MoReInferencer, make_settings
 from mmseg_more.apis.inference_inputs import list_inputs
 from mmseg_more.checkpoints import convert_official
@@ -125,7 +126,7 @@ def test_multi_scale(exact, reference):
 @pytest.mark.parametrize('source', ['lam', 'cam', 'fused'])
 def test_mask_of_a_map(inferencer, reference, source):
     sample = inferencer(reference, True, source=source, bkg=0.4, maps=source)
-    expected = L.threshold_mask(sample.get(source).data, sample.pred_label, 0.4)
+    expected = masks.threshold_mask(sample.get(source).data, sample.pred_label, 0.4)
     assert expected.unique().numel() > 1
     assert torch.equal(sample.pred_sem_seg.data[0], expected.long())
 
@@ -140,9 +141,9 @@ def test_mask_with_crf(inferencer, reference):
             maps=() if source == 'seg' else source,
         )
         probs = (
-            L.seg_probabilities(sample.seg_logits.data)
+            masks.seg_probabilities(sample.seg_logits.data)
             if source == 'seg'
-            else L.map_probabilities(sample.lam.data, sample.pred_label)
+            else masks.map_probabilities(sample.lam.data, sample.pred_label)
         )
         expected = dense_crf_mask(
             np.ascontiguousarray(reference[..., ::-1]),

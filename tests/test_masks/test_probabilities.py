@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from mmseg_more import masks as L
+from mmseg_more.localization import maps_to_labels
 
 MAPS = torch.tensor(
     [[[0.9, 0.2, 0.1, 0.4]], [[0.3, 0.6, 0.1, 0.95]], [[0.0, 0.7, 0.2, 0.5]]]
@@ -23,7 +24,7 @@ def test_background_is_what_the_classes_leave():
 
 def test_threshold_mask_is_the_one_of_the_evaluation():
     image_labels = torch.tensor([[1.0, 0.0, 1.0]])
-    expected = L.maps_to_labels(MAPS[None], image_labels, 0.45)[0]
+    expected = maps_to_labels(MAPS[None], image_labels, 0.45)[0]
     mask = L.threshold_mask(MAPS, torch.tensor([0, 2]), 0.45)
     assert mask.tolist() == expected.tolist() == [[1, 3, 0, 3]]
     # at the threshold: background
