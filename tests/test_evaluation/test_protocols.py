@@ -75,7 +75,7 @@ def labels_by_definition(sample, name, protocol):
 def test_figures_by_their_definition(samples, tmp_path):
     samples[1].gt_score[:] = 0  # nothing may appear
     path = tmp_path / 'new' / 'protocols.json'
-    metrics = evaluate(build(epsilon=0.0, out_json=str(path)), samples)
+    metrics = evaluate(build(crf=dict(epsilon=0.0), out_json=str(path)), samples)
     assert set(metrics) == {
         f'{name}/{protocol}/mIoU'
         for name in (*MAPS, 'seg')
