@@ -7,7 +7,14 @@ from .config import (
     prepare_mask_run,
     use_pseudo_labels,
 )
-from .dense_crf import CLASS_EPSILON, CRFMask, DenseCRFOptions, dense_crf, dense_crf_mask
+from .dense_crf import (
+    CLASS_EPSILON,
+    CRFMask,
+    DenseCRFOptions,
+    dense_crf,
+    dense_crf_batch,
+    dense_crf_mask,
+)
 from .folder import MANIFEST, MaskFolder, read_manifest
 from .hook import PseudoLabelHook
 from .identity import (
@@ -40,6 +47,7 @@ __all__ = [
     'CRFMask',
     'CRFResult',
     'dense_crf',
+    'dense_crf_batch',
     'dense_crf_mask',
     'DenseCRFOptions',
     'DenseCRFPool',
