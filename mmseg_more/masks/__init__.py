@@ -26,7 +26,7 @@ from .identity import (
 )
 from .loop import MaskImage, MaskLoader, check_labels, check_paths, list_images
 from .maker import MaskRun, soft_map, won_probability
-from .pool import CRFJob, CRFResult, DenseCRFPool
+from .pool import CRFJob, CRFResult, DenseCRFPool, LatticeCRF, open_crf, usable_cores
 from .probabilities import (
     ClassProbabilities,
     map_probabilities,
@@ -53,6 +53,7 @@ __all__ = [
     'DenseCRFPool',
     'evaluated_bkg',
     'file_sha256',
+    'LatticeCRF',
     'list_images',
     'make_recipe',
     'MANIFEST',
@@ -64,6 +65,7 @@ __all__ = [
     'MaskRecipe',
     'MaskRun',
     'model_settings',
+    'open_crf',
     'prepare_mask_run',
     'probabilities_to_mask',
     'PseudoLabelHook',
@@ -74,6 +76,7 @@ __all__ = [
     'SPLITS',
     'threshold_mask',
     'type_name',
+    'usable_cores',
     'use_pseudo_labels',
     'use_voc_export',
     'VOCExportHook',

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import List, NamedTuple, Sequence, TypeVar, Union, cast
+from typing import List, NamedTuple, Sequence, TypeVar, Union
 
 import numpy as np
 import torch
@@ -92,18 +92,8 @@ def dense_crf(
             finite) do not fit, or for an unknown backend.
         ImportError: If pydensecrf is asked for and missing; says how to install it.
     """
-    check_crf_inputs(image, probs)
-    tensor = probs if isinstance(probs, Tensor) else torch.from_numpy(np.asarray(probs))
-    keep = _strong_channels(tensor, epsilon)
-    kept = tensor[keep].float()
-    if choose_crf_backend(backend, kept) == 'pydensecrf':
-        refined_kept = _by_pydensecrf(_as_array(image), kept, options)
-    else:
-        pixels = torch.as_tensor(image, device=kept.device)
-        refined_kept = _mean_field(pixels[None], [kept], options)[0]
-    refined = tensor.new_zeros(tensor.shape, dtype=torch.float32)
-    refined[keep] = refined_kept
-    return refined if isinstance(probs, Tensor) else refined.numpy()
+    (refined,) = dense_crf_batch([image], [probs], options, epsilon, backend)
+    return refined
 
 
 def dense_crf_batch(
@@ -144,14 +134,18 @@ def dense_crf_batch(
     sizes = {tuple(prob.shape[1:]) for prob in probs}
     if len(sizes) > 1:
         raise ValueError(f'dense_crf_batch expects images of one size, got {sorted(sizes)}')
-    tensors = [prob for prob in probs if isinstance(prob, Tensor) and prob.is_cuda]
-    if len(tensors) < len(probs) or backend == 'pydensecrf':
-        return [
-            dense_crf(image, prob, options, epsilon, backend)
-            for image, prob in zip(images, probs)
+    tensors = [torch.as_tensor(prob) for prob in probs]
+    if all(tensor.device.type == 'cpu' for tensor in tensors):
+        refined = [
+            _refine([image], [tensor], options, epsilon, backend)[0]
+            for image, tensor in zip(images, tensors)
         ]
-    choose_crf_backend(backend, tensors[0])  # an unknown name
-    return cast(List[Array], _refine_together(images, tensors, options, epsilon))
+    else:
+        refined = _refine(images, tensors, options, epsilon, backend)
+    return [
+        out if isinstance(prob, Tensor) else out.numpy()
+        for prob, out in zip(probs, refined)
+    ]
 
 
 def dense_crf_mask(
@@ -177,8 +171,10 @@ def dense_crf_mask(
         ValueError: As :func:`dense_crf`, or if the labels do not fit.
         ImportError: As :func:`dense_crf`.
     """
+    check_crf_inputs(image, probs)
     dense_labels = check_crf_labels(labels, len(probs))
-    return label_pixels(dense_crf(image, probs, options, epsilon, backend), dense_labels)
+    refined = dense_crf(image, torch.as_tensor(probs), options, epsilon, backend)
+    return label_pixels(refined, dense_labels)
 
 
 def label_pixels(
@@ -277,20 +273,28 @@ def _strong_channels(probs: Tensor, epsilon: float) -> Tensor:
     return keep
 
 
-def _refine_together(
+def _refine(
     images: Sequence[Image],
     probs: Sequence[Tensor],
     options: DenseCRFOptions,
     epsilon: float,
+    backend: str,
 ) -> List[Tensor]:
     """:func:`dense_crf` of several images, on the lattice of all of them."""
-    pixels = torch.stack(
-        [torch.as_tensor(image, device=probs[0].device) for image in images]
-    )
     keeps = [_strong_channels(prob, epsilon) for prob in probs]
     kept = [prob[keep].float() for prob, keep in zip(probs, keeps)]
+    if choose_crf_backend(backend, kept[0]) == 'pydensecrf':
+        strong = [
+            _by_pydensecrf(_as_array(image), prob, options)
+            for image, prob in zip(images, kept)
+        ]
+    else:
+        pixels = torch.stack(
+            [torch.as_tensor(image, device=probs[0].device) for image in images]
+        )
+        strong = _mean_field(pixels, kept, options)
     refined = [torch.zeros_like(prob, dtype=torch.float32) for prob in probs]
-    for out, keep, values in zip(refined, keeps, _mean_field(pixels, kept, options)):
+    for out, keep, values in zip(refined, keeps, strong):
         out[keep] = values
     return refined
 
