@@ -18,7 +18,7 @@ from .folder import MANIFEST, MaskFolder, read_manifest, soft_map
 from .hook import PseudoLabelHook
 from .loop import MaskLoop
 from .maker import MadeMask, MaskMaker
-from .pool import CRFJob, CRFResult, DenseCRFPool, open_crf, usable_cores
+from .pool import CRFJob, CRFResult, DenseCRFPool, LatticeCRF, open_crf, usable_cores
 from .probabilities import (
     ClassProbabilities,
     map_probabilities,
@@ -38,6 +38,7 @@ __all__ = [
     'ClassProbabilities',
     'DenseCRFOptions',
     'DenseCRFPool',
+    'LatticeCRF',
     'MANIFEST',
     'MadeMask',
     'MaskFolder',
