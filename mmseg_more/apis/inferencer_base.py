@@ -138,7 +138,7 @@ class MoReInferencerBase(BaseInferencer):
             return settings
         bkg = evaluated_bkg(self.cfg, recipe.source)
         if bkg is None:
-            bkg = self.model.pseudo_labeler.bkg
+            bkg = self.model.training_labeler.bkg
         return settings._replace(recipe=recipe._replace(bkg=bkg))
 
     def preprocess(

@@ -195,7 +195,7 @@ class PseudoLabelHook(Hook):
                 )
             return recipe._replace(scales=())
         if recipe.needs_bkg and recipe.bkg is None:
-            labeler = unwrap_model(model, 'pseudo_labeler').pseudo_labeler
+            labeler = unwrap_model(model, 'training_labeler').training_labeler
             return recipe._replace(bkg=labeler.bkg)
         return recipe
 
