@@ -18,13 +18,7 @@ from .maps import (
     scaled_size,
 )
 from .permutohedral import Lattice, build_lattice, filter_on_lattice, normalize_lattice
-from .pseudo_label import (
-    IGNORE_INDEX,
-    PatchLabels,
-    affinity_pairs,
-    maps_to_labels,
-    maps_to_patch_labels,
-)
+from .pseudo_label import IGNORE_INDEX, affinity_pairs, maps_to_labels, maps_to_patch_labels
 from .refinement import (
     PAROptions,
     pixel_adaptive_refinement,
@@ -37,7 +31,6 @@ __all__ = [
     'IGNORE_INDEX',
     'Lattice',
     'PAROptions',
-    'PatchLabels',
     'affinity_pairs',
     'bilateral_energy',
     'bilateral_filter',
