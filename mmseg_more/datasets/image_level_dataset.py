@@ -99,6 +99,7 @@ class ImageLevelDataset(BaseSegDataset):
         self.label_file = label_file
         self.skip_unlabeled = skip_unlabeled
         self.with_masks = test_mode if with_masks is None else with_masks
+        self.mask_numbering = mask_numbering
         suffixes = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
         super().__init__(
             ann_file=ann_file,
@@ -112,7 +113,7 @@ class ImageLevelDataset(BaseSegDataset):
             lazy_init=True,
             **kwargs,
         )
-        self.label_map = self._metainfo['label_map'] = self._mask_label_map(mask_numbering)
+        self.label_map = self._metainfo['label_map'] = self._mask_label_map()
         if not lazy_init:
             self.full_init()
 
@@ -146,23 +147,25 @@ class ImageLevelDataset(BaseSegDataset):
             return super().get_label_map(new_classes)
         return None
 
-    def _mask_label_map(self, numbering: Optional[str]) -> Optional[Dict[int, int]]:
+    def _mask_label_map(self) -> Optional[Dict[int, int]]:
         """New value by old value of the masks; None where they stay as they are."""
+        numbering = self.mask_numbering
         if numbering not in (None, *MASK_NUMBERINGS):
             raise ValueError(
                 f'`mask_numbering` must be one of {MASK_NUMBERINGS} or None, got '
                 f'{numbering!r}'
             )
         own, chosen = self.METAINFO.get('classes', ()), self._metainfo['classes']
-        if numbering == 'metainfo':
-            return None
         if numbering == 'dataset' and not set(chosen) <= set(own):
             raise ValueError(
                 f"`mask_numbering='dataset'` needs a choice of the {len(own)} classes of "
                 f'{type(self).__name__}; the classes are {name_few(chosen)}'
             )
-        label_map = self.get_label_map(chosen)
-        if label_map is not None and numbering is None and self.with_masks:
+        return None if numbering == 'metainfo' else self.get_label_map(chosen)
+
+    def _check_mask_numbering(self) -> None:
+        if self.mask_numbering is None and self.label_map is not None:
+            own, chosen = self.METAINFO['classes'], self._metainfo['classes']
             name = chosen[-1]
             raise ValueError(
                 f'`metainfo` chooses or reorders classes of {type(self).__name__}, and the '
@@ -171,7 +174,6 @@ class ImageLevelDataset(BaseSegDataset):
                 "`mask_numbering='dataset'`. Masks of your own count those of `metainfo` "
                 f"({name!r} is {chosen.index(name)}): set `mask_numbering='metainfo'`."
             )
-        return label_map
 
     def _update_palette(self) -> list:
         own, chosen = self.METAINFO.get('classes', ()), self._metainfo['classes']
@@ -197,6 +199,8 @@ class ImageLevelDataset(BaseSegDataset):
 
     def load_data_list(self) -> List[dict]:
         """Find the images, their labels and, if asked for, their masks."""
+        if self.with_masks:
+            self._check_mask_numbering()
         images = self._find_files('img_path', self.img_suffix)
         ids = self._read_split(images) if self.ann_file else sorted(images)
         if not ids:
