@@ -123,7 +123,7 @@ class TestMissingExtension:
             ext.nms(1, threshold=0.5)
         assert not hasattr(ext, '__path__')
         with pytest.raises(AttributeError, match='__wrapped__'):
-            ext.__wrapped__
+            _ = ext.__wrapped__
         monkeypatch.undo()
 
     def test_everything_of_mmseg_imports(self):

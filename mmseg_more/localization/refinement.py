@@ -96,7 +96,7 @@ def pixel_affinity(
 
 
 def _neighbour_pixels(
-    batch_size: int, size: Tuple[int, int], dilations: Sequence[int], device: torch.device
+    batch_size: int, size: Sequence[int], dilations: Sequence[int], device: torch.device
 ) -> Tensor:
     """Number of each pixel's neighbours, int32 ``(B*H*W, M)``; pixels are
     numbered over the batch, those outside are replaced by the border's."""

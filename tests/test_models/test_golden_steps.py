@@ -48,7 +48,7 @@ def test_unweighted_losses(name):
             golden[f's0.loss.{official}'],
             rtol=1e-5,
             atol=1e-9,
-            msg=lambda m: f'{ours}: {m}',
+            msg=lambda m, name=ours: f'{name}: {m}',
         )
 
 
@@ -73,7 +73,7 @@ def test_total_and_gradients(name):
             expected,
             rtol=1e-4,
             atol=1e-4 * expected.abs().max().item(),
-            msg=lambda m: f'{key}: {m}',
+            msg=lambda m, name=key: f'{name}: {m}',
         )
 
 
@@ -146,7 +146,7 @@ def test_trajectory():
                 golden[f'{pre}loss.{official}'],
                 rtol=1e-3,
                 atol=0,
-                msg=lambda m: f'step {step} {ours}: {m}',
+                msg=lambda m, name=f'step {step} {ours}': f'{name}: {m}',
             )
         optimizer.zero_grad()
         total.backward()
