@@ -93,8 +93,8 @@ class LocalizationMetric(CountingMetric):
                 ``pred_score`` and the requested maps.
         """
         num_classes = self._num_classes()
-        for fields in data_samples:
-            sample = read_sample(fields, num_classes, self.ignore_index)
+        for sample in data_samples:
+            sample = read_sample(sample, num_classes, self.ignore_index)
             image = self._new_image(
                 (
                     sample.pred_score.detach().float().cpu(),
