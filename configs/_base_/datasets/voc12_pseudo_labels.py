@@ -1,7 +1,8 @@
 # PASCAL VOC 2012 with pseudo labels instead of masks, for the second stage; the pipelines
 # are MMSegmentation's. The masks are written by
 #   python tools/test.py configs/more/more_vit-b_voc.py CHECKPOINT \
-#       --pseudo-labels work_dirs/more_vit-b_voc/pseudo_labels --split train --source lam --crf
+#       --pseudo-labels work_dirs/more_vit-b_voc/pseudo_labels \
+#       --split train --source lam --crf
 # Another folder: --cfg-options train_dataloader.dataset.pseudo_dir=...; another place of
 # the data: train_dataloader.dataset.data_root=... and the same for val_dataloader and
 # test_dataloader.
