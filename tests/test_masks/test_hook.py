@@ -255,7 +255,7 @@ def test_after_training(data, tmp_path):
     cfg = mask_config(data, tmp_path / 'masks', split='train')
     hook = dict(cfg.custom_hooks.pop(), after_train=True, split='train')
     training = mask_run.config(data)
-    training.custom_hooks = [*training.custom_hooks, hook]
+    training.custom_hooks = [hook]
     training.merge_from_dict(
         {
             'train_cfg.max_iters': 1,
