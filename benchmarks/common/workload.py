@@ -13,10 +13,11 @@ from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from torch import nn
 
+from mmseg_more.engine import launch
+
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from ..engine import launch
 from .report import quiet
 
 DTYPES = ('float32', 'tf32', 'bfloat16', 'float16')
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
     )
     parser.add_argument(
         '--arch',
-        choices=[name for name in VisionTransformer.arch_zoo],
+        choices=list(VisionTransformer.arch_zoo),
         help="another ViT than the config's, such as deit-tiny",
     )
     parser.add_argument(

@@ -1,5 +1,7 @@
+import importlib
 import json
-import runpy
+import subprocess
+import sys
 
 import matplotlib.image
 import pytest
@@ -22,12 +24,9 @@ TINY = [
 ]
 
 
-pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-def run(tool, *arguments):
-    """Run a tool as its command line does."""
-    main = runpy.run_path(str(ROOT / f'tools/analysis/{tool}.py'))['main']
+def run(command, *arguments):
+    """Run a benchmark as its command line does."""
+    main = importlib.import_module(f'benchmarks.{command}').main
     main([str(argument) for argument in arguments])
 
 
@@ -38,7 +37,7 @@ def load(path):
 def test_step(tmp_path, capsys):
     out = tmp_path / 'new' / 'step.json'
     run(
-        'benchmark_step',
+        'step',
         SHAPES,
         '--out',
         out,
@@ -97,44 +96,29 @@ def test_step(tmp_path, capsys):
 )
 def test_wrong_arguments_are_named(arguments, message, capsys):
     with pytest.raises(SystemExit):
-        run('benchmark_step', *arguments)
+        run('step', *arguments)
     assert message in capsys.readouterr().err
 
 
-def test_inference(tmp_path, capsys):
-    out = tmp_path / 'inference.json'
-    run(
-        'benchmark_inference',
-        SHAPES,
-        '--json',
-        out,
-        '--scales',
-        '1',
-        '.5',
-        '--seg-scales',
-        '1',
-        '1.25',
-        '--crf',
-        '--crf-batches',
-        2,
-        '--crf-workers',
-        1,
-        *TINY,
-    )
+def test_maps(tmp_path, capsys):
+    out = tmp_path / 'maps.json'
+    arguments = ['--scales', '1', '.5', '--seg-scales', '1', '1.25']
+    run('maps', SHAPES, '--json', out, *arguments, *TINY)
     found = load(out)
     assert found['ratio'] == found['maps_s'] / found['gemm_bound_s'] > 0
     assert found['images_per_s'] == 1 / found['maps_s'] and found['peak_mb'] > 0
     assert found['shared_to_separate'] == found['maps_s'] / found['separate_s']
-    crf = found['crf']
-    assert crf['workers'] == 1 and crf['images'] == 2
-    assert crf['bound_s'] == max(crf['network_s'], crf['crf_s'])
+    assert found['gemm_bound_s'] == pytest.approx(
+        found['flops_per_image'] / found['gemm_flops_per_s']
+    )
+    assert found['scales'] == [1, 0.5] and found['seg_scales'] == [1, 1.25]
     assert 'images/s' in capsys.readouterr().out
 
 
 def test_data(tmp_path, capsys):
     out = tmp_path / 'data.json'
     run(
-        'benchmark_data',
+        'data',
         SHAPES,
         '--json',
         out,
@@ -164,7 +148,7 @@ def test_data(tmp_path, capsys):
 def test_scaling(tmp_path, capsys):
     picture, figures = tmp_path / 'scaling.png', tmp_path / 'scaling.json'
     run(
-        'plot_scaling',
+        'scaling',
         SHAPES,
         picture,
         '--json',
@@ -190,6 +174,20 @@ def test_scaling(tmp_path, capsys):
     assert '| image size, pixels |' in table and '| 96 |' in table
     first = matplotlib.image.imread(picture)
     again = tmp_path / 'again.png'
-    run('plot_scaling', SHAPES, again, '--from-json', figures)
+    run('scaling', SHAPES, again, '--from-json', figures)
     assert (matplotlib.image.imread(again) == first).all()
     assert capsys.readouterr().out == table
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('command', ['step', 'maps', 'masks', 'data', 'scaling'])
+def test_commands_are_found_from_anywhere(command, tmp_path):
+    """As files, in a process that knows nothing of the checkout."""
+    shown = subprocess.run(
+        [sys.executable, ROOT / f'benchmarks/{command}.py', '--help'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert 'usage:' in shown and '--json' in shown

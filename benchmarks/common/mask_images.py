@@ -1,4 +1,4 @@
-"""What masks are made of in ``tools/analysis/benchmark_masks.py``."""
+"""Images, and what a network says about them: what masks are made of."""
 
 from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -10,11 +10,16 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmseg_more.masks import (
+    ClassProbabilities,
+    map_probabilities,
+    mask_dataloader,
+    seg_probabilities,
+)
+from mmseg_more.models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
+
 from mmseg.structures import SegDataSample
 
-from ..masks import ClassProbabilities, map_probabilities, seg_probabilities
-from ..masks.config import mask_dataloader
-from ..models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
 from .workload import adapt_config, build_model, image_size
 
 NOISE_SIZE = (375, 500)
