@@ -169,6 +169,16 @@ def mask_environment(**more):
     )
 
 
+def threshold_mask(maps, indices, bkg):
+    """Dense labels of maps ``(K, H, W)``, by the definition of the evaluation."""
+    labels = torch.zeros(maps.shape[1:], dtype=torch.uint8)
+    best = torch.full(maps.shape[1:], bkg)
+    for index in sorted(indices):
+        labels[maps[index] > best] = index + 1
+        best = torch.maximum(best, maps[index])
+    return labels
+
+
 def read_mask(path):
     return np.asarray(Image.open(path))
 

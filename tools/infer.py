@@ -32,9 +32,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--source',
         choices=['seg', 'lam', 'cam', 'fused'],
-        default='seg',
         help='what the masks are made of: the segmentation head or a localization map '
-        '(default: %(default)s)',
+        '(default: seg)',
     )
     parser.add_argument(
         '--multi-scale',
@@ -63,13 +62,12 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--maps',
         nargs='+',
-        default=(),
         choices=['cam', 'lam', 'fused', 'attention'],
         help='draw these maps of the predicted classes beside the mask',
     )
     parser.add_argument('--no-pictures', action='store_true', help='masks and scores alone')
     parser.add_argument(
-        '--opacity', type=float, default=0.5, help='of the colours (default: %(default)s)'
+        '--opacity', type=float, help='of the colours, in [0, 1] (default: .5)'
     )
     parser.add_argument('--show', action='store_true', help='show each picture')
     parser.add_argument(
@@ -99,21 +97,25 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             args.checkpoint,
             device=args.device,
         )
+        # What was not given is left to the defaults of the inferencer.
+        options = dict(
+            num_workers=args.crf_workers,
+            img_out_dir='' if args.no_pictures else None,
+            source=args.source,
+            multi_scale=args.multi_scale or None,
+            scales=args.scales,
+            crf=args.crf or None,
+            bkg=args.bkg,
+            policy=args.classes,
+            maps=args.maps,
+            opacity=args.opacity,
+            show=args.show or None,
+        )
         results = inferencer.stream(
             args.inputs,
             args.batch_size,
-            num_workers=args.crf_workers,
             out_dir=args.out_dir,
-            img_out_dir='' if args.no_pictures else 'vis',
-            source=args.source,
-            multi_scale=args.multi_scale,
-            scales=args.scales,
-            crf=args.crf,
-            bkg=args.bkg,
-            mask_classes=args.classes,
-            maps=args.maps,
-            opacity=args.opacity,
-            show=args.show,
+            **{name: value for name, value in options.items() if value is not None},
         )
         errors = [result.error for result in results]
     except (ImportError, OSError, TypeError, ValueError) as error:

@@ -18,8 +18,14 @@ from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
 from mmseg_more.evaluation.protocols import use_protocols
-from mmseg_more.masks import CLASSES, SOURCES, SPLITS, use_pseudo_labels
-from mmseg_more.masks.voc_export import COMPETITIONS, use_voc_export
+from mmseg_more.masks import (
+    COMPETITIONS,
+    SOURCES,
+    SPLITS,
+    use_pseudo_labels,
+    use_voc_export,
+)
+from mmseg_more.models.structures import POLICIES
 
 # option -> the purposes that know it
 MASK_OPTIONS = {
@@ -135,7 +141,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--classes',
-        choices=CLASSES,
+        choices=POLICIES,
         help='which classes a pseudo label may show (default: image-labels)',
     )
     group.add_argument(
@@ -171,27 +177,24 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         if value not in (None, False) and purpose not in purposes:
             flags = ' or '.join('--' + name.replace('_', '-') for name in purposes)
             raise ValueError(f'--{option.replace("_", "-")} belongs to {flags}')
-    masks = dict(
-        crf=args.crf,
-        split=args.split or 'test',
-        multi_scale=not args.single_scale,
+    # What was not given is left to the defaults of MaskRecipe.
+    given = dict(
+        source=args.source,
+        policy=args.classes,
+        competition=args.competition,
+        split=args.split,
         num_workers=args.crf_workers,
+        crf=args.crf or None,
+        soft_maps=args.soft_maps or None,
+        multi_scale=False if args.single_scale else None,
     )
+    given = {name: value for name, value in given.items() if value is not None}
     if purpose == 'pseudo_labels':
-        use_pseudo_labels(
-            args.cfg,
-            args.pseudo_labels,
-            source=args.source or 'lam',
-            classes=args.classes or 'image-labels',
-            soft_maps=args.soft_maps,
-            **masks,
-        )
+        use_pseudo_labels(args.cfg, args.pseudo_labels, **given)
     elif purpose == 'export_voc':
-        use_voc_export(
-            args.cfg, args.export_voc, competition=args.competition or 'comp6', **masks
-        )
+        use_voc_export(args.cfg, args.export_voc, **given)
     elif purpose == 'protocols':
-        use_protocols(args.cfg, args.protocols or None, num_workers=args.crf_workers)
+        use_protocols(args.cfg, args.protocols or None, **given)
 
 
 def main() -> None:

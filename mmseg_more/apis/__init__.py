@@ -1,7 +1,7 @@
 """What users call from Python: inference, and conversion of checkpoint files."""
 
-from .inference_masks import InferenceSettings, make_settings
 from .inference_results import ImageResult
+from .inference_settings import InferenceSettings, make_settings
 from .inferencer import MoReInferencer
 from .model_conversion import (
     ConversionReport,

@@ -19,8 +19,8 @@ class ImageResult(NamedTuple):
     input: InferenceInput
     """The image."""
     sample: Optional[SegDataSample]
-    """``pred_sem_seg`` (the mask), ``pred_score``, ``pred_label``, ``seg_logits`` and the
-    requested maps, at the size of the image; None after an error."""
+    """``pred_sem_seg`` (the mask), ``pred_score``, ``pred_label`` and the requested maps (and
+    ``seg_logits`` with ``keep_logits``), at the size of the image; None after an error."""
     error: Optional[str] = None
     """What went wrong, with the name of the image; None where nothing did."""
     pixels: Optional[np.ndarray] = None

@@ -1,21 +1,49 @@
 """MoRe on images without labels."""
 
+import os
 import os.path as osp
+from functools import partial
 from logging import WARNING
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Union,
+)
 
 import cv2
 import mmcv
 import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
+from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from rich.progress import track
+from torch import nn
 
-from mmseg.registry import INFERENCERS
+from mmseg.registry import INFERENCERS, TRANSFORMS
 from mmseg.structures import SegDataSample
 
+from ..engine import launch
+from ..engine.hooks.sanity_check_hook import check_state_dict
 from ..files import palette_png, write_bytes
+from ..masks import MadeMask, MaskMaker, evaluated_bkg
+from ..masks.identity import type_name, without_annotations
+from ..models.structures import LocalizationRequest
 from ..visualization import draw_prediction
+from .dataset_meta import resolve_dataset_meta
 from .inference_inputs import (
     InferenceInput,
     InputsType,
@@ -23,13 +51,23 @@ from .inference_inputs import (
     is_single,
     list_inputs,
 )
-from .inference_masks import InferenceSettings, MadeMask, MaskMaker, finish_sample
 from .inference_results import RESULT_KEYS, ImageResult, summary, unpack, write_scores
-from .inferencer_base import LoadedImage, MoReInferencerBase
+from .inference_settings import InferenceSettings, make_settings
+
+
+class LoadedImage(NamedTuple):
+    """An image that the network can see."""
+
+    input: InferenceInput
+    """Where it is from."""
+    pixels: np.ndarray
+    """As it was read: BGR ``(H, W, 3)``."""
+    data: dict
+    """``inputs`` and ``data_samples`` of the pipeline."""
 
 
 @INFERENCERS.register_module()
-class MoReInferencer(MoReInferencerBase):
+class MoReInferencer(BaseInferencer):
     """Class scores, maps, masks and pictures of images without labels.
 
     Used like MMSegmentation's ``MMSegInferencer``; what it knows beyond that is where the
@@ -63,12 +101,13 @@ class MoReInferencer(MoReInferencerBase):
 
     preprocess_kwargs: set = set()
     forward_kwargs: set = {
+        'keep_logits',
         'source',
         'multi_scale',
         'scales',
         'crf',
         'bkg',
-        'mask_classes',
+        'policy',
         'maps',
     }
     visualize_kwargs: set = {
@@ -81,6 +120,88 @@ class MoReInferencer(MoReInferencerBase):
     }
     postprocess_kwargs: set = set()
 
+    # ------------------------------------------------------------------ the model
+    def __init__(
+        self,
+        model: Union[str, 'os.PathLike', Config, dict, nn.Module, None] = None,
+        weights: Optional[str] = None,
+        classes: Optional[Sequence[str]] = None,
+        palette: Optional[Sequence[Sequence[int]]] = None,
+        device: Optional[str] = None,
+        scope: str = 'mmseg',
+        show_progress: bool = True,
+    ) -> None:
+        init_default_scope(scope)
+        self._names = dict(classes=classes, palette=palette)
+        self._built: Optional[nn.Module] = None
+        if isinstance(model, nn.Module):
+            self._built, model = model, getattr(model, 'cfg', None)
+            if model is None:
+                raise ValueError(
+                    'a built segmentor needs its config as the attribute '
+                    '`cfg`, for the pipeline and the names of the classes'
+                )
+        elif isinstance(model, (str, os.PathLike)):
+            model = launch.load_config(os.fspath(model))
+        if weights is not None:
+            launch.check_checkpoint(weights)
+        super().__init__(model, weights, device, scope, show_progress)
+
+    def _init_model(
+        self, cfg: Config, weights: Optional[str], device: str = 'cpu'
+    ) -> nn.Module:
+        if self._built is None:
+            return super()._init_model(cfg, weights, device)
+        checkpoint = (
+            None
+            if weights is None
+            else CheckpointLoader.load_checkpoint(weights, map_location='cpu')
+        )
+        self._load_weights_to_model(self._built, checkpoint, cfg)
+        return self._built.to(device).eval()
+
+    def _load_weights_to_model(
+        self, model: nn.Module, checkpoint: Optional[dict], cfg: Config
+    ) -> None:
+        """Load all weights or none; give the model its ``dataset_meta``."""
+        if not hasattr(model, 'localization_request'):
+            raise TypeError(
+                f'MoReInferencer runs MoRe, got a {type(model).__name__}: use '
+                'mmseg.apis.MMSegInferencer'
+            )
+        if checkpoint is not None:
+            check_state_dict(model, checkpoint.get('state_dict', checkpoint))
+            try:
+                _load_checkpoint_to_model(model, checkpoint, strict=True)
+            except RuntimeError as error:  # with the names, some per line
+                raise ValueError(' '.join(str(error).split())) from error
+        elif self._built is None:
+            print_log('no weights are given: the model is random', 'current', WARNING)
+        if checkpoint is None and self._names['classes'] is None:
+            checkpoint = dict(meta=dict(dataset_meta=getattr(model, 'dataset_meta', None)))
+        model.dataset_meta = resolve_dataset_meta(
+            model.num_classes, cfg, checkpoint, **self._names
+        )
+
+    def _init_pipeline(self, cfg: Config) -> Compose:
+        """The test pipeline behind the loading; ``self.loader`` does that."""
+        dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+        steps = without_annotations(
+            dataset.get('pipeline') or cfg.get('test_pipeline') or []
+        )
+        if not steps or type_name(steps[0]) != 'LoadImageFromFile':
+            raise ValueError(
+                'inference needs `test_dataloader.dataset.pipeline` in the config, with '
+                f'LoadImageFromFile first; got {[type_name(step) for step in steps]}'
+            )
+        self.loader = TRANSFORMS.build({**steps[0], 'type': 'InferencerLoader'})
+        return Compose(steps[1:])
+
+    def _init_collate(self, cfg: Config) -> Callable:
+        """Images of a batch stay apart: the data preprocessor stacks them."""
+        return pseudo_collate
+
+    # ---------------------------------------------------------------- the results
     def __call__(
         self,
         inputs: InputsType,
@@ -112,7 +233,9 @@ class MoReInferencer(MoReInferencerBase):
             OSError: If a file cannot be written.
         """
         parts: Dict[int, Any] = {}
-        for result in self.stream(inputs, batch_size, **kwargs):
+        for result in self.stream(
+            inputs, batch_size, keep_logits=return_datasamples, **kwargs
+        ):
             if result.error is not None:
                 if is_single(inputs):
                     raise ValueError(result.error)
@@ -137,8 +260,8 @@ class MoReInferencer(MoReInferencerBase):
     ) -> Iterator[ImageResult]:
         """Results one after the other, in bounded memory.
 
-        In the order of the inputs, but that an image that cannot be read comes at once,
-        with its ``error``, before others that are still being refined by the CRF.
+        In the order of the inputs. An image that cannot be read, or on which the network
+        fails, has an ``error``, and the others go on.
 
         Args:
             inputs, batch_size: As in :meth:`__call__`.
@@ -146,10 +269,9 @@ class MoReInferencer(MoReInferencerBase):
             out_dir: Folder to write to: ``scores.json`` and the two below. Empty: none.
             img_out_dir: Folder of the pictures below it, ``NAME.png``. Empty: none.
             pred_out_dir: Folder of the masks below it, palette PNGs. Empty: none.
-            kwargs: ``source, multi_scale, scales, crf, bkg, maps`` and ``mask_classes``:
-                arguments of :func:`make_settings`, where the last is ``classes``;
-                ``show, wait_time, opacity, return_vis, with_labels``: of
-                :meth:`visualize`.
+            kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf``: of
+                :func:`make_settings`; ``show, wait_time, opacity, return_vis,
+                with_labels``: of :meth:`visualize`.
 
         Raises:
             As :meth:`__call__`; what is wrong with the arguments at once.
@@ -167,16 +289,36 @@ class MoReInferencer(MoReInferencerBase):
         results = (self._publish(result, drawing, pred_out_dir) for result in results)
         return self._with_scores(results, out_dir) if out_dir else results
 
+    def settings(self, **options: Any) -> InferenceSettings:
+        """Of the masks and maps, with a threshold where one is needed and not given.
+
+        It is that of the config's test evaluator, or else of its pseudo labels.
+
+        Args:
+            options: Arguments of :func:`make_settings`.
+        """
+        settings = make_settings(**options)
+        recipe = settings.recipe
+        if not recipe.needs_bkg:
+            return settings
+        bkg = evaluated_bkg(self.cfg, recipe.source)
+        if bkg is None:
+            bkg = self.model.training_labeler.bkg
+        return settings._replace(recipe=recipe.replace(bkg=bkg))
+
     def _with_scores(
         self, results: Iterable[ImageResult], folder: str
     ) -> Iterator[ImageResult]:
-        """The results, and ``scores.json`` after the last one."""
+        """The results, and ``scores.json`` at the end, whatever ends it."""
         classes = self.model.dataset_meta['classes']
         entries: Dict[str, Mapping[str, Any]] = {}
-        for result in results:
-            entries[result.input.name] = summary(result, classes)
-            yield result
-        write_scores(folder, entries)
+        try:
+            for result in results:
+                entries[result.input.name] = summary(result, classes)
+                yield result
+        finally:
+            if entries:
+                write_scores(folder, entries)
 
     def _results(
         self,
@@ -185,34 +327,63 @@ class MoReInferencer(MoReInferencerBase):
         settings: InferenceSettings,
         num_workers: Optional[int],
     ) -> Iterator[ImageResult]:
-        """Through the network, and the CRF if there is one."""
-        batches = self.preprocess(items, batch_size)
+        """Through the network, and the CRF if there is one, in order."""
+        batches: Iterable = self.preprocess(items, batch_size)
         if self.show_progress:
             batches = track(batches, 'Inference', total=-(-len(items) // batch_size))
         with MaskMaker(settings.recipe, num_workers) as maker:
             for batch in batches:
                 images = [image for image in batch if isinstance(image, LoadedImage)]
-                yield from (item for item in batch if isinstance(item, ImageResult))
-                samples = self.forward(images, settings.request) if images else []
-                for image, sample in zip(images, samples):
-                    for made in maker.add(
-                        image.input.path or image.input.name,
-                        image.pixels,
-                        sample,
-                        (image, sample),
-                    ):
-                        yield self._result(made, settings)
-            for made in maker.drain():
-                yield self._result(made, settings)
+                samples = iter(self._samples(images, settings.request))
+                for image in batch:
+                    if isinstance(image, ImageResult):
+                        made = maker.fail(image, str(image.error))
+                    else:
+                        made = self._make(maker, image, next(samples), settings)
+                    yield from map(_result, made)
+            yield from map(_result, maker.drain())
 
-    @staticmethod
-    def _result(made: MadeMask, settings: InferenceSettings) -> ImageResult:
-        image, sample = made.payload
-        if made.error is not None:
-            return ImageResult(image.input, None, made.error)
-        return ImageResult(
-            image.input, finish_sample(sample, made.mask, settings), pixels=image.pixels
+    def _samples(
+        self, images: List[LoadedImage], request: Optional[LocalizationRequest]
+    ) -> List[Union[SegDataSample, str]]:
+        """What the network says of each image, or why it fails on it."""
+        if not images:
+            return []
+        _check_sizes(images)
+        try:
+            return self.forward(images, request)
+        except (RuntimeError, ValueError) as error:
+            if len(images) == 1:
+                return [f'the network fails: {type(error).__name__}: {error}']
+        return [self._samples([image], request)[0] for image in images]
+
+    def _make(
+        self,
+        maker: MaskMaker,
+        image: LoadedImage,
+        sample: Union[SegDataSample, str],
+        settings: InferenceSettings,
+    ) -> List[MadeMask]:
+        """Hand an image in; what is not needed any more is let go."""
+        name, recipe = image.input.path or image.input.name, settings.recipe
+        if isinstance(sample, str):
+            return maker.fail(ImageResult(image.input, None), f'{name}: {sample}')
+        try:
+            mask = sample.pred_sem_seg.data[0]
+            probabilities = None
+            if not recipe.is_prediction:
+                probabilities = recipe.probabilities(sample, recipe.allowed(sample))
+            sample = _trimmed(sample, settings)
+        except RuntimeError as error:  # out of memory
+            return maker.fail(ImageResult(image.input, None), f'{name}: {error}')
+        payload = ImageResult(image.input, sample, pixels=image.pixels)
+        if probabilities is None:
+            return maker.add_mask(mask, payload=payload)
+        held = image.pixels.nbytes + sum(
+            value.data.nbytes for value in sample.values() if isinstance(value, PixelData)
         )
+        read_image = partial(_as_rgb, image.pixels)
+        return maker.add(name, probabilities, read_image, payload, held)
 
     def _publish(
         self, result: ImageResult, drawing: dict, pred_out_dir: str
@@ -227,6 +398,43 @@ class MoReInferencer(MoReInferencerBase):
                 palette_png(result.mask(), self.model.dataset_meta['palette']),
             )
         return result._replace(picture=pictures[0] if pictures else None)
+
+    def preprocess(
+        self, inputs: List[InferenceInput], batch_size: int = 1
+    ) -> Iterator[List[Union[LoadedImage, ImageResult]]]:
+        """Read images and run the pipeline; a result with an error where that fails."""
+        for start in range(0, len(inputs), batch_size):
+            yield [self._load(item) for item in inputs[start : start + batch_size]]
+
+    def _load(self, item: InferenceInput) -> Union[LoadedImage, ImageResult]:
+        name = item.path or item.name
+        try:
+            loaded = self.loader(item.path if item.pixels is None else item.pixels)
+        except OSError as error:
+            return ImageResult(item, None, f'{name} cannot be read: {error}')
+        except Exception:  # of OpenCV, Pillow, ...: the other images go on
+            return ImageResult(item, None, f'{name} does not decode as an image')
+        pixels, loaded['img_path'] = loaded['img'], item.path
+        try:
+            return LoadedImage(item, pixels, self.pipeline(loaded))
+        except Exception as error:  # likewise
+            return ImageResult(
+                item,
+                None,
+                f'{name}, an image of {pixels.shape[0]}x{pixels.shape[1]} '
+                f'pixels, fails in the pipeline: {type(error).__name__}: {error}',
+            )
+
+    @torch.no_grad()
+    def forward(
+        self, inputs: List[LoadedImage], request: Optional[LocalizationRequest] = None
+    ) -> List[SegDataSample]:
+        """What the segmentor says of some images of one size behind the pipeline."""
+        before, self.model.localization_request = self.model.localization_request, request
+        try:
+            return self.model.test_step(self.collate_fn([image.data for image in inputs]))
+        finally:
+            self.model.localization_request = before
 
     def visualize(
         self,
@@ -259,7 +467,7 @@ class MoReInferencer(MoReInferencerBase):
         meta, pictures = self.model.dataset_meta, []
         for result in inputs:
             picture = draw_prediction(
-                mmcv.bgr2rgb(np.clip(result.pixels, 0, 255).astype(np.uint8)),
+                _as_rgb(result.pixels),
                 result.mask(),
                 meta['palette'],
                 meta['classes'],
@@ -299,3 +507,41 @@ class MoReInferencer(MoReInferencerBase):
         if return_datasamples:
             return preds
         return {key: [part[key] for part in preds] for key in RESULT_KEYS}
+
+
+def _check_sizes(images: Sequence[LoadedImage]) -> None:
+    """Raise ValueError if images of a batch are not equally large behind the pipeline."""
+    sizes = {tuple(image.data['inputs'].shape[-2:]) for image in images}
+    if len(sizes) > 1:
+        raise ValueError(
+            f'images of {sorted(sizes)} pixels do not fit into one batch: take batch_size=1'
+        )
+
+
+def _as_rgb(pixels: np.ndarray) -> np.ndarray:
+    return mmcv.bgr2rgb(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def _trimmed(sample: SegDataSample, settings: InferenceSettings) -> SegDataSample:
+    """What a user asked for, on the CPU, by the names that users know."""
+    for name in settings.request.maps if settings.request else ():
+        values = sample.pop(f'{name}_ms')
+        if name in settings.maps:
+            sample.set_field(values, name)
+    sample.pop('map_indices', None)
+    merged = sample.pop('seg_logits_ms', None)
+    if merged is not None:
+        sample.seg_logits = merged
+    if not settings.keep_logits:
+        sample.pop('seg_logits', None)
+    del sample.pred_sem_seg  # the mask takes its place
+    return sample.cpu()
+
+
+def _result(made: MadeMask) -> ImageResult:
+    result: ImageResult = made.payload
+    if made.mask is None or result.sample is None:
+        return result._replace(sample=None, pixels=None, error=made.error)
+    mask = torch.from_numpy(made.mask)[None].long()
+    result.sample.pred_sem_seg = PixelData(data=mask)
+    return result

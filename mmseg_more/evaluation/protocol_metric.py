@@ -10,9 +10,10 @@ from torch import Tensor
 from mmseg.registry import METRICS
 
 from ..files import read_rgb
-from ..masks.dense_crf import CLASS_EPSILON, DenseCRFOptions
-from ..masks.pool import CRFJob, CRFResult, DenseCRFPool
+from ..masks.dense_crf import DenseCRFOptions
+from ..masks.maker import MadeMask, MaskMaker
 from ..masks.probabilities import map_probabilities, seg_probabilities
+from ..masks.recipe import MaskRecipe
 from ..models.structures import LocalizationRequest
 from .counting import CountingMetric
 from .functional import SegmentationFigures, confusion_matrix, segmentation_figures
@@ -56,11 +57,10 @@ class ProtocolMetric(CountingMetric):
             several scales.
         thresholds (Sequence[float], optional): As in :class:`LocalizationMetric`.
         split (str, optional): What to call the images in the report.
-        crf (dict, optional): Fields of
-            :class:`~mmseg_more.localization.DenseCRFOptions` that shall differ.
-        epsilon (float): Classes below this probability are left out of the CRF.
+        crf (dict, optional): Settings of the CRF that shall differ, as in
+            :class:`~mmseg_more.masks.MaskRecipe`.
         num_workers (int, optional): Processes for the CRF, as in
-            :class:`~mmseg_more.localization.DenseCRFPool`.
+            :class:`~mmseg_more.masks.MaskMaker`.
         ignore_index (int): Label of pixels that do not count. Defaults to 255.
         out_json (str, optional): File to write the figures to: the keys above, also
             with ``precision``, ``recall``, ``confusion_ratio``, ``mIoU_best``,
@@ -71,15 +71,14 @@ class ProtocolMetric(CountingMetric):
         prefix (str, optional): As in :class:`BaseMetric`.
     """
 
-    _pool: Optional[DenseCRFPool] = None
+    _maker: Optional[MaskMaker] = None
 
     def __init__(
         self,
         bkg: Union[float, Mapping[str, float]] = 0.5,
         thresholds: Optional[Sequence[float]] = None,
         split: Optional[str] = None,
-        crf: Optional[Mapping[str, float]] = None,
-        epsilon: float = CLASS_EPSILON,
+        crf: Optional[Mapping[str, Any]] = None,
         num_workers: Optional[int] = None,
         ignore_index: int = 255,
         out_json: Optional[str] = None,
@@ -90,8 +89,7 @@ class ProtocolMetric(CountingMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.thresholds = MapThresholds(bkg, thresholds)
         self.split = split
-        self.crf = DenseCRFOptions(**(crf or {}))
-        self.epsilon = epsilon
+        self.recipe = MaskRecipe(crf=crf or True)
         self.num_workers = num_workers
         self.ignore_index = ignore_index
         self.out_json = out_json
@@ -100,9 +98,9 @@ class ProtocolMetric(CountingMetric):
 
     def _reset(self) -> None:
         super()._reset()
-        if self._pool is not None:
-            self._close_pool()
-            self._pool = None
+        if self._maker is not None:
+            self._close_maker()
+            self._maker = None
 
     # ------------------------------------------------------------ per image
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -130,12 +128,10 @@ class ProtocolMetric(CountingMetric):
                 f'use_protocols puts it there; the request is {request}'
             )
         try:
-            if self._pool is None:
-                self._pool = DenseCRFPool(
-                    self.num_workers, options=self.crf, epsilon=self.epsilon
-                )
+            if self._maker is None:
+                self._maker = MaskMaker(self.recipe, self.num_workers)
                 # once, at the latest when a run that broke off is forgotten
-                self._close_pool = weakref.finalize(self, self._pool.close)
+                self._close_maker = weakref.finalize(self, self._maker.close)
             for sample in data_samples:
                 self._process_image(sample)
         except BaseException:
@@ -187,31 +183,28 @@ class ProtocolMetric(CountingMetric):
         }
         probabilities[SEGMENTATION] = seg_probabilities(logits)
         truth = read.truth.cpu()
-        for name, (probs, labels) in probabilities.items():
+        for name, value in probabilities.items():
             self._collect(
-                self._pool.submit(
-                    CRFJob(
-                        f'{sample["img_path"]} ({name})',
-                        image,
-                        probs.cpu().numpy(),
-                        labels.cpu().numpy(),
-                        (number, name, truth),
-                    )
+                self._maker.add(
+                    f'{sample["img_path"]} ({name})',
+                    value,
+                    lambda: image,
+                    (number, name, truth),
                 )
             )
 
-    def _collect(self, results: List[CRFResult]) -> None:
-        for result in results:
-            if result.error is not None:
+    def _collect(self, masks: List[MadeMask]) -> None:
+        for made in masks:
+            if made.error is not None:
                 raise RuntimeError(
-                    f'{result.error}. Figures over the other images alone '
+                    f'{made.error}. Figures over the other images alone '
                     'would not be comparable: repair this one or take it out '
                     'of the split'
                 )
-            number, name, truth = result.payload
+            number, name, truth = made.payload
             self._add(
                 number,
-                {f'{name}/ms_crf': self._confusion(torch.from_numpy(result.mask), truth)},
+                {f'{name}/ms_crf': self._confusion(torch.from_numpy(made.mask), truth)},
             )
 
     # ------------------------------------------------------------ all images
@@ -222,8 +215,8 @@ class ProtocolMetric(CountingMetric):
             size (int): Number of images of the data set.
         """
         try:
-            if self._pool is not None:
-                self._collect(self._pool.drain())
+            if self._maker is not None:
+                self._collect(self._maker.drain())
             return super().evaluate(size)
         finally:
             self._reset()
@@ -278,6 +271,6 @@ class ProtocolMetric(CountingMetric):
             ms_scales=list(self.localization_request.ms_scales),
             seg_scales=list(self.localization_request.seg_scales),
             bkg={name: self.thresholds.bkg[name] for name in MAPS},
-            crf=self.crf._asdict(),
-            epsilon=self.epsilon,
+            crf={name: self.recipe.crf[name] for name in DenseCRFOptions._fields},
+            epsilon=self.recipe.crf['epsilon'],
         )

@@ -4,7 +4,9 @@ from .bilateral import (
     bilateral_energy,
     bilateral_filter,
     bilateral_filter_batch,
+    bilateral_lattice,
     choose_backend,
+    spatial_lattice,
 )
 from .maps import (
     check_scales,
@@ -15,14 +17,8 @@ from .maps import (
     resize_map,
     scaled_size,
 )
-from .permutohedral import Lattice, build_lattice, filter_on_lattice
-from .pseudo_label import (
-    IGNORE_INDEX,
-    PatchLabels,
-    affinity_pairs,
-    maps_to_labels,
-    maps_to_patch_labels,
-)
+from .permutohedral import Lattice, build_lattice, filter_on_lattice, normalize_lattice
+from .pseudo_label import IGNORE_INDEX, affinity_pairs, maps_to_labels, maps_to_patch_labels
 from .refinement import (
     PAROptions,
     pixel_adaptive_refinement,
@@ -35,11 +31,11 @@ __all__ = [
     'IGNORE_INDEX',
     'Lattice',
     'PAROptions',
-    'PatchLabels',
     'affinity_pairs',
     'bilateral_energy',
     'bilateral_filter',
     'bilateral_filter_batch',
+    'bilateral_lattice',
     'build_lattice',
     'check_scales',
     'choose_backend',
@@ -49,6 +45,7 @@ __all__ = [
     'maps_to_labels',
     'maps_to_patch_labels',
     'merge_flip',
+    'normalize_lattice',
     'normalize_maps',
     'pixel_adaptive_refinement',
     'pixel_affinity',
@@ -56,4 +53,5 @@ __all__ = [
     'refine_labels',
     'resize_map',
     'scaled_size',
+    'spatial_lattice',
 ]

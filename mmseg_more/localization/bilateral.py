@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .permutohedral import build_lattice, filter_on_lattice
+from .permutohedral import Lattice, build_lattice, filter_on_lattice
 
 BACKENDS = ('auto', 'lattice', 'pydensecrf')
 # Up to here pydensecrf is faster on the CPU (measured on one core with photographs and
@@ -80,6 +80,57 @@ def bilateral_filter(
     return -np.asarray(message).reshape(channels, height, width)
 
 
+def spatial_lattice(
+    batch_size: int, height: int, width: int, sigma_xy: float, device: torch.device
+) -> Lattice:
+    """Lattice of the Gaussian kernel of the pixels, image by image and row by row.
+
+    Args:
+        batch_size: Number of images.
+        height: Of the images.
+        width: Of the images.
+        sigma_xy: Width of the kernel in pixels.
+        device: Where the lattice is wanted.
+
+    Raises:
+        ValueError: If the width is too small for the lattice's keys.
+    """
+    bounds = ((0, width / sigma_xy), (0, height / sigma_xy))
+    positions = _positions(height, width, sigma_xy, device)
+    return build_lattice(positions.flatten(1).expand(batch_size, -1, -1), bounds)
+
+
+def bilateral_lattice(images: Tensor, sigma_rgb: float, sigma_xy: float) -> Lattice:
+    """Lattice of the bilateral kernel of the pixels, image by image and row by row.
+
+    Args:
+        images: As :func:`bilateral_filter_batch`; integers too.
+        sigma_rgb: Width in colour, in 8-bit levels.
+        sigma_xy: Width in space, in pixels.
+
+    Raises:
+        ValueError: If the widths are too small for the lattice's keys.
+    """
+    height, width = images.shape[-2:]
+    positions = _positions(height, width, sigma_xy, images.device)
+    # divided by a tensor, see _positions
+    colours = images.float() / torch.full((1,), sigma_rgb, device=images.device)
+    features = torch.cat([positions.expand(len(images), -1, -1, -1), colours], dim=1)
+    bounds = ((0, width / sigma_xy), (0, height / sigma_xy))
+    of_colours = (-1 / sigma_rgb, 256 / sigma_rgb)
+    return build_lattice(features.flatten(2), (*bounds, *[of_colours] * 3))
+
+
+def _positions(height: int, width: int, sigma_xy: float, device: torch.device) -> Tensor:
+    """Column and row of each pixel over ``sigma_xy``, float32 ``(2, H, W)``."""
+    # Divided by a tensor: by a number, a GPU would multiply with its inverse instead.
+    sigma = torch.full((1,), sigma_xy, device=device)
+    ys, xs = (
+        torch.arange(n, device=device, dtype=torch.float32) / sigma for n in (height, width)
+    )
+    return torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)])
+
+
 def bilateral_filter_batch(
     images: Tensor, values: Tensor, sigma_rgb: float, sigma_xy: float
 ) -> Tensor:
@@ -101,25 +152,8 @@ def bilateral_filter_batch(
     Raises:
         ValueError: If the widths are too small for the lattice's keys.
     """
-    batch_size, channels, height, width = values.shape
-    ys, xs = (
-        torch.arange(n, device=images.device, dtype=torch.float32) for n in (height, width)
-    )
-    # Divided by tensors: by a number, a GPU would multiply with its inverse instead.
-    sigmas = [torch.full_like(xs[:1], s) for s in (sigma_xy, sigma_rgb)]
-    positions = torch.stack(
-        [
-            (xs / sigmas[0]).expand(height, width),
-            (ys / sigmas[0])[:, None].expand(height, width),
-        ]
-    )
-    features = torch.cat(
-        [positions.expand(batch_size, -1, -1, -1), images.float() / sigmas[1]], dim=1
-    )
-    colours = (-1 / sigma_rgb, 256 / sigma_rgb)
-    lattice = build_lattice(
-        features.flatten(2), ((0, width / sigma_xy), (0, height / sigma_xy), *[colours] * 3)
-    )
+    batch_size, channels, *_ = values.shape
+    lattice = bilateral_lattice(images, sigma_rgb, sigma_xy)
     points = values.float().flatten(2).transpose(1, 2).flatten(0, 1)
     return (
         filter_on_lattice(lattice, points)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def scaled_size(size: Tuple[int, int], scale: float) -> Tuple[int, int]:
+def scaled_size(size: Sequence[int], scale: float) -> Tuple[int, int]:
     """Image size ``(int(s*H), int(s*W))`` of a multi-scale pass.
 
     Args:
@@ -33,7 +33,7 @@ def scaled_size(size: Tuple[int, int], scale: float) -> Tuple[int, int]:
     return scaled
 
 
-def resize_map(maps: Tensor, size: Tuple[int, int]) -> Tensor:
+def resize_map(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Resize ``(B, C, h, w)`` bilinearly (align_corners False) to ``size``."""
     if maps.shape[-2:] == torch.Size(size):
         return maps
@@ -54,7 +54,7 @@ def class_patch_similarity(tokens: Tensor, patches: Tensor) -> Tensor:
     return torch.einsum('bkd,bdij->bkij', tokens, patches)
 
 
-def merge_flip(maps: Tensor, flipped: Tensor, size: Tuple[int, int]) -> Tensor:
+def merge_flip(maps: Tensor, flipped: Tensor, size: Sequence[int]) -> Tensor:
     """Elementwise maximum of a map and the un-flipped map of the flip.
 
     Args:

@@ -3,7 +3,7 @@
 Dense labels: 0 background, ``k + 1`` for class ``k``, 255 ignored.
 """
 
-from typing import NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -11,17 +11,6 @@ from torch import Tensor
 from .maps import resize_map
 
 IGNORE_INDEX = 255
-
-
-class PatchLabels(NamedTuple):
-    """Label maps at patch resolution, each int64 ``(B, h, w)``."""
-
-    cre: Tensor
-    """For the confident relation loss."""
-    ure: Tensor
-    """For the uncertain relation loss."""
-    affinity: Tensor
-    """For the patch affinity loss."""
 
 
 def maps_to_labels(

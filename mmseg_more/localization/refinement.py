@@ -5,14 +5,13 @@ averaged, again and again, over neighbours that look alike. MoRe uses it for the
 labels of its segmentation head (section 3.4).
 """
 
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .maps import resize_map
-from .present import present_classes
 from .pseudo_label import IGNORE_INDEX
 
 _WIDTH = 0.3  # w1 of AFA: the width of both Gaussians, in standard deviations
@@ -96,7 +95,7 @@ def pixel_affinity(
 
 
 def _neighbour_pixels(
-    batch_size: int, size: Tuple[int, int], dilations: Sequence[int], device: torch.device
+    batch_size: int, size: Sequence[int], dilations: Sequence[int], device: torch.device
 ) -> Tensor:
     """Number of each pixel's neighbours, int32 ``(B*H*W, M)``; pixels are
     numbered over the batch, those outside are replaced by the border's."""
@@ -163,7 +162,6 @@ def refine_labels(
     high: float,
     low: float,
     options: PAROptions = PAROptions(),
-    max_classes: Optional[int] = None,
 ) -> Tensor:
     """Refined dense labels for the segmentation loss.
 
@@ -173,26 +171,24 @@ def refine_labels(
     background, and background where both runs say so. One affinity serves
     both runs, all images of the batch are refined together.
 
+    All channels are refined, those of absent classes too, although they cannot win:
+    give it the channels of the present classes alone (:func:`present_classes`).
+
     Args:
         images: ``(B, 3, H, W)`` in [0, 1], truncated to 8 bit before.
-        maps: Normalised maps ``(B, K, H, W)``.
-        image_labels: Multi-hot ``(B, K)``.
+        maps: Normalised maps ``(B, C, h, w)``, a channel per class.
+        image_labels: Multi-hot ``(B, C)``: which of them are present.
         high: Background score of the run that finds classes.
         low: Background score of the run that finds background.
         options: PAR's settings.
-        max_classes: Upper limit for the present classes of an image, where it is
-            known on the host. None reads it from ``image_labels``: the host then waits
-            for a GPU.
 
     Returns:
-        int64 ``(B, H, W)``: 0 background, ``k + 1``, 255 ignored.
+        int64 ``(B, H, W)``: 0 background, ``c + 1`` for channel ``c``, 255 ignored.
     """
-    size = images.shape[-2:]
-    half = tuple(max(1, int(options.scale * s)) for s in size)
+    height, width = images.shape[-2:]
+    half = max(1, int(options.scale * height)), max(1, int(options.scale * width))
     images = resize_map(images, half)
-    present = present_classes(image_labels, max_classes)
-    maps = present.select(maps)
-    absent = F.pad(present.real == 0, (1, 0))[:, :, None, None]  # (B, 1+C, 1, 1)
+    absent = F.pad(image_labels <= 0, (1, 0))[:, :, None, None]  # (B, 1+C, 1, 1)
 
     runs = []
     for score in (high, low):
@@ -207,9 +203,8 @@ def refine_labels(
 
     # .max(dim=1).indices: argmax(dim=1) is 7 times slower
     by_high, by_low = (
-        resize_map(run, size).masked_fill(absent, -1.0).max(dim=1).indices
+        resize_map(run, (height, width)).masked_fill(absent, -1.0).max(dim=1).indices
         for run in refined.chunk(2, dim=1)
     )
     result = by_high.masked_fill(by_high == 0, IGNORE_INDEX)
-    result = result.masked_fill((by_high == 0) & (by_low == 0), 0)
-    return present.name_labels(result)
+    return result.masked_fill((by_high == 0) & (by_low == 0), 0)

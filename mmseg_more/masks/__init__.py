@@ -1,75 +1,67 @@
-"""Masks of whole data sets: `PseudoLabelHook`, the VOC export, and their parts."""
+"""From the network's output to masks of images and of whole data sets.
 
-from .config import (
-    SPLITS,
-    evaluated_bkg,
-    mask_dataloader,
-    prepare_mask_run,
-    use_pseudo_labels,
+maps -> probabilities -> CRF -> masks: :class:`MaskRecipe` says how, :class:`MaskMaker` does it,
+:class:`PseudoLabelHook` and :class:`MaskLoop` do it for a data set, into a folder.
+"""
+
+from .config import SPLITS, evaluated_bkg, mask_dataloader, use_pseudo_labels
+from .dense_crf import (
+    BACKENDS,
+    CLASS_EPSILON,
+    CRFMask,
+    DenseCRFOptions,
+    dense_crf,
+    dense_crf_batch,
+    dense_crf_mask,
 )
-from .dense_crf import CLASS_EPSILON, CRFMask, DenseCRFOptions, dense_crf, dense_crf_mask
-from .folder import MANIFEST, MaskFolder, read_manifest
+from .folder import MANIFEST, MaskFolder, read_manifest, soft_map
 from .hook import PseudoLabelHook
-from .identity import (
-    file_sha256,
-    model_settings,
-    type_name,
-    weights_sha256,
-    without_annotations,
-)
-from .loop import MaskImage, MaskLoader, check_labels, check_paths, list_images
-from .maker import MaskRun, soft_map, won_probability
-from .pool import CRFJob, CRFResult, DenseCRFPool
+from .loop import MaskLoop
+from .maker import MadeMask, MaskMaker
+from .pool import CRFJob, CRFResult, DenseCRFPool, LatticeCRF, open_crf, usable_cores
 from .probabilities import (
     ClassProbabilities,
     map_probabilities,
     probabilities_to_mask,
     seg_probabilities,
-    threshold_mask,
 )
-from .recipe import CLASSES, SOURCES, MaskRecipe, make_recipe
-from .voc_export import VOCExportHook, use_voc_export
+from .recipe import PREDICTION, SOURCES, MaskRecipe
+from .voc_export import COMPETITIONS, VOCExportHook, use_voc_export
 
 __all__ = [
-    'check_labels',
-    'check_paths',
+    'BACKENDS',
     'CLASS_EPSILON',
-    'CLASSES',
-    'ClassProbabilities',
+    'COMPETITIONS',
     'CRFJob',
     'CRFMask',
     'CRFResult',
-    'dense_crf',
-    'dense_crf_mask',
+    'ClassProbabilities',
     'DenseCRFOptions',
     'DenseCRFPool',
-    'evaluated_bkg',
-    'file_sha256',
-    'list_images',
-    'make_recipe',
+    'LatticeCRF',
     'MANIFEST',
+    'MadeMask',
+    'MaskFolder',
+    'MaskLoop',
+    'MaskMaker',
+    'MaskRecipe',
+    'PREDICTION',
+    'PseudoLabelHook',
+    'SOURCES',
+    'SPLITS',
+    'VOCExportHook',
+    'dense_crf',
+    'dense_crf_batch',
+    'dense_crf_mask',
+    'evaluated_bkg',
     'map_probabilities',
     'mask_dataloader',
-    'MaskFolder',
-    'MaskImage',
-    'MaskLoader',
-    'MaskRecipe',
-    'MaskRun',
-    'model_settings',
-    'prepare_mask_run',
+    'open_crf',
     'probabilities_to_mask',
-    'PseudoLabelHook',
     'read_manifest',
     'seg_probabilities',
     'soft_map',
-    'SOURCES',
-    'SPLITS',
-    'threshold_mask',
-    'type_name',
     'use_pseudo_labels',
     'use_voc_export',
-    'VOCExportHook',
-    'weights_sha256',
-    'without_annotations',
-    'won_probability',
+    'usable_cores',
 ]

@@ -1,73 +1,52 @@
 """Turns a config into one that makes masks."""
 
 import copy
-from typing import Any, Mapping, Optional, Sequence, Union
+from typing import Any, Mapping, Optional
 
 from mmengine.config import Config, ConfigDict
 
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, HOOKS
 
 from ..datasets import COCO14ImageLevelDataset, ImageLevelDataset, VOCImageLevelDataset
 from .identity import type_name, without_annotations
-from .recipe import make_recipe
 
 SPLITS = ('train', 'val', 'test')
 MASK_HOOKS = ('PseudoLabelHook', 'VOCExportHook')
 
 
 def use_pseudo_labels(
-    cfg: Config,
-    folder: str,
-    source: str = 'lam',
-    crf: Union[bool, Mapping[str, Any]] = False,
-    split: str = 'test',
-    multi_scale: bool = True,
-    scales: Optional[Sequence[float]] = None,
-    classes: str = 'image-labels',
-    bkg: Optional[float] = None,
-    soft_maps: bool = False,
-    num_workers: Optional[int] = None,
+    cfg: Config, folder: str, split: str = 'test', **options: Any
 ) -> None:
     """Have ``Runner.test`` write masks into ``folder`` instead of evaluating.
 
-    No mask of the truth is needed or opened. The images are those of a split, as
-    the test pipeline sees them, one at a time and in order.
+    No mask of the truth is needed or opened. The images are those of a split, as the test
+    pipeline sees them, one at a time and in order.
 
     Args:
         cfg: Complete config; changed. (With ``launch.use_tta``, call that first.)
+        folder: As ``out_dir`` of :class:`PseudoLabelHook`.
         split: 'train', 'val' or 'test': whose data.
-        bkg: None: that of the test evaluator for this source, if it has any, or
-            else the model's own.
-        folder, source, crf, multi_scale, scales, classes, soft_maps,
-            num_workers: As in :class:`PseudoLabelHook`.
+        options: Other arguments of :class:`PseudoLabelHook`. ``bkg`` is that of the test
+            evaluator for the source, if it has any, where it is not given.
 
     Raises:
         ValueError: If an argument is wrong, or the config lacks the data.
     """
-    if bkg is None:
-        bkg = evaluated_bkg(cfg, source)
-    make_recipe(source, multi_scale, scales, classes, bkg, crf)
-    hook = dict(
-        type='PseudoLabelHook',
-        out_dir=folder,
-        source=source,
-        multi_scale=multi_scale,
-        scales=scales,
-        crf=crf,
-        classes=classes,
-        bkg=bkg,
-        soft_maps=soft_maps,
-        num_workers=num_workers,
-    )
-    prepare_mask_run(cfg, split, hook, with_labels=classes == 'image-labels')
+    if options.get('bkg') is None:
+        options['bkg'] = evaluated_bkg(cfg, options.get('source') or 'lam')
+    hook = dict(options, type='PseudoLabelHook', out_dir=folder)
+    with_labels = options.get('policy') in (None, 'image-labels')
+    prepare_mask_run(cfg, split, hook, with_labels)
 
 
 def prepare_mask_run(cfg: Config, split: str, hook: dict, with_labels: bool) -> None:
-    """Give ``cfg`` the hook and its data, and take away what would hinder it."""
+    """Give ``cfg`` the hook, its loop and its data, and take away what would hinder it."""
+    HOOKS.build(hook)  # what is wrong with the arguments is said now
     cfg.test_dataloader = mask_dataloader(cfg, split, with_labels)
     cfg.test_evaluator = []
-    if cfg.get('test_cfg') is None:
-        cfg.test_cfg = dict(type='TestLoop')
+    cfg.test_cfg = dict(
+        type='MaskLoop', fp16=(cfg.get('test_cfg') or {}).get('fp16', False)
+    )
     unwanted = ('LocalizationHook', *MASK_HOOKS)
     cfg.custom_hooks = [
         other for other in cfg.get('custom_hooks') or () if type_name(other) not in unwanted

@@ -1,19 +1,29 @@
 """A folder of masks that survives whatever ends the run that fills it."""
 
+import io
 import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
+
+import numpy as np
+import torch.nn.functional as F
 
 from ..datasets.image_labels import name_few
 from ..files import write_bytes
 from ..version import __version__
+from .lock import FolderLock
+from .probabilities import ClassProbabilities
 
 MANIFEST = 'manifest.json'
 # left behind by a killed `write_bytes`
 _UNFINISHED = re.compile(r'\.(.+\.(png|npz|tgz|zip|tar\.gz)|manifest\.json)\.\w{8}')
 _NOTHING = '(nothing)'
+
+
+SOFT_STRIDE = 4
+"""Soft maps have one value for so many pixels in each direction."""
 
 
 class MaskFolder:
@@ -22,7 +32,8 @@ class MaskFolder:
     While a run goes on, every process appends what it has finished to a journal of
     its own, ``.journal-RANK.jsonl``; the journals are folded into the manifest
     when the next run begins, or at the end. An entry is written after its mask,
-    so a mask that has one is whole.
+    so a mask that has one is whole. One run at a time has the folder, see
+    :class:`~mmseg_more.masks.lock.FolderLock`.
 
     ``manifest.json``: ``complete`` (every image of the last run's split has a
     mask), ``settings`` and ``checkpoint`` (what the masks are made by),
@@ -38,6 +49,7 @@ class MaskFolder:
     def __init__(self, root: Union[str, Path], masks: str = '') -> None:
         self.root = Path(root)
         self.masks = self.root / masks
+        self._lock = FolderLock(self.root)
         self._journal: Optional[int] = None
         self._manifest: Dict[str, Any] = {}
 
@@ -61,11 +73,22 @@ class MaskFolder:
         except OSError as error:
             raise _explained(error, path) from error
 
-    def check_writable(self) -> None:
-        """Raise OSError now if nothing can be written there later."""
+    # ------------------------------------------------------------------ lock
+    def acquire(self) -> None:
+        """Have the folder for oneself, from before :meth:`start` on (in one process).
+
+        Raises:
+            BlockingIOError: If another run has it; says which.
+            OSError: If nothing can be written there.
+        """
         probe = self.root / f'.writable-{os.getpid()}'
         self.write(probe, b'')
         probe.unlink()
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._lock.release()
 
     # -------------------------------------------------------- start of a run
     def start(
@@ -93,20 +116,8 @@ class MaskFolder:
                 no manifest explains.
             OSError: If it cannot be written.
         """
-        identity = json.loads(json.dumps(identity, default=str))
-        path = self.root / MANIFEST
-        if path.exists():
-            manifest = read_manifest(path)
-            self._check_same(manifest, identity, checkpoint)
-        else:
-            taken = [name for name in expected if self.mask_path(name).exists()]
-            if taken:
-                raise ValueError(
-                    f'{self.masks} holds {len(taken)} files that would be '
-                    f'overwritten ({name_few(taken)}), and no {MANIFEST}: choose '
-                    'a new folder for the masks'
-                )
-            manifest = dict(images={}, failed={})
+        identity = _as_json(identity)
+        manifest = self.check(identity, expected, checkpoint)
         self._manifest = dict(
             complete=False,
             **identity,
@@ -123,20 +134,45 @@ class MaskFolder:
             if self._is_finished(name, labels, soft_maps)
         ]
 
-    def _check_same(
-        self, manifest: dict, identity: dict, checkpoint: Mapping[str, Any]
-    ) -> None:
+    def check(
+        self,
+        identity: Mapping[str, Any],
+        names: Iterable[str],
+        checkpoint: Optional[Mapping[str, Any]] = None,
+    ) -> Dict[str, Any]:
+        """What the folder holds already, which must be of the same kind.
+
+        Args:
+            identity: As in :meth:`start`.
+            names: Of the images that are to get masks.
+            checkpoint: As in :meth:`start`; None where the weights are not known yet.
+
+        Returns:
+            The manifest, with no images where there is none.
+
+        Raises:
+            ValueError: As :meth:`start`.
+        """
+        path = self.root / MANIFEST
+        if not path.exists():
+            taken = [name for name in names if self.mask_path(name).exists()]
+            if taken:
+                raise ValueError(
+                    f'{self.masks} holds {len(taken)} files that would be '
+                    f'overwritten ({name_few(taken)}), and no {MANIFEST}: choose '
+                    'a new folder for the masks'
+                )
+            return dict(images={}, failed={})
+        manifest, identity = read_manifest(path), _as_json(identity)
         different = list(
             _differences({key: manifest.get(key) for key in identity}, identity)
         )
-        used = manifest.get('checkpoint', {})
-        if used.get('weights_sha256') != checkpoint['weights_sha256']:
+        used = manifest['checkpoint']
+        if checkpoint and used.get('weights_sha256') != checkpoint['weights_sha256']:
             different.insert(
                 0,
-                (
-                    f'the checkpoint is another one: {_describe(used)} there, '
-                    f'{_describe(checkpoint)} now'
-                ),
+                f'the checkpoint is another one: {_describe(used)} there, '
+                f'{_describe(checkpoint)} now',
             )
         if different:
             more = f'; and {len(different) - 5} more' if len(different) > 5 else ''
@@ -145,6 +181,7 @@ class MaskFolder:
                 f'{"; ".join(different[:5])}{more}. Choose another folder for '
                 'these masks, or delete that one to start again'
             )
+        return manifest
 
     def _is_finished(self, name: str, labels: Optional[List[str]], soft_maps: bool) -> bool:
         entry = self._manifest['images'].get(name)
@@ -174,7 +211,10 @@ class MaskFolder:
 
         Raises:
             OSError: As :meth:`write`.
+            RuntimeError: If no journal is open.
         """
+        if self._journal is None:
+            raise RuntimeError('record() before open_journal()')
         line = (json.dumps({'image': name, **entry}) + '\n').encode()
         try:
             written = os.write(self._journal, line)
@@ -185,8 +225,9 @@ class MaskFolder:
 
     def close_journal(self) -> None:
         """End of this process's share."""
-        os.close(self._journal)
-        self._journal = None
+        if self._journal is not None:
+            os.close(self._journal)
+            self._journal = None
 
     # ---------------------------------------------------------- end of a run
     def finish(self, names: Sequence[str]) -> Dict[str, str]:
@@ -255,6 +296,11 @@ def read_manifest(path: Union[str, Path]) -> dict:
     return manifest
 
 
+def _as_json(value: Mapping[str, Any]) -> Dict[str, Any]:
+    """The value as it comes back from a JSON file: lists for tuples."""
+    return json.loads(json.dumps(value, default=str))
+
+
 def _read_journals(journals: List[Path]) -> Iterator[dict]:
     for journal in journals:
         for line in journal.read_bytes().splitlines():
@@ -297,3 +343,25 @@ def _explained(error: OSError, path: Path) -> OSError:
         'give the rights, and start the same command again)',
         str(path),
     )
+
+
+def soft_map(probabilities: ClassProbabilities) -> bytes:
+    """A small file of class probabilities, before any CRF.
+
+    Keys of the ``.npz``: ``probs`` uint8 ``(C, h, w)``, probability times 255, the
+    mean over ``SOFT_STRIDE`` x ``SOFT_STRIDE`` pixels, ``h = max(1, H // 4)``;
+    ``labels`` uint8 ``(C,)``, the dense label of each channel (0 is the
+    background, first); ``size`` int32, ``(H, W)``.
+    """
+    height, width = probabilities.probs.shape[-2:]
+    small = F.adaptive_avg_pool2d(
+        probabilities.probs, (max(1, height // SOFT_STRIDE), max(1, width // SOFT_STRIDE))
+    )
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        probs=(small * 255).round().byte().cpu().numpy(),
+        labels=probabilities.labels.byte().cpu().numpy(),
+        size=np.array((height, width), np.int32),
+    )
+    return buffer.getvalue()

@@ -1,70 +1,68 @@
-"""Writes a mask for every image of a test run."""
+"""Writes a mask of every image that passes by in a test loop."""
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+import logging
+from functools import partial
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from mmengine.dist import barrier, get_dist_info
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner, TestLoop
+from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import DataLoader
 
-from mmseg.registry import HOOKS
+from mmseg.registry import HOOKS, LOOPS
 from mmseg.structures import SegDataSample
 
 from ..datasets.image_labels import name_few
+from ..datasets.image_level_dataset import voc_palette
 from ..engine.distributed import on_main_process
-from ..engine.hooks.utils import unwrap_model
-from .config import mask_dataloader
-from .folder import MaskFolder
+from ..files import palette_png, read_rgb
+from .config import evaluated_bkg, mask_dataloader
+from .folder import MaskFolder, soft_map
 from .identity import file_sha256, model_settings, weights_sha256, without_annotations
-from .loop import MaskImage, MaskLoader, check_labels, check_paths, list_images
-from .maker import MaskRun
-from .recipe import MaskRecipe, make_recipe
+from .images import MaskImage, check_labels, check_paths, list_images
+from .maker import MadeMask, MaskMaker
+from .recipe import MaskRecipe
+
+_BACKGROUND = 'background'
 
 
 @HOOKS.register_module()
 class PseudoLabelHook(Hook):
-    """Write the pseudo labels (masks) of a data set during the test.
+    """Write the masks (pseudo labels) of what passes by in a test loop.
 
-    ``tools/test.py CONFIG CHECKPOINT --pseudo-labels DIR`` puts it into the config
-    (:func:`~mmseg_more.masks.use_pseudo_labels`). Each image gives
-    ``DIR/NAME.png``, a palette PNG of dense labels (0 background, ``k + 1`` class
-    ``k``); NAME is the path of the image below its folder, without suffix.
-    ``DIR/manifest.json`` (see
-    :class:`~mmseg_more.masks.folder.MaskFolder`) says how they were
-    made, and of each image its size, the classes that may appear and the
-    confidence: the mean probability (or map value) of the pixels won by a class.
+    It works in any test loop of any segmentor: a MoRe gives masks of its localization
+    maps, other segmentors (a stock DeepLabV3+, say) of their segmentation, one image at a
+    time or whole batches. :class:`~mmseg_more.masks.loop.MaskLoop` in ``test_cfg`` adds what
+    a hook cannot do: it leaves out what is finished, shares the images over processes, and
+    goes on after an image that fails. ``tools/test.py CONFIG CHECKPOINT --pseudo-labels DIR``
+    puts both into the config (:func:`~mmseg_more.masks.use_pseudo_labels`).
 
-    Files are written whole or not at all. A run that was ended by whatever goes on
-    where it stopped, and gives the same bytes: images are processed one at a time.
-    A folder never holds masks of two settings or two checkpoints. An image that
-    fails does not end the run; it is reported at the end, by an error. With a
-    launcher the processes (of one machine, or with a common file system) share the
-    images out.
+    Each image gives ``DIR/NAME.png``, a palette PNG of dense labels (0 background, ``k + 1``
+    class ``k``); NAME is the path of the image below its folder, without suffix.
+    ``DIR/manifest.json`` (see :class:`~mmseg_more.masks.folder.MaskFolder`) says how they were
+    made, and of each image its size, the classes that may appear and the confidence: the
+    mean probability (or map value) of the pixels won by a class.
+
+    Files are written whole or not at all, a folder never holds masks of two settings or
+    two checkpoints, and one run at a time writes there. An image that has no mask at the
+    end is reported by an error.
 
     Args:
         out_dir: The folder. A new one, or that of an earlier run.
-        source: 'lam', 'cam', 'fused', or 'seg' for the segmentation head.
-        multi_scale: Whether at several scales, image and flip at each. Defaults
-            to True.
-        scales: Which. Defaults to (1, .5, .75, 1.25, 1.5, 1.75, 2) for maps,
-            (1, 1.25, 1.5) for the segmentation.
-        crf: Whether to refine by the dense CRF, in processes of their own; a
-            dict holds arguments of :class:`DenseCRFOptions` and ``epsilon``.
-        classes: Which may appear: 'image-labels', 'predicted', or (for 'seg')
-            'all'.
-        bkg: Threshold of a map without CRF: background where it is at most
-            this. None: that of the model's pseudo labels.
         soft_maps: Whether to write the probabilities before the CRF too, see
-            :func:`~mmseg_more.masks.maker.soft_map`.
-        num_workers: Processes for the CRF, None for one per core.
-        after_train: Make masks once training has ended, by its last weights,
-            and not in tests. Defaults to False.
+            :func:`~mmseg_more.masks.folder.soft_map`.
+        num_workers: Processes for the CRF, None for one per usable core.
+        after_train: Make masks once training has ended, by its last weights (those of
+            :class:`EMAHook` where there is one), and not in tests.
         split: Whose images ``after_train`` takes: 'train', 'val' or 'test'.
         backend_args: Where the CRF reads image files from.
+        recipe: Options of :class:`~mmseg_more.masks.recipe.MaskRecipe`: ``source``,
+            ``multi_scale``, ``scales``, ``policy``, ``bkg``, ``crf``.
 
     Example:
+        >>> custom_hooks = [dict(type='PseudoLabelHook', out_dir='masks')]
         >>> custom_hooks = [dict(type='PseudoLabelHook', out_dir='masks',
         ...                      after_train=True, split='train', crf=True)]
     """
@@ -75,221 +73,198 @@ class PseudoLabelHook(Hook):
     def __init__(
         self,
         out_dir: str,
-        source: str = 'lam',
-        multi_scale: bool = True,
-        scales: Optional[Sequence[float]] = None,
-        crf: Union[bool, Mapping[str, Any]] = False,
-        classes: str = 'image-labels',
-        bkg: Optional[float] = None,
         soft_maps: bool = False,
         num_workers: Optional[int] = None,
         after_train: bool = False,
         split: str = 'test',
         backend_args: Optional[dict] = None,
+        **recipe: Any,
     ) -> None:
-        self.recipe = make_recipe(source, multi_scale, scales, classes, bkg, crf)
+        self.recipe = MaskRecipe(**recipe)
         self.folder = MaskFolder(out_dir)
         self.soft_maps = soft_maps
         self.num_workers = num_workers
+        self.makes_masks_after_train = after_train
         self.split = split
         self.backend_args = backend_args
-        self._after_train = after_train
-        self._enabled = not after_train
-        self._run: Optional[MaskRun] = None  # during a test
-        self._loader: Optional[MaskLoader] = None
-        self._original: Optional[DataLoader] = None
-        self._images: List[MaskImage] = []
-        self._missing: Dict[str, str] = {}
+        self.images: List[MaskImage] = []
+        self.todo: List[MaskImage] = []
+        """Those of ``images`` that have no mask yet, from ``before_test_epoch`` on."""
+        self._loop: Any = None  # of its own, after a training
+        self._run: Optional[_Run] = None  # during a test
 
     # ---------------------------------------------------------- the training
     def before_train(self, runner: Runner) -> None:
         """Fail now, and not after the training."""
-        if self._after_train:
-            self._own_dataloader(runner)
-            self.folder.check_writable()
+        if not self.makes_masks_after_train:
+            return
+        with_labels = self.recipe.policy in (None, 'image-labels')
+        data = mask_dataloader(runner.cfg, self.split, with_labels)
+        on_main_process(self.folder.acquire)
+        self._loop = LOOPS.build(
+            dict(
+                type='MaskLoop',
+                dataloader=data,
+                fp16=(runner.cfg.get('test_cfg') or {}).get('fp16', False),
+                hooks=[h for h in runner.hooks if h is self or isinstance(h, EMAHook)],
+            ),
+            default_args=dict(runner=runner),
+        )
+        identity, names = self._prepare(runner).identity, [i.name for i in self.images]
+        manifest = on_main_process(partial(self.folder.check, identity, names))
+        if manifest['images'] and runner.iter == 0:
+            raise ValueError(
+                f'{self.folder.root} holds {len(manifest["images"])} masks of other weights '
+                'than this training will end with: choose another folder, or delete that one'
+            )
 
     def after_train(self, runner: Runner) -> None:
-        """Run a test of its own, over the images of ``split``."""
-        if not self._after_train:
-            return
-        loader = runner.build_dataloader(self._own_dataloader(runner), seed=runner.seed)
-        fp16 = (runner.cfg.get('test_cfg') or {}).get('fp16', False)
-        loop, runner._test_loop = runner._test_loop, TestLoop(runner, loader, [], fp16)
-        self._enabled = True
-        try:
-            runner.test_loop.run()
-        finally:
-            runner._test_loop = loop
-            self._enabled = False
-
-    def _own_dataloader(self, runner: Runner) -> dict:
-        return mask_dataloader(
-            runner.cfg, self.split, self.recipe.classes == 'image-labels'
-        )
+        """Run a loop of its own, over the images of ``split``."""
+        if self._loop is not None:
+            try:
+                self._loop.run()
+            finally:
+                self._loop = None
 
     # -------------------------------------------------------------- the test
     def before_test_epoch(self, runner: Runner) -> None:
-        """Find out what is to be done, and have the loop do it."""
-        if not self._enabled:
+        """Open the folder, and ask a MoRe for the maps."""
+        if self.makes_masks_after_train and self._loop is None:
             return
-        loop = runner.test_loop
+        self.abandon()  # a run that an exception ended
+        run = self._prepare(runner)
+        done = set(on_main_process(partial(self._start, runner, run)))
+        self._run = run
+        self.todo = [image for image in self.images if image.name not in done]
+        self.folder.open_journal(get_dist_info()[0])
+        run.ask()
+
+    def _prepare(self, runner: Runner) -> '_Run':
+        """What is to be done in the loop that is about to run."""
+        loop = self._loop or runner.test_loop
         dataset = loop.dataloader.dataset
-        meta = dataset.metainfo
-        self._images = list_images(dataset)
-        self.check_data(meta, self._images)
-        recipe = self._resolve(runner.model)
-        done = set(on_main_process(lambda: self._start(runner, recipe)))
-        todo = [image for image in self._images if image.name not in done]
-        rank, world_size = get_dist_info()
-        if loop.evaluator.metrics and (done or world_size > 1):
-            raise ValueError(
-                'PseudoLabelHook has the network see a part of the images only '
-                f'({len(done)} are done, {world_size} processes share the rest), '
-                'which test_evaluator would take for all: set test_evaluator=[]'
-            )
-        if recipe.scales:
-            model = unwrap_model(runner.model, 'localization_request')
-            model.localization_request = recipe.request(model.localization_request)
-        self.folder.open_journal(rank)
-        self._run = MaskRun(
-            self.folder,
-            recipe,
-            meta['classes'],
-            meta['palette'],
-            self.soft_maps,
-            self.num_workers,
-            self.backend_args,
-        )
-        self._original = loop.dataloader
-        self._loader = loop.dataloader = MaskLoader(
-            loop.dataloader, todo[rank::world_size], self._run.fail
-        )
-        loop.run_iter = self._guarded(loop.run_iter)
-        runner.logger.info(
-            f'{type(self).__name__}: {len(todo)} of {len(self._images)} masks '
-            f'are to be made, {len(self._loader)} of them by this process'
-        )
-
-    def check_data(self, meta: Mapping[str, Any], images: List[MaskImage]) -> None:
-        """Raise ValueError if the data do not fit masks of this kind."""
-        if len(meta['classes']) > 255:
-            raise ValueError(
-                'a mask holds the labels 0..254 (255 is "ignored"): 254 classes '
-                f'and background, the data set has {len(meta["classes"]) - 1}'
-            )
-        if self.recipe.classes == 'image-labels':
-            check_labels(images)
-        check_paths(images, [str(self.folder.mask_path(i.name)) for i in images])
-
-    def _resolve(self, model: nn.Module) -> MaskRecipe:
-        """The recipe, with what depends on the model."""
-        recipe = self.recipe
-        while is_model_wrapper(model):
-            model = model.module
-        if isinstance(model, BaseTTAModel):
-            if recipe.source != 'seg':
-                raise ValueError(
-                    'test-time augmentation merges the segmentation alone: take '
-                    f"source='seg', or leave out --tta (the {recipe.source} "
-                    'uses several scales and flips of its own accord)'
-                )
-            return recipe._replace(scales=())
-        if recipe.needs_bkg and recipe.bkg is None:
-            labeler = unwrap_model(model, 'pseudo_labeler').pseudo_labeler
-            return recipe._replace(bkg=labeler.bkg)
-        return recipe
-
-    def _start(self, runner: Runner, recipe: MaskRecipe) -> List[str]:
-        """Open the folder; names of the images that are finished."""
-        meta = runner.test_loop.dataloader.dataset.metainfo
+        self.images = list_images(dataset)
+        meta = dict(dataset.metainfo)
+        recipe = self._resolve(runner)
+        self.check_data(meta, self.images, recipe)
+        if not meta.get('palette'):
+            meta['palette'] = voc_palette(len(meta['classes']))
         data = runner.cfg.get('test_dataloader') or {}
         settings = dict(
             recipe.settings(),
             soft_maps=self.soft_maps,
-            fp16=runner.test_loop.fp16,
+            fp16=loop.fp16,
             pipeline=without_annotations(data.get('dataset', {}).get('pipeline', [])),
             model=model_settings(runner.cfg.get('model')),
         )
-        path = None if self._after_train else runner._load_from
-        names = meta['classes'][1:]
-        by_labels = recipe.classes == 'image-labels'
-        return self.folder.start(
-            dict(settings=settings, classes=meta['classes'], palette=meta['palette']),
-            dict(
-                weights_sha256=weights_sha256(runner.model),
-                path=path,
-                sha256=file_sha256(path),
-            ),
-            {
-                image.name: [names[i] for i in image.labels] if by_labels else None
-                for image in self._images
-            },
-            self.soft_maps,
+        identity = dict(settings=settings, classes=meta['classes'], palette=meta['palette'])
+        return _Run(self, recipe, identity, runner.model)
+
+    def _resolve(self, runner: Runner) -> MaskRecipe:
+        """The recipe, with what depends on the model and the data."""
+        model = _unwrapped(runner.model)
+        recipe = self.recipe.resolve(
+            localizes=hasattr(_unwrapped(model, tta=True), 'localization_request'),
+            with_labels=any(image.labels is not None for image in self.images),
+            augmented=isinstance(model, BaseTTAModel),
         )
+        if recipe.needs_bkg:
+            bkg = evaluated_bkg(runner.cfg, recipe.source)
+            recipe = recipe.replace(bkg=model.training_labeler.bkg if bkg is None else bkg)
+        return recipe
 
-    def _guarded(self, run_iter: Callable[[int, Any], None]) -> Callable[[int, Any], None]:
-        """An image that is too large or too small for the network fails alone."""
+    def check_data(
+        self, meta: Mapping[str, Any], images: List[MaskImage], recipe: MaskRecipe
+    ) -> None:
+        """Raise ValueError if the data do not fit masks of this kind."""
+        classes = meta.get('classes') or ()
+        if not 0 < len(classes) <= 255:
+            raise ValueError(
+                'a mask holds the labels 0..254 (255 is "ignored"): 254 classes and '
+                f'background, the data set has {len(classes) - 1}'
+            )
+        if recipe.policy != 'all' and classes[0] != _BACKGROUND:
+            raise ValueError(
+                f'policy={recipe.policy!r} needs the background as the first class, the data '
+                f"set has {classes[0]!r}: take policy='all'"
+            )
+        if recipe.policy == 'image-labels':
+            check_labels(images)
+        check_paths(images, [str(self.folder.mask_path(i.name)) for i in images])
 
-        def guarded(idx: int, data_batch: Any) -> None:
-            try:
-                run_iter(idx, data_batch)
-            except (RuntimeError, ValueError) as error:
-                self._run.fail(self._loader.current, f'{type(error).__name__}: {error}')
-
-        return guarded
+    def _start(self, runner: Runner, run: '_Run') -> List[str]:
+        """Open the folder; names of the images that are finished."""
+        self.folder.acquire()
+        path = runner._load_from if self._loop is None else None
+        names = run.class_names[1:]
+        by_labels = run.recipe.policy == 'image-labels'
+        expected = {
+            image.name: [names[i] for i in image.labels or ()] if by_labels else None
+            for image in self.images
+        }
+        checkpoint = dict(
+            weights_sha256=weights_sha256(runner.model), path=path, sha256=file_sha256(path)
+        )
+        return self.folder.start(run.identity, checkpoint, expected, self.soft_maps)
 
     def after_test_iter(
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: dict,
-        outputs: Sequence[SegDataSample],
+        data_batch: Optional[dict] = None,
+        outputs: Optional[Sequence[SegDataSample]] = None,
     ) -> None:
-        """Make the mask of one image."""
+        """Make the masks of a batch that have not been made yet."""
         if self._run is not None:
-            self._run.add(self._loader.current, outputs[0])
+            for sample in outputs or ():
+                self._run.add(sample)
 
-    def after_test_epoch(self, runner: Runner, metrics: dict = None) -> None:
-        """Wait for the last masks, of all processes; leave all as it was."""
+    def fail(self, image: MaskImage, message: str) -> None:
+        """Note that an image has no mask, and why; the run goes on."""
+        if self._run is not None:
+            self._run.fail(image, message)
+
+    def after_test_epoch(
+        self, runner: Runner, metrics: Optional[Dict[str, float]] = None
+    ) -> None:
+        """Wait for the last masks of all processes, and write the manifest."""
         if self._run is None:
             return
         self._run.drain()
         self._run.close()
         self.folder.close_journal()
-        if self._run.recipe.scales:
-            model = unwrap_model(runner.model, 'localization_request')
-            model.localization_request = None
-        runner.test_loop.dataloader = self._original
-        del runner.test_loop.run_iter
         barrier()
-        self._missing = on_main_process(
-            lambda: self.folder.finish([image.name for image in self._images])
-        )
+        names = [image.name for image in self.images]
+        self._run.missing = on_main_process(partial(self.folder.finish, names))
 
     def after_test(self, runner: Runner) -> None:
         """Say what came out; an error if images have no mask."""
         if self._run is None:
             return
-        self._run = None
-        if self._missing:
-            paths = {image.name: image.path for image in self._images}
-            shown = '; '.join(
-                f'{paths[name]}: {reason}'
-                for name, reason in list(self._missing.items())[:5]
-            )
-            raise RuntimeError(
-                f'{len(self._missing)} of {len(self._images)} images have no '
-                f'mask in {self.folder.masks} ({shown}). Repair them or take '
-                'them out of the split, and start the same command again: what '
-                'is finished stays'
-            )
-        on_main_process(lambda: self.complete(runner))
+        missing = self._run.missing
+        try:
+            if missing:
+                self._raise_missing(missing)
+            on_main_process(partial(self.complete, runner))
+        finally:
+            self.abandon()
+
+    def _raise_missing(self, missing: Mapping[str, str]) -> None:
+        paths = {image.name: image.path for image in self.images}
+        shown = '; '.join(
+            f'{paths[name]}: {reason}' for name, reason in list(missing.items())[:5]
+        )
+        raise RuntimeError(
+            f'{len(missing)} of {len(self.images)} images have no mask in '
+            f'{self.folder.masks} ({shown}). Repair them or take them out of the split, and '
+            'start the same command again: what is finished stays'
+        )
 
     def complete(self, runner: Runner) -> None:
         """What is left to do, in one process, when every image has its mask."""
         empty = [
             image.name
-            for image in self._images
+            for image in self.images
             if not self.folder.entry(image.name)['classes']
         ]
         note = (
@@ -298,7 +273,133 @@ class PseudoLabelHook(Hook):
             else ''
         )
         runner.logger.info(
-            f'{type(self).__name__}: the masks of '
-            f'{len(self._images)} images are in '
+            f'{type(self).__name__}: the masks of {len(self.images)} images are in '
             f'{self.folder.masks}{note}'
         )
+
+    def abandon(self) -> None:
+        """Leave everything as it was before the test; what is finished stays."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.close()
+        self.folder.close_journal()
+        self.folder.release()
+
+
+class _Run:
+    """One test during which masks are made."""
+
+    def __init__(
+        self,
+        hook: PseudoLabelHook,
+        recipe: MaskRecipe,
+        identity: Dict[str, Any],
+        model: nn.Module,
+    ) -> None:
+        self.recipe = recipe
+        self.identity = identity
+        self.class_names = list(identity['classes'])
+        self.missing: Dict[str, str] = {}
+        """Names of images without a mask, and why, at the end."""
+        self._hook = hook
+        self._model = _unwrapped(model, tta=True)
+        self._maker = MaskMaker(recipe, hook.num_workers)
+        self._awaited: Dict[str, MaskImage] = {}
+
+    def ask(self) -> None:
+        """Have a MoRe put what is needed on its data samples."""
+        self._awaited = {image.path: image for image in self._hook.todo}
+        if self.recipe.scales:
+            self._model.localization_request = self.recipe.request(
+                self._model.localization_request
+            )
+
+    def add(self, sample: SegDataSample) -> None:
+        """Make the mask of an image, now or when the CRF is through with it.
+
+        Raises:
+            OSError: If a file cannot be written.
+            ValueError: If the sample does not say which image it is.
+        """
+        path = sample.get('img_path', None)
+        if path is None:
+            raise ValueError(
+                'masks are named after their images: the data samples need `img_path` in '
+                'their meta information, as PackSegInputs puts it there'
+            )
+        image = self._awaited.pop(path, None)
+        if image is None:  # finished before, or a duplicate that evens out batches
+            return
+        if self.recipe.policy == 'image-labels' and image.labels is not None:
+            allowed: Optional[List[int]] = list(image.labels)
+        else:
+            allowed = self.recipe.allowed(sample)
+        probabilities = self.recipe.probabilities(sample, allowed)
+        folder = self._hook.folder
+        if self._hook.soft_maps:
+            folder.write(folder.soft_path(image.name), soft_map(probabilities))
+        payload = (image, allowed)
+        if self.recipe.is_prediction:
+            mask = sample.get('pred_sem_seg').data[0]
+            self._write(self._maker.add_mask(mask, probabilities, payload))
+            return
+        size = probabilities.probs.shape[-2:]
+        read_image = partial(read_rgb, image.path, size, self._hook.backend_args)
+        self._write(self._maker.add(image.path, probabilities, read_image, payload))
+
+    def fail(self, image: MaskImage, message: str) -> None:
+        """Note that an image has no mask, and why."""
+        self._write(self._maker.fail((image, None), message))
+
+    def drain(self) -> None:
+        """Write what is still on its way."""
+        self._write(self._maker.drain())
+
+    def close(self) -> None:
+        """Stop asking, and end the processes of the CRF."""
+        self._maker.close()
+        if self.recipe.scales:
+            self._model.localization_request = None
+
+    def _write(self, masks: Sequence[MadeMask]) -> None:
+        folder = self._hook.folder
+        for made in masks:
+            image, allowed = made.payload
+            if made.error is not None:
+                print_log(
+                    f'no mask of {image.path}: {made.error}',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+                folder.record(image.name, dict(error=made.error))
+                continue
+            folder.write(
+                folder.mask_path(image.name),
+                palette_png(made.mask, self.identity['palette']),
+            )
+            folder.record(image.name, self._entry(made, allowed))
+
+    def _entry(self, made: MadeMask, allowed: Optional[List[int]]) -> Dict[str, Any]:
+        """What the manifest says of a mask."""
+        names = self.class_names
+        shown = {
+            names[label]: round(float(value), 4)
+            for label, value in zip(made.labels, made.confidence)
+            if value == value  # NaN of a label that has won no pixel
+        }
+        if allowed is None:
+            classes = shown.keys() - {_BACKGROUND}
+        else:
+            classes = {names[index + 1] for index in allowed}
+        return dict(
+            size=list(made.mask.shape),
+            classes=[name for name in names if name in classes],
+            confidence=shown,
+        )
+
+
+def _unwrapped(model: nn.Module, tta: bool = False) -> nn.Module:
+    """The model inside the wrappers of several processes, and of augmentation."""
+    while is_model_wrapper(model) or tta and isinstance(model, BaseTTAModel):
+        model = model.module
+    return model

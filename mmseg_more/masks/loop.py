@@ -1,24 +1,30 @@
-"""The images that masks are made of: names, shares, loading faults."""
+"""A test loop for masks: nothing twice, nothing lost, and one image fails alone."""
 
-import os.path as osp
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
+import torch
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, TestLoop
+from mmengine.runner.amp import autocast
 from torch.utils.data import DataLoader, Dataset
 
-from ..datasets.image_labels import name_few
+from mmseg.registry import LOOPS
 
+from .hook import PseudoLabelHook
+from .images import MaskImage
 
-class MaskImage(NamedTuple):
-    """One image of the data set."""
-
-    index: int
-    """Position in the data set."""
-    name: str
-    """Path of its mask below the folder of the masks, without suffix."""
-    path: str
-    """Path of the image file."""
-    labels: Optional[Tuple[int, ...]]
-    """Indices ``0..K-1`` of its image labels; None if there are none."""
+_LOG_INTERVAL = 50
 
 
 class LoadError(NamedTuple):
@@ -28,75 +34,120 @@ class LoadError(NamedTuple):
     """Why."""
 
 
-def list_images(dataset: Dataset) -> List[MaskImage]:
-    """The images of a data set, with the names of their masks.
+@LOOPS.register_module()
+class MaskLoop(TestLoop):
+    """Test the images that have no mask yet, one at a time.
 
-    A mask is called as its image: by the path below the image folder
-    (``data_prefix['img_path']``), or by ``img_id`` where the image lies
-    elsewhere, or else by the file name.
+    :class:`PseudoLabelHook` writes the masks of what passes by, in any loop. This loop adds
+    what a hook cannot do: it leaves out the images whose masks are finished, shares the
+    others over the processes without padding, and goes on where an image does not load or
+    makes the network fail. Each image is a batch of its own, so that no mask depends on
+    its neighbours. There is nothing to evaluate, as not all images are seen.
+
+    Args:
+        runner: The runner.
+        dataloader: As of a test loop; its ``batch_size`` and sampler do not count.
+        evaluator: None or empty.
+        fp16: Whether the network computes in half precision.
+        hooks: The hooks that take part. None: all of the runner, as in a test. (The mask
+            hook itself says which where the loop is not the runner's: the hooks that
+            look at ``runner.test_loop`` must not.)
+
+    Example:
+        >>> test_cfg = dict(type='MaskLoop')
+        >>> test_evaluator = []
+        >>> custom_hooks = [dict(type='PseudoLabelHook', out_dir='masks')]
 
     Raises:
-        ValueError: If it is no data set of MMEngine's kind, or two images would
-            share a mask; names both.
+        ValueError: If there is something to evaluate or, when it runs, no hook that
+            writes masks.
     """
-    if not hasattr(dataset, 'get_data_info'):
-        raise ValueError(
-            f"masks need a data set that lists its images, as MMSegmentation's "
-            f'do; {type(dataset).__name__} has no `get_data_info`'
-        )
-    folder = getattr(dataset, 'data_prefix', {}).get('img_path')
-    images, paths = [], {}
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        name = _mask_name(info, folder)
-        if name in paths:
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: Union[DataLoader, dict],
+        evaluator: Optional[Sequence[Any]] = None,
+        fp16: bool = False,
+        hooks: Optional[Sequence[Hook]] = None,
+    ) -> None:
+        super().__init__(runner, dataloader, evaluator or [], fp16)
+        if self.evaluator.metrics:
             raise ValueError(
-                f'{paths[name]} and {info["img_path"]} would share the mask '
-                f'{name}.png: rename one of them, or make masks of one folder '
-                'at a time'
+                'MaskLoop has the network see the images without a mask only, which '
+                'test_evaluator would take for all: set test_evaluator=[]'
             )
-        paths[name] = info['img_path']
-        labels = info.get('gt_label')
-        images.append(
-            MaskImage(
-                index,
-                name,
-                info['img_path'],
-                None if labels is None else tuple(int(i) for i in labels),
+        self._all_images = self.dataloader
+        self._hooks = hooks
+
+    def run(self) -> dict:
+        """Make all masks that are missing.
+
+        Returns:
+            No metrics: an empty dict.
+
+        Raises:
+            RuntimeError: At the end, if images have no mask; with the reasons.
+        """
+        writer = self._writer()
+        try:
+            self._call('before_test')
+            self._call('before_test_epoch')
+            self.runner.model.eval()
+            rank, world_size = get_dist_info()
+            images = writer.todo[rank::world_size]
+            self.runner.logger.info(
+                f'{type(writer).__name__}: {len(writer.todo)} of {len(writer.images)} masks '
+                f'are to be made, {len(images)} of them by this process'
             )
-        )
-    return images
+            # the hooks that log look up its length
+            self.dataloader = MaskLoader(self._all_images, images, writer.fail)
+            for idx, (image, batch) in enumerate(self.dataloader):
+                self._run_image(idx, image, batch, writer)
+            self._call('after_test_epoch', metrics={})
+            self._call('after_test')
+        finally:
+            self.dataloader = self._all_images
+            writer.abandon()  # does nothing after the end
+        return {}
 
+    @torch.no_grad()
+    def _run_image(
+        self, idx: int, image: MaskImage, batch: Any, writer: PseudoLabelHook
+    ) -> None:
+        self._call('before_test_iter', batch_idx=idx, data_batch=batch)
+        try:
+            with autocast(enabled=self.fp16):
+                outputs = self.runner.model.test_step(batch)
+        except (RuntimeError, ValueError) as error:
+            # too large for the memory, or too small for the network
+            writer.fail(image, f'{type(error).__name__}: {error}')
+            return
+        self._call('after_test_iter', batch_idx=idx, data_batch=batch, outputs=outputs)
+        if self._hooks is not None and (idx + 1) % _LOG_INTERVAL == 0:
+            self.runner.logger.info(f'masks: image {idx + 1} of {len(self.dataloader)}')
 
-def _mask_name(info: dict, folder: Optional[str]) -> str:
-    path = info['img_path']
-    if folder:
-        below = osp.relpath(path, folder)
-        if not below.startswith('..'):
-            return osp.splitext(below)[0]
-    return info.get('img_id') or osp.splitext(osp.basename(path))[0]
-
-
-def check_labels(images: List[MaskImage]) -> None:
-    """Raise ValueError if image labels are missing."""
-    missing = [image.path for image in images if image.labels is None]
-    if missing:
-        raise ValueError(
-            f'{len(missing)} of {len(images)} images have no image labels '
-            f'({name_few(missing)}): give the data set `label_file`, or let '
-            "the model say which classes there are (classes='predicted')"
-        )
-
-
-def check_paths(images: List[MaskImage], masks: List[str]) -> None:
-    """Raise ValueError if a mask would overwrite an image of the data set."""
-    paths = {osp.realpath(image.path) for image in images}
-    for mask in masks:
-        if osp.realpath(mask) in paths:
+    def _writer(self) -> PseudoLabelHook:
+        hooks = self.runner.hooks if self._hooks is None else self._hooks
+        found = [
+            hook
+            for hook in hooks
+            if isinstance(hook, PseudoLabelHook)
+            and (self._hooks is not None or not hook.makes_masks_after_train)
+        ]
+        if len(found) != 1:
             raise ValueError(
-                f'the mask {mask} would overwrite an image of the '
-                'data set: choose another folder for the masks'
+                f'MaskLoop runs for one PseudoLabelHook among the hooks, there are '
+                f'{len(found)}'
             )
+        return found[0]
+
+    def _call(self, name: str, **kwargs: Any) -> None:
+        if self._hooks is None:
+            self.runner.call_hook(name, **kwargs)
+            return
+        for hook in self._hooks:
+            getattr(hook, name)(self.runner, **kwargs)
 
 
 class _Share(Dataset):
@@ -130,14 +181,10 @@ class _Collate:
 class MaskLoader:
     """One image at a time, so that no mask depends on its neighbours.
 
-    It takes the place of the data loader of a test loop: the settings are those
-    of ``loader``, the images are this process's share, without padding.
-
     Args:
-        loader: The loader whose place it takes.
-        images: The share.
-        on_error: Called with an image that does not load, and the message. The
-            network never sees it.
+        loader: Its data set and its settings are used, but not its batches and sampler.
+        images: Those that are wanted, in this order.
+        on_error: Called with an image that does not load, and the message; it is left out.
     """
 
     def __init__(
@@ -155,7 +202,6 @@ class MaskLoader:
                 worker_init_fn=loader.worker_init_fn,
             )
         self.dataset = _Share(loader.dataset, images)
-        self.current: Optional[MaskImage] = None
         self._on_error = on_error
         self._loader = DataLoader(
             self.dataset,
@@ -169,11 +215,10 @@ class MaskLoader:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __iter__(self) -> Iterator[Any]:
-        """Batches of one; ``current`` is the image of the last one."""
+    def __iter__(self) -> Iterator[Tuple[MaskImage, Any]]:
+        """Images and their batches of one."""
         for image, batch in zip(self.dataset.images, self._loader):
             if isinstance(batch, LoadError):
                 self._on_error(image, batch.message)
             else:
-                self.current = image
-                yield batch
+                yield image, batch

@@ -1,191 +1,203 @@
-"""From the network's output of one image after the other to files."""
+"""The one way from what a network says about an image to its mask."""
 
-import io
-import logging
-from typing import Dict, List, NamedTuple, Optional, Sequence
+import collections
+from typing import Any, Callable, Deque, List, NamedTuple, Optional
 
 import numpy as np
-import torch.nn.functional as F
-from mmengine.logging import print_log
+import torch
 from torch import Tensor
 
-from mmseg.structures import SegDataSample
-
-from ..files import palette_png, read_rgb
-from .folder import MaskFolder
-from .loop import MaskImage
-from .pool import CRFJob, CRFResult, DenseCRFPool
-from .probabilities import ClassProbabilities
+from .dense_crf import DenseCRFOptions
+from .pool import MAX_BYTES, CRFJob, CRFResult, open_crf
+from .probabilities import ClassProbabilities, probabilities_to_mask, won_probability
 from .recipe import MaskRecipe
 
-SOFT_STRIDE = 4
-"""Soft maps have one value for so many pixels in each direction."""
+
+class MadeMask(NamedTuple):
+    """What became of one image."""
+
+    payload: Any
+    """As it was given."""
+    mask: Optional[np.ndarray]
+    """Dense labels ``(H, W)`` uint8; None after an error."""
+    labels: Optional[np.ndarray]
+    """Labels that took part, int64 ``(C,)``; None after an error, or if not known."""
+    confidence: Optional[np.ndarray]
+    """Mean probability of the pixels that each of ``labels`` won, float32 ``(C,)`` in
+    [0, 1]; NaN where it won none. None after an error."""
+    error: Optional[str]
+    """What went wrong; None where nothing did."""
 
 
-class _Pending(NamedTuple):
-    """What comes back with a mask of the CRF."""
+class _Place:
+    """One place in the order of the images: its mask, once it is there."""
 
-    image: MaskImage
-    allowed: Optional[List[int]]
-    """Indices of the classes that may appear; None for all."""
-    labels: np.ndarray
-    """Dense label of each channel, ``(C,)``."""
+    made: Optional[MadeMask] = None
+
+    labels: Optional[np.ndarray] = None
+
+    def __init__(self, payload: Any) -> None:
+        self.payload = payload
 
 
-class MaskRun:
-    """Turn outputs of the network into masks, and keep count.
+class MaskMaker:
+    """Masks of one image after the other, in the order of their coming.
 
-    Memory does not grow with the number of images: those that wait for the CRF are
-    bounded by its pool, and a mask that is written is forgotten.
+    Without CRF a mask is there at once. With it masks are refined while the network sees
+    the next images: by worker processes, or on the GPU that the probabilities are on. Of
+    an image that waits the probabilities of the classes that may win are kept, its pixels
+    and ``payload``; :meth:`add` blocks while these are more than ``max_bytes``. Use it as
+    a context manager: leaving it drops what was not drained.
 
     Args:
-        folder: Where to; its journal is open.
-        recipe: How.
-        class_names: All ``K + 1``, background first.
-        palette: Their colours.
-        soft_maps: Whether to write soft maps.
-        num_workers: Processes for the CRF; None for one per core.
-        backend_args: Where image files are read from (for the CRF).
+        recipe: How masks are made, a resolved one.
+        num_workers: Processes for the CRF. None: one per usable core; 0: none, this
+            process refines.
+        max_bytes: Limit for the images that wait for the CRF; one always may.
+
+    Example:
+        >>> with MaskMaker(recipe) as maker:
+        ...     for sample in samples:
+        ...         probabilities = recipe.probabilities(sample, recipe.allowed(sample))
+        ...         for made in maker.add(sample.img_path, probabilities, read_image):
+        ...             ...
+        ...     for made in maker.drain():
+        ...         ...
     """
 
     def __init__(
         self,
-        folder: MaskFolder,
         recipe: MaskRecipe,
-        class_names: Sequence[str],
-        palette: Sequence[Sequence[int]],
-        soft_maps: bool = False,
         num_workers: Optional[int] = None,
-        backend_args: Optional[dict] = None,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
-        self.folder = folder
         self.recipe = recipe
-        self.class_names = list(class_names)
-        self.palette = palette
-        self.soft_maps = soft_maps
-        self.backend_args = backend_args
-        self.num_written = 0
-        self._pool = recipe.crf and DenseCRFPool(
-            num_workers, options=recipe.crf, epsilon=recipe.epsilon
-        )
+        self._num_workers = num_workers
+        self._max_bytes = max_bytes
+        self._crf: Any = None
+        self._places: Deque[_Place] = collections.deque()
 
-    def add(self, image: MaskImage, sample: SegDataSample) -> None:
-        """Make the mask of an image, now or when the CRF is through with it.
+    # ----------------------------------------------------------------- hand in
+    def add(
+        self,
+        name: str,
+        probabilities: ClassProbabilities,
+        read_image: Callable[[], np.ndarray],
+        payload: Any = None,
+        held_bytes: int = 0,
+    ) -> List[MadeMask]:
+        """Hand in what the network says about an image.
 
-        Raises:
-            OSError: If a file cannot be written.
+        Args:
+            name: What errors call the image.
+            probabilities: At the original size of the image, as
+                ``recipe.probabilities(sample, allowed)`` gives them.
+            read_image: Gives the image for the CRF, RGB ``(H, W, 3)`` uint8; not called
+                without CRF. Its OSError or ValueError is the failure of this image.
+            payload: Comes back with the mask.
+            held_bytes: Memory that ``payload`` holds meanwhile.
+
+        Returns:
+            Masks that are ready by now.
         """
-        values = self.recipe.values(sample)
-        allowed = self._allowed(image, sample)
-        probabilities = self.recipe.probabilities(values, allowed)
-        labels = probabilities.labels.cpu().numpy()
-        if self.soft_maps:
-            self.folder.write(self.folder.soft_path(image.name), soft_map(probabilities))
-        pending = _Pending(image, allowed, labels)
-        if not self._pool:
-            mask = self.recipe.mask(values, probabilities)
-            confidence = won_probability(mask, probabilities)
-            self._write(pending, mask.cpu().numpy(), confidence.cpu().numpy())
-            return
+        if self.recipe.crf is None:
+            mask = probabilities_to_mask(probabilities, self.recipe.bkg)
+            return self.add_mask(mask, probabilities, payload)
+        place = self._new_place(payload)
         try:
-            pixels = read_rgb(image.path, values.shape[-2:], self.backend_args)
+            image = read_image()
         except (OSError, ValueError) as error:
-            self.fail(image, str(error))
-            return
-        self._collect(
-            self._pool.submit(
-                CRFJob(
-                    image.path, pixels, probabilities.probs.cpu().numpy(), labels, pending
-                )
-            )
-        )
+            place.made = _failed(payload, str(error))
+            return self._ready()
+        kept = probabilities.without_weak(self.recipe.crf['epsilon'])
+        place.labels = kept.labels.cpu().numpy()
+        job = CRFJob(name, image, kept.probs, kept.labels, place, held_bytes)
+        return self._take(self._open_crf(kept.probs).submit(job))
 
-    def fail(self, image: MaskImage, message: str) -> None:
-        """Note that an image has no mask, and why; the run goes on."""
-        print_log(
-            f'no mask of {image.path}: {message}', logger='current', level=logging.WARNING
-        )
-        self.folder.record(image.name, dict(error=message))
+    def add_mask(
+        self,
+        mask: Tensor,
+        probabilities: Optional[ClassProbabilities] = None,
+        payload: Any = None,
+    ) -> List[MadeMask]:
+        """Hand in a mask that is made already, such as the model's own prediction.
 
-    def drain(self) -> None:
-        """Write what is still on its way."""
-        if self._pool:
-            self._collect(self._pool.drain())
+        Args:
+            mask: Dense labels ``(H, W)``.
+            probabilities: What the confidence is taken from. None: there is none.
+            payload: Comes back with the mask.
+
+        Returns:
+            Masks that are ready by now.
+        """
+        labels = confidence = None
+        if probabilities is not None:
+            confidence = won_probability(mask, probabilities).cpu().numpy()
+            labels = probabilities.labels.cpu().numpy()
+        array = mask.to(torch.uint8).cpu().numpy()
+        self._new_place(payload).made = MadeMask(payload, array, labels, confidence, None)
+        return self._ready()
+
+    def fail(self, payload: Any, message: str) -> List[MadeMask]:
+        """Keep the order where an image has failed before it got here."""
+        self._new_place(payload).made = _failed(payload, message)
+        return self._ready()
+
+    # ---------------------------------------------------------------- get back
+    def drain(self) -> List[MadeMask]:
+        """Wait for the masks that are still on their way."""
+        made = self._take(self._crf.drain()) if self._crf is not None else []
+        return made + self._ready()
 
     def close(self) -> None:
-        """End the CRF's processes; what they work on is lost."""
-        if self._pool:
-            self._pool.close()
+        """End the processes of the CRF; what they work on is lost."""
+        crf, self._crf = self._crf, None
+        self._places.clear()
+        if crf is not None:
+            crf.close()
 
-    def _allowed(self, image: MaskImage, sample: SegDataSample) -> Optional[List[int]]:
-        if self.recipe.classes == 'all':
-            return None
-        if self.recipe.classes == 'image-labels':
-            return list(image.labels)
-        return sample.get('pred_label').tolist()
+    def __enter__(self) -> 'MaskMaker':
+        return self
 
-    def _collect(self, results: List[CRFResult]) -> None:
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
+
+    def _open_crf(self, probs: Tensor) -> Any:
+        """What runs the CRF: known once it is known where the probabilities are."""
+        if self._crf is None:
+            settings = dict(self.recipe.crf or {})
+            epsilon, backend = settings.pop('epsilon'), settings.pop('backend')
+            self._crf = open_crf(
+                DenseCRFOptions(**settings),
+                epsilon=epsilon,
+                backend=backend,
+                device=probs.device,
+                num_workers=self._num_workers,
+                max_bytes=self._max_bytes,
+            )
+        return self._crf
+
+    def _new_place(self, payload: Any) -> '_Place':
+        self._places.append(_Place(payload))
+        return self._places[-1]
+
+    def _take(self, results: List[CRFResult]) -> List[MadeMask]:
         for result in results:
+            place: _Place = result.payload
             if result.error is not None:
-                self.fail(result.payload.image, result.error)
+                place.made = _failed(place.payload, result.error)
             else:
-                self._write(result.payload, result.mask, result.confidence)
+                place.made = MadeMask(
+                    place.payload, result.mask, place.labels, result.confidence, None
+                )
+        return self._ready()
 
-    def _write(self, pending: _Pending, mask: np.ndarray, confidence: np.ndarray) -> None:
-        name = pending.image.name
-        self.folder.write(self.folder.mask_path(name), palette_png(mask, self.palette))
-        shown = {
-            self.class_names[label]: round(float(value), 4)
-            for label, value in zip(pending.labels, confidence)
-            if not np.isnan(value)
-        }
-        classes = (
-            shown.keys() - {self.class_names[0]}
-            if (pending.allowed is None)
-            else {self.class_names[index + 1] for index in pending.allowed}
-        )
-        self.folder.record(
-            name,
-            dict(
-                size=list(mask.shape),
-                classes=[cls for cls in self.class_names if cls in classes],
-                confidence=shown,
-            ),
-        )
-        self.num_written += 1
+    def _ready(self) -> List[MadeMask]:
+        made = []
+        while self._places and self._places[0].made is not None:
+            made.append(self._places.popleft().made)
+        return made
 
 
-def won_probability(mask: Tensor, probabilities: ClassProbabilities) -> Tensor:
-    """Mean probability of each channel over the pixels of its label.
-
-    Args:
-        mask: Dense labels ``(H, W)``.
-        probabilities: ``C`` channels.
-
-    Returns:
-        ``(C,)``; NaN for a label that the mask does not show.
-    """
-    won = mask == probabilities.labels[:, None, None]
-    return (probabilities.probs * won).sum((1, 2)) / won.sum((1, 2))
-
-
-def soft_map(probabilities: ClassProbabilities) -> bytes:
-    """A small file of class probabilities, before any CRF.
-
-    Keys of the ``.npz``: ``probs`` uint8 ``(C, h, w)``, probability times 255, the
-    mean over ``SOFT_STRIDE`` x ``SOFT_STRIDE`` pixels, ``h = max(1, H // 4)``;
-    ``labels`` uint8 ``(C,)``, the dense label of each channel (0 is the
-    background, first); ``size`` int32, ``(H, W)``.
-    """
-    size = tuple(probabilities.probs.shape[-2:])
-    small = F.adaptive_avg_pool2d(
-        probabilities.probs, tuple(max(1, side // SOFT_STRIDE) for side in size)
-    )
-    arrays: Dict[str, np.ndarray] = dict(
-        probs=(small * 255).round().byte().cpu().numpy(),
-        labels=probabilities.labels.byte().cpu().numpy(),
-        size=np.array(size, np.int32),
-    )
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
+def _failed(payload: Any, message: str) -> MadeMask:
+    return MadeMask(payload, None, None, None, message)

@@ -1,8 +1,8 @@
-"""From maps or logits of one image to a mask, with or without CRF.
+"""From maps or logits of one image to probabilities, and to a mask without CRF.
 
-``K`` foreground classes; masks hold dense labels: 0 background, ``k + 1`` for
-class ``k``. ``classes`` are indices ``0..K-1`` of those that may appear: of the
-image labels, or predicted.
+``K`` foreground classes; masks hold dense labels: 0 background, ``k + 1`` for class
+``k``. ``indices`` in ``0..K-1`` name the classes that may appear: those of the image
+labels, or predicted.
 """
 
 from typing import NamedTuple, Optional, Sequence, Union
@@ -10,85 +10,122 @@ from typing import NamedTuple, Optional, Sequence, Union
 import torch
 from torch import Tensor
 
-Classes = Union[Tensor, Sequence[int]]
+Indices = Union[Tensor, Sequence[int]]
 
 
 class ClassProbabilities(NamedTuple):
-    """What the dense CRF starts from: a channel per label that may appear."""
+    """A channel for each label that may appear: what the dense CRF starts from."""
 
     probs: Tensor
     """float32 ``(1+P, H, W)`` in [0, 1], background first."""
     labels: Tensor
     """Dense label of each channel, int64 ``(1+P,)``; the first is 0."""
 
+    def without_weak(self, epsilon: float) -> 'ClassProbabilities':
+        """Without the classes that stay below ``epsilon`` all over the image."""
+        strong = self.probs.amax(dim=(1, 2)) >= epsilon
+        strong[0] = True
+        if strong.all():
+            return self
+        return ClassProbabilities(self.probs[strong], self.labels[strong])
 
-def map_probabilities(maps: Tensor, classes: Classes) -> ClassProbabilities:
+
+def map_probabilities(
+    maps: Tensor, indices: Indices, channels: Optional[Tensor] = None
+) -> ClassProbabilities:
     """Probabilities from normalised maps; background is 1 - their maximum.
 
     Args:
-        maps: Normalised maps ``(K, H, W)`` in [0, 1].
-        classes: Indices of the classes that may appear.
+        maps: Normalised maps ``(K, H, W)`` in [0, 1], or those of some classes.
+        indices: Of the classes that may appear.
+        channels: Index of the class that each channel of ``maps`` shows, ``(P,)``.
+            None: they are all K in their order.
 
     Raises:
-        ValueError: If a class is not one of the K.
+        ValueError: If ``maps`` does not show one of the classes.
     """
-    index = _class_index(classes, len(maps), maps.device)
-    present = maps[index].float()
+    if channels is None:
+        index = _class_index(indices, len(maps), maps.device)
+        present = maps[index]
+    else:
+        shown = channels.tolist()
+        index = torch.as_tensor(indices, dtype=torch.int64, device=maps.device)
+        missing = set(index.tolist()) - set(shown)
+        if missing:
+            raise ValueError(f'there are maps of the classes {shown}, not of {missing}')
+        present = maps[[shown.index(i) for i in index.tolist()]]
+    present = present.float()
     background = (
         1 - present.amax(dim=0, keepdim=True)
         if len(index)
-        else torch.ones_like(maps[:1], dtype=torch.float32)
+        else maps.new_ones((1, *maps.shape[1:]), dtype=torch.float32)
     )
     return ClassProbabilities(torch.cat([background, present]), _dense_labels(index))
 
 
 def seg_probabilities(
-    logits: Tensor, classes: Optional[Classes] = None
+    logits: Tensor, indices: Optional[Indices] = None
 ) -> ClassProbabilities:
     """Softmax over all labels, of which the allowed ones are kept.
 
     Args:
-        logits: Segmentation logits ``(K+1, H, W)``, background first.
-        classes: Indices of the classes that may appear; None for all.
+        logits: Segmentation logits ``(K+1, H, W)``, background first. Of a model with a
+            single channel, ``(1, H, W)``, that of the one class: its sigmoid.
+        indices: Of the classes that may appear; None for all.
 
     Raises:
         ValueError: If a class is not one of the K.
     """
+    if len(logits) == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits])
     num_classes = len(logits) - 1
     index = _class_index(
-        range(num_classes) if classes is None else classes, num_classes, logits.device
+        range(num_classes) if indices is None else indices, num_classes, logits.device
     )
     labels = _dense_labels(index)
-    return ClassProbabilities(logits.float().softmax(dim=0)[labels], labels)
+    probs = logits.float().softmax(dim=0)
+    return ClassProbabilities(probs if indices is None else probs[labels], labels)
 
 
-def probabilities_to_mask(probabilities: ClassProbabilities) -> Tensor:
-    """Dense labels ``(H, W)``, uint8, of the largest probability."""
-    best = probabilities.probs.argmax(dim=0)
-    return probabilities.labels[best].to(torch.uint8)
-
-
-def threshold_mask(maps: Tensor, classes: Classes, bkg: float) -> Tensor:
-    """Dense labels ``(H, W)``, uint8: ``argmax + 1``, 0 up to ``bkg``.
+def probabilities_to_mask(
+    probabilities: ClassProbabilities, bkg: Optional[float] = None
+) -> Tensor:
+    """Dense labels ``(H, W)``, uint8, of the largest probability.
 
     Args:
-        maps: Normalised maps ``(K, H, W)`` in [0, 1].
-        classes: Indices of the classes that may appear.
-        bkg: Background threshold.
-
-    Raises:
-        ValueError: If a class is not one of the K.
+        probabilities: Of one image.
+        bkg: Threshold in [0, 1): the best class counts where it is above it, and the
+            rest is background. None: the background is a label as all others.
     """
-    index = _class_index(classes, len(maps), maps.device)
-    if not len(index):
-        return torch.zeros_like(maps[0], dtype=torch.uint8)
-    value, best = maps[index].max(dim=0)
-    return (index + 1)[best].masked_fill(value <= bkg, 0).to(torch.uint8)
+    probs, labels = probabilities
+    if bkg is None:
+        return labels[probs.argmax(dim=0)].to(torch.uint8)
+    if len(labels) == 1:
+        return torch.zeros_like(probs[0], dtype=torch.uint8)
+    value, best = probs[1:].max(dim=0)
+    return labels[1:][best].masked_fill(value <= bkg, 0).to(torch.uint8)
 
 
-def _class_index(classes: Classes, num_classes: int, device: torch.device) -> Tensor:
+def won_probability(mask: Tensor, probabilities: ClassProbabilities) -> Tensor:
+    """Mean probability of each channel over the pixels of its label.
+
+    Args:
+        mask: Dense labels ``(H, W)``.
+        probabilities: ``C`` channels.
+
+    Returns:
+        ``(C,)``; NaN for a label that the mask does not show.
+    """
+    means = []
+    for channel, label in zip(*probabilities):
+        won = mask == label
+        means.append((channel * won).sum() / won.sum())
+    return torch.stack(means)
+
+
+def _class_index(indices: Indices, num_classes: int, device: torch.device) -> Tensor:
     index = torch.as_tensor(
-        classes if isinstance(classes, Tensor) else list(classes),
+        indices if isinstance(indices, Tensor) else list(indices),
         dtype=torch.int64,
         device=device,
     )

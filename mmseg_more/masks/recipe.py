@@ -1,170 +1,260 @@
-"""What turns the outputs of the network into a mask."""
+"""How a mask is made: one object that holds all options, and every default."""
 
-from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass, fields, replace
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from torch import Tensor
 
 from mmseg.structures import SegDataSample
 
 from ..localization import check_scales
-from ..models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
-from .dense_crf import CLASS_EPSILON, DenseCRFOptions
-from .probabilities import (
-    ClassProbabilities,
-    map_probabilities,
-    probabilities_to_mask,
-    seg_probabilities,
-    threshold_mask,
-)
+from ..models.structures import MASK_SCALES, POLICIES, SEG_SCALES, LocalizationRequest
+from .dense_crf import BACKENDS, CLASS_EPSILON, DenseCRFOptions
+from .probabilities import ClassProbabilities, map_probabilities, seg_probabilities
 
 SOURCES = ('lam', 'cam', 'fused', 'seg')
-"""Where masks come from: a localization map or the segmentation head."""
-CLASSES = ('image-labels', 'predicted', 'all')
-"""Which classes may appear in the mask of an image."""
+"""What masks are made of: a localization map or the segmentation head."""
 
 
-class MaskRecipe(NamedTuple):
-    """How masks are made; build it by :func:`make_recipe`."""
+@dataclass(frozen=True)
+class MaskRecipe:
+    """How a mask is made from what the network says about an image.
 
-    source: str
-    """One of ``SOURCES``."""
-    scales: Tuple[float, ...]
-    """Scales of the passes; none: the segmentation as the model predicts it."""
-    classes: str
-    """One of ``CLASSES``."""
-    bkg: Optional[float]
-    """Background threshold of a map without CRF; None where there is none."""
-    crf: Optional[DenseCRFOptions]
-    """None: no CRF."""
-    epsilon: float
-    """Classes below this probability are left out of the CRF."""
+    The defaults are those of masks for training (pseudo labels); those of a prediction are
+    in :data:`PREDICTION`. What is None is left to :meth:`resolve`, which knows the model and
+    the data.
+
+    Args:
+        source: 'lam', 'cam' or 'fused' for a localization map, 'seg' for the segmentation.
+            None: 'lam' of a MoRe, 'seg' of any other segmentor.
+        multi_scale: Whether at several scales, image and flip at each. Other segmentors
+            than MoRe give masks at the scale of their prediction.
+        scales: Which, in place of (1, .5, .75, 1.25, 1.5, 1.75, 2) for maps and
+            (1, 1.25, 1.5) for the segmentation.
+        policy: Which classes may appear: 'image-labels', 'predicted' or, for the
+            segmentation, 'all'. None: the image labels where the data have them, else
+            'all' for the segmentation.
+        bkg: Threshold in [0, 1) of a map without CRF: background where it is at most
+            this. None: that of the config's test evaluator, or else of the model.
+        crf: Whether to refine by the dense CRF. A dict holds what differs of
+            :class:`DenseCRFOptions`, ``epsilon`` (classes that stay below this
+            probability all over the image are left out; .02 unless given) and
+            ``backend`` ('auto', 'lattice' or 'pydensecrf').
+
+    Raises:
+        ValueError: If an option is none of these.
+    """
+
+    source: Optional[str] = None
+    multi_scale: bool = True
+    scales: Optional[Sequence[float]] = None
+    policy: Optional[str] = None
+    bkg: Optional[float] = None
+    crf: Union[bool, Mapping[str, Any], None] = False
+
+    def __post_init__(self) -> None:
+        for name, known in (('source', SOURCES), ('policy', POLICIES)):
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise ValueError(f'{name} must be one of {", ".join(known)}, got {value!r}')
+        if self.policy == 'all' and self.source not in (None, 'seg'):
+            raise ValueError(
+                "policy='all' is for source='seg': a localization map tells where a "
+                'class is, not whether; take image-labels or predicted'
+            )
+        if self.bkg is not None and not 0 <= self.bkg < 1:
+            raise ValueError(f'bkg must lie in [0, 1), got {self.bkg}')
+        if self.scales is not None:
+            if not self.multi_scale:
+                raise ValueError(
+                    f'scales={tuple(self.scales)} with multi_scale=False: leave one of '
+                    'them out'
+                )
+            object.__setattr__(self, 'scales', check_scales(self.scales, 'scales'))
+        object.__setattr__(self, 'crf', _crf_settings(self.crf))
+
+    def replace(self, **options: Any) -> 'MaskRecipe':
+        """The same with other options; scales imply that there are several."""
+        unknown = set(options) - {field.name for field in fields(self)}
+        if unknown:
+            raise TypeError(
+                f'unknown options of a mask {sorted(unknown)}, known are '
+                f'{", ".join(field.name for field in fields(self))}'
+            )
+        if options.get('scales') is not None:
+            options.setdefault('multi_scale', True)
+        return replace(self, **options)
+
+    # ------------------------------------------------------- with model and data
+    def resolve(
+        self, localizes: bool, with_labels: bool, augmented: bool = False
+    ) -> 'MaskRecipe':
+        """Decide what was left open but ``bkg``.
+
+        Args:
+            localizes: Whether the model is a MoRe, which gives maps and runs scales.
+            with_labels: Whether the images have image labels.
+            augmented: Whether the prediction is merged by test-time augmentation, which
+                has scales of its own.
+
+        Raises:
+            ValueError: If the model cannot give what is asked for.
+        """
+        source = self.source or ('lam' if localizes and not augmented else 'seg')
+        if source != 'seg' and augmented:
+            raise ValueError(
+                'test-time augmentation merges the segmentation alone: take '
+                f"source='seg', or leave out --tta (the {source} uses several scales and "
+                'flips of its own accord)'
+            )
+        if source != 'seg' and not localizes:
+            raise ValueError(
+                f"source={source!r} needs the segmentor MoRe; of other models take 'seg'"
+            )
+        if self.scales is not None and not localizes:
+            raise ValueError(
+                f'scales={self.scales} need the segmentor MoRe; other models take '
+                'several scales by --tta'
+            )
+        policy = self.policy
+        if policy is None:
+            policy = 'all' if source == 'seg' and not with_labels else 'image-labels'
+        if not localizes or augmented:
+            scales: Sequence[float] = ()
+        elif self.scales is not None:
+            scales = self.scales
+        elif self.multi_scale:
+            scales = SEG_SCALES if source == 'seg' else MASK_SCALES
+        else:
+            scales = () if source == 'seg' else (1.0,)
+        # Without effect, a threshold would make two settings of what gives one mask.
+        bkg = None if source == 'seg' or self.crf else self.bkg
+        return MaskRecipe(
+            source, bool(scales), tuple(scales) or None, policy, bkg, self.crf
+        )
 
     @property
     def needs_bkg(self) -> bool:
-        """Whether a threshold decides what is background."""
-        return self.source != 'seg' and self.crf is None
+        """Whether a threshold decides what is background, and none is given."""
+        return self.source != 'seg' and not self.crf and self.bkg is None
 
-    def settings(self) -> dict:
-        """All of it, as the manifest says it."""
-        crf = self.crf and dict(self.crf._asdict(), epsilon=self.epsilon)
+    @property
+    def is_prediction(self) -> bool:
+        """Whether the mask is the model's own prediction (of a resolved recipe)."""
+        plain = self.source == 'seg' and not self.scales and not self.crf
+        return plain and self.policy == 'all'
+
+    def settings(self) -> Dict[str, Any]:
+        """All of a resolved recipe, as the manifest says it."""
+        crf = self.crf and {
+            key: value
+            for key, value in self.crf.items()
+            if (key, value) != ('backend', 'auto')
+        }
         return dict(
             source=self.source,
-            scales=list(self.scales),
-            classes=self.classes,
+            scales=list(self.scales or ()),
+            classes=self.policy,
             bkg=self.bkg,
-            crf=crf,
+            crf=crf or None,
         )
 
+    # ------------------------------------------------------------- the network
     def request(
-        self, present: Optional[LocalizationRequest]
+        self, present: Optional[LocalizationRequest] = None
     ) -> Optional[LocalizationRequest]:
-        """What to ask the segmentor for, beside what another hook has.
+        """What to ask a MoRe for, beside what another hook has asked for.
 
         Raises:
-            ValueError: If the other hook wants the same fields at other
-                scales.
+            ValueError: If the other hook wants the same fields at other scales.
         """
         if not self.scales:
             return present
-        request = present or LocalizationRequest(maps=(), cam_scales=(), lam_scales=())
+        request = present or LocalizationRequest(
+            maps=(),
+            cam_scales=(),
+            lam_scales=(),
+            policy=self.policy if self.source != 'seg' else 'all',
+            logits=False,
+        )
         kind = 'seg_scales' if self.source == 'seg' else 'ms_scales'
         others = getattr(request, kind)
         if others not in ((), self.scales):
             raise ValueError(
-                f'another hook asks for {kind}={others}, the masks need '
-                f'{self.scales}: remove that hook from "custom_hooks"'
+                f'another hook asks for {kind}={others}, the masks need {self.scales}: '
+                'remove that hook from the config'
             )
         request = request._replace(**{kind: self.scales})
         if self.source != 'seg' and self.source not in request.maps:
             request = request._replace(maps=(*request.maps, self.source))
+        if request.policy not in ('all', self.policy) and self.source != 'seg':
+            raise ValueError(
+                f'another hook asks for the maps of policy={request.policy!r}, the masks '
+                f'need {self.policy!r}: give both the same'
+            )
         return request
 
-    def values(self, sample: SegDataSample) -> Tensor:
-        """Maps ``(K, H, W)`` or logits ``(K+1, H, W)`` of one image."""
-        if self.source != 'seg':
-            return sample.get(f'{self.source}_ms').data
-        return sample.get('seg_logits_ms' if self.scales else 'seg_logits').data
+    def allowed(self, sample: SegDataSample) -> Optional[List[int]]:
+        """Indices ``0..K-1`` of the classes that may appear; None for all.
+
+        Raises:
+            ValueError: If the data sample does not say it.
+        """
+        if self.policy == 'all':
+            return None
+        if self.policy == 'predicted':
+            if 'pred_label' not in sample:
+                raise ValueError(
+                    "policy='predicted' needs a model that predicts image labels, as MoRe "
+                    "does; for other models take 'image-labels' or 'all'"
+                )
+            return sample.get('pred_label').tolist()
+        if 'gt_label' in sample:
+            return sample.get('gt_label').tolist()
+        if 'gt_score' in sample:
+            return sample.get('gt_score').nonzero().flatten().tolist()
+        raise ValueError(
+            "policy='image-labels', but the data sample has none: pack them by "
+            "PackImageLevelInputs, or take 'predicted' or 'all'"
+        )
 
     def probabilities(
-        self, values: Tensor, classes: Optional[Sequence[int]]
+        self, sample: SegDataSample, allowed: Optional[Sequence[int]]
     ) -> ClassProbabilities:
         """Probabilities of the labels that may appear, before any CRF.
 
         Args:
-            values: Of :meth:`values`.
-            classes: Indices ``0..K-1``; None for all.
+            sample: What the model says of an image, at its original size.
+            allowed: Of :meth:`allowed`.
         """
         if self.source == 'seg':
-            return seg_probabilities(values, classes)
-        return map_probabilities(values, classes)
-
-    def mask(self, values: Tensor, probabilities: ClassProbabilities) -> Tensor:
-        """Dense labels ``(H, W)``, uint8, without CRF."""
-        if self.source == 'seg':
-            return probabilities_to_mask(probabilities)
-        return threshold_mask(values, probabilities.labels[1:] - 1, self.bkg)
+            logits = sample.get('seg_logits_ms' if self.scales else 'seg_logits').data
+            return seg_probabilities(logits, allowed)
+        maps: Tensor = sample.get(f'{self.source}_ms').data
+        return map_probabilities(maps, allowed or (), sample.get('map_indices', None))
 
 
-def make_recipe(
-    source: str = 'lam',
-    multi_scale: bool = True,
-    scales: Optional[Sequence[float]] = None,
-    classes: str = 'image-labels',
-    bkg: Optional[float] = None,
-    crf: Union[bool, Mapping[str, Any]] = False,
-) -> MaskRecipe:
-    """Check the arguments of a user, and fill in what they leave open.
-
-    Args:
-        source: One of ``SOURCES``.
-        multi_scale: Whether at several scales (image and flip at each).
-        scales: Which, instead of ``MASK_SCALES`` (maps) or ``SEG_SCALES``
-            (segmentation).
-        classes: One of ``CLASSES``; 'all' for the segmentation alone.
-        bkg: Background threshold in [0, 1) of a map without CRF.
-        crf: Whether to refine by the dense CRF; a dict holds arguments of
-            :class:`DenseCRFOptions` and, maybe, ``epsilon``.
-
-    Raises:
-        ValueError: If an argument is none of these.
-    """
-    for name, value, known in (('source', source, SOURCES), ('classes', classes, CLASSES)):
-        if value not in known:
-            raise ValueError(f'{name} must be one of {", ".join(known)}, got {value!r}')
-    if classes == 'all' and source != 'seg':
-        raise ValueError(
-            "classes='all' is for source='seg': a localization map tells where "
-            'a class is, not whether; take image-labels or predicted'
-        )
-    if bkg is not None and not 0 <= bkg < 1:
-        raise ValueError(f'bkg must lie in [0, 1), got {bkg}')
-    if scales is not None and not multi_scale:
-        raise ValueError(
-            f'scales={tuple(scales)} with multi_scale=False: leave one of them out'
-        )
-    if scales is not None:
-        scales = check_scales(scales, 'scales')
-    elif multi_scale:
-        scales = SEG_SCALES if source == 'seg' else MASK_SCALES
-    else:
-        scales = () if source == 'seg' else (1.0,)
-    options, epsilon = _crf_options(crf)
-    recipe = MaskRecipe(source, scales, classes, bkg, options, epsilon)
-    # without effect: not two settings that give one mask
-    return recipe if recipe.needs_bkg else recipe._replace(bkg=None)
-
-
-def _crf_options(
-    crf: Union[bool, Mapping[str, Any]],
-) -> Tuple[Optional[DenseCRFOptions], float]:
-    if isinstance(crf, bool):
-        return (DenseCRFOptions() if crf else None), CLASS_EPSILON
-    known = (*DenseCRFOptions._fields, 'epsilon')
-    unknown = set(crf) - set(known)
+def _crf_settings(crf: Union[bool, Mapping[str, Any], None]) -> Optional[Dict[str, Any]]:
+    if crf is None or isinstance(crf, bool):
+        if not crf:
+            return None
+        crf = {}
+    defaults = dict(DenseCRFOptions()._asdict(), epsilon=CLASS_EPSILON, backend='auto')
+    unknown = set(crf) - set(defaults)
     if unknown:
         raise ValueError(
-            f'crf: unknown keys {sorted(unknown)}, known are {", ".join(known)}'
+            f'crf: unknown keys {sorted(unknown)}, known are {", ".join(defaults)}'
         )
-    values = dict(crf)
-    epsilon = values.pop('epsilon', CLASS_EPSILON)
-    return DenseCRFOptions(**values), epsilon
+    settings = {**defaults, **crf}
+    if not 0 <= settings['epsilon'] < 1:
+        raise ValueError(f'crf: epsilon must lie in [0, 1), got {settings["epsilon"]}')
+    if settings['backend'] not in BACKENDS:
+        raise ValueError(
+            f'crf: backend must be one of {", ".join(BACKENDS)}, got '
+            f'{settings["backend"]!r}'
+        )
+    return settings
+
+
+PREDICTION = MaskRecipe(source='seg', multi_scale=False)
+"""What the model predicts for an image, as it is: the default of the inferencer."""

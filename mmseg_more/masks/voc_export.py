@@ -5,7 +5,7 @@ import io
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 from mmengine.config import Config
@@ -19,7 +19,8 @@ from ..datasets.image_labels import name_few
 from .config import prepare_mask_run
 from .folder import MaskFolder
 from .hook import PseudoLabelHook
-from .loop import MaskImage
+from .images import MaskImage
+from .recipe import MaskRecipe
 
 ARCHIVES = ('.tgz', '.tar.gz', '.zip')
 """Suffixes that an export may have."""
@@ -35,57 +36,38 @@ class VOCExportHook(PseudoLabelHook):
     (:func:`use_voc_export`). The segmentation of every image of the split, at the
     image's size, goes to ``results/VOC2012/Segmentation/comp6_test_cls/ID.png`` in
     a folder beside FILE (its name without suffix), which works as that of
-    :class:`PseudoLabelHook`: interrupted runs go on, processes share the images
-    out. When every image is there, and nothing else, all masks are read again and
+    :class:`PseudoLabelHook` with :class:`MaskLoop`: interrupted runs go on, processes share
+    the images out. When every image is there, and nothing else, all masks are read again and
     checked, and FILE is written: the tree ``results/...``.
 
     Args:
         out_file: FILE, ending in .tgz, .tar.gz or .zip.
         competition: 'comp6' (trained on any data) or 'comp5'.
-        multi_scale: Whether at several scales, image and flip at each. Under
-            test-time augmentation the views of that are taken.
-        scales: Which. Defaults to (1, 1.25, 1.5).
-        crf: Whether to refine by the dense CRF, as in :class:`PseudoLabelHook`.
-        num_workers: Processes for the CRF, None for one per core.
-        backend_args: Where the CRF reads image files from.
+        options: Of :class:`PseudoLabelHook`: ``multi_scale``, ``scales``, ``crf``,
+            ``num_workers``, ``backend_args``. The masks are of the segmentation, with all
+            classes.
 
     Raises:
         ValueError: If FILE ends in something else, or the data set has not VOC's
             20 classes.
     """
 
-    def __init__(
-        self,
-        out_file: str,
-        competition: str = 'comp6',
-        multi_scale: bool = True,
-        scales: Optional[Sequence[float]] = None,
-        crf: Union[bool, Mapping[str, Any]] = False,
-        num_workers: Optional[int] = None,
-        backend_args: Optional[dict] = None,
-    ) -> None:
+    def __init__(self, out_file: str, competition: str = 'comp6', **options: Any) -> None:
         suffix = archive_suffix(out_file)
         if competition not in COMPETITIONS:
             raise ValueError(
                 f'competition must be one of {", ".join(COMPETITIONS)}, got {competition!r}'
             )
         root = out_file[: -len(suffix)]
-        super().__init__(
-            root,
-            'seg',
-            multi_scale,
-            scales,
-            crf,
-            classes='all',
-            num_workers=num_workers,
-            backend_args=backend_args,
-        )
+        super().__init__(root, source='seg', policy='all', **options)
         self.out_file = Path(out_file)
         self.folder = MaskFolder(
             root, f'results/VOC2012/Segmentation/{competition}_test_cls'
         )
 
-    def check_data(self, meta: Mapping[str, Any], images: List[MaskImage]) -> None:
+    def check_data(
+        self, meta: Mapping[str, Any], images: List[MaskImage], recipe: MaskRecipe
+    ) -> None:
         """Raise ValueError if these are not VOC's classes, or IDs have folders."""
         expected = PascalVOCDataset.METAINFO['classes']
         if tuple(meta['classes']) != expected:
@@ -101,12 +83,12 @@ class VOCExportHook(PseudoLabelHook):
                 f'the server wants ID.png in one folder, these images '
                 f'lie in folders of their own: {name_few(below)}'
             )
-        super().check_data(meta, images)
+        super().check_data(meta, images, recipe)
 
     def complete(self, runner: Runner) -> None:
         """Check all masks, and pack them."""
         masks: Dict[str, bytes] = {}
-        for image in self._images:
+        for image in self.images:
             content = self.folder.mask_path(image.name).read_bytes()
             _check_mask(
                 content,
@@ -134,16 +116,7 @@ class VOCExportHook(PseudoLabelHook):
         )
 
 
-def use_voc_export(
-    cfg: Config,
-    out_file: str,
-    competition: str = 'comp6',
-    crf: Union[bool, Mapping[str, Any]] = False,
-    split: str = 'test',
-    multi_scale: bool = True,
-    scales: Optional[Sequence[float]] = None,
-    num_workers: Optional[int] = None,
-) -> None:
+def use_voc_export(cfg: Config, out_file: str, split: str = 'test', **options: Any) -> None:
     """Have ``Runner.test`` export for the VOC server instead of evaluating.
 
     Neither masks nor image labels are needed. The server's images are those of
@@ -151,23 +124,15 @@ def use_voc_export(
 
     Args:
         cfg: Complete config; changed. (With ``launch.use_tta``, call that first.)
+        out_file: As in :class:`VOCExportHook`.
         split: 'train', 'val' or 'test': whose data.
-        out_file, competition, crf, multi_scale, scales, num_workers: As in
-            :class:`VOCExportHook`.
+        options: Other arguments of :class:`VOCExportHook`.
 
     Raises:
         ValueError: If an argument is wrong, or the config lacks the data.
     """
-    hook = dict(
-        out_file=out_file,
-        competition=competition,
-        multi_scale=multi_scale,
-        scales=scales,
-        crf=crf,
-        num_workers=num_workers,
-    )
-    VOCExportHook(**hook)
-    prepare_mask_run(cfg, split, dict(hook, type='VOCExportHook'), with_labels=False)
+    hook = dict(options, type='VOCExportHook', out_file=out_file)
+    prepare_mask_run(cfg, split, hook, with_labels=False)
 
 
 def archive_suffix(path: str) -> str:

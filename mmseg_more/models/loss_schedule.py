@@ -2,6 +2,7 @@
 
 from typing import Dict, List, Mapping, NamedTuple
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -105,4 +106,5 @@ def zero_gradient(module: nn.Module) -> Tensor:
     0: weights decay, step counts go on. It also keeps
     DistributedDataParallel from waiting for them.
     """
-    return sum(p.sum() for p in module.parameters() if p.requires_grad) * 0.0
+    trained = [p.sum() for p in module.parameters() if p.requires_grad]
+    return torch.stack(trained).sum() * 0.0 if trained else torch.zeros(())

@@ -44,10 +44,21 @@ class LocalizationMaps(NamedTuple):
     """Class activation map of the auxiliary classifier."""
 
 
-class LocalizationRequest(NamedTuple):
-    """Which maps ``MoRe.predict`` shall put on its data samples.
+class TrainingCAMs(NamedTuple):
+    """Normalised multi-scale CAMs of a training batch, ``(B, C, H, W)`` in [0, 1]."""
 
-    Every pass over image and flip is run once, whatever asks for its scale.
+    cam: Tensor
+    """Of the classifier."""
+    cam_aux: Tensor
+    """Of the auxiliary classifier."""
+
+
+class LocalizationRequest(NamedTuple):
+    """What ``MoRe.predict`` shall put on its data samples, beside ``pred_sem_seg``.
+
+    Every pass over image and flip is run once, whatever asks for its scale. Maps of few
+    classes cost little: at its original size an image of 2000 x 3000 pixels has 24 MB
+    per map and class.
     """
 
     maps: Tuple[str, ...] = ('cam', 'lam', 'fused')
@@ -62,8 +73,19 @@ class LocalizationRequest(NamedTuple):
     seg_scales: Tuple[float, ...] = ()
     """If there are any, the field ``seg_logits_ms``: segmentation logits of
     image and flip summed, maximum over these scales."""
+    policy: str = 'all'
+    """One of :data:`POLICIES`: of which classes the maps are wanted. With 'all' a map is
+    ``(K, H, W)``; else it is ``(P, H, W)``, of the P classes that the policy allows in this
+    image, and the sample carries their indices as ``map_indices``, int64 ``(P,)``,
+    ascending, beside it."""
+    logits: bool = True
+    """Whether the samples carry ``seg_logits``. If not, the labels are found without ever
+    holding those of all classes at the original size."""
 
 
+POLICIES: Tuple[str, ...] = ('image-labels', 'predicted', 'all')
+"""Classes that may appear: those of the image's labels (``gt_label`` or ``gt_score`` of the
+sample), those that the network predicts (its ``pred_label``), or all K."""
 MAP_NAMES: Tuple[str, ...] = ('cam', 'lam', 'fused', 'attention')
 """Maps that can be requested, in the order of tables and pictures."""
 MASK_SCALES: Tuple[float, ...] = (1.0, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0)

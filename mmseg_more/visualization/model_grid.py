@@ -4,12 +4,12 @@ from typing import Dict, NamedTuple, Sequence
 
 import numpy as np
 import torch
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import BaseDataset, pseudo_collate
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mmseg.structures import SegDataSample
 
+from ..localization.present import present_classes
 from ..models.segmentors.original_shape import to_original
 from ..models.structures import LocalizationRequest
 from .drawing import TITLES, color_labels, draw_grid, heat_overlay, label_legend, strongest
@@ -57,7 +57,7 @@ def run_stages(model, data: dict) -> Stages:
     pseudo_label = _pseudo_label(model, inputs, sample)
     before = model.localization_request
     model.localization_request = LocalizationRequest(
-        maps=MAPS, cam_scales=model.train_scales, lam_scales=(1.0,)
+        maps=MAPS, cam_scales=model.localizer.scales, lam_scales=(1.0,)
     )
     try:
         sample = model.predict(inputs, samples)[0]
@@ -79,11 +79,12 @@ def run_stages(model, data: dict) -> Stages:
 
 def _pseudo_label(model, inputs: Tensor, sample: SegDataSample) -> Tensor:
     """Refined label ``(H, W)`` at the original size."""
-    cam = model.localize(inputs, model.train_scales).cam
-    refined = model.pseudo_labeler.refined_labels(
-        model.denormalize(inputs), cam, sample.gt_score.to(cam)[None]
+    present = present_classes(sample.gt_score[None].to(inputs.device))
+    cams = model.localizer.training_cams(inputs, classes=present)
+    labels = model.training_labeler.label(
+        cams, present, inputs.shape[-2:], final_cam=True, images=model.denormalize(inputs)
     )
-    return to_original(refined.float(), sample, 'nearest')[0].long()
+    return to_original(labels.segmentation.float(), sample, 'nearest')[0].long()
 
 
 def _original_image(model, inputs: Tensor, sample: SegDataSample) -> np.ndarray:
@@ -93,7 +94,7 @@ def _original_image(model, inputs: Tensor, sample: SegDataSample) -> np.ndarray:
 
 
 def draw_model_grid(
-    model, dataset: Dataset, indices: Sequence[int], alpha: float = 0.5, tile: int = 160
+    model, dataset: BaseDataset, indices: Sequence[int], alpha: float = 0.5, tile: int = 160
 ) -> np.ndarray:
     """Grid with a row per image and a column per stage.
 
@@ -102,7 +103,7 @@ def draw_model_grid(
 
     Args:
         model (MoRe): In evaluation mode.
-        dataset (Dataset): Validation data set with ``metainfo``.
+        dataset (BaseDataset): Validation data set with ``metainfo``.
         indices (Sequence[int]): Its items to draw.
         alpha (float): Share of the heat maps. Defaults to .5.
         tile (int): Room for a picture in pixels. Defaults to 160.

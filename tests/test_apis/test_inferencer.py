@@ -13,6 +13,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from golden import Golden, model_config
+from mask_run import threshold_mask
 from mmseg_more import localization as L
 from mmseg_more import masks
 from mmseg_more.apis import ImageResult, MoReInferencer, make_settings
@@ -126,7 +127,7 @@ def test_multi_scale(exact, reference):
 @pytest.mark.parametrize('source', ['lam', 'cam', 'fused'])
 def test_mask_of_a_map(inferencer, reference, source):
     sample = inferencer(reference, True, source=source, bkg=0.4, maps=source)
-    expected = masks.threshold_mask(sample.get(source).data, sample.pred_label, 0.4)
+    expected = threshold_mask(sample.get(source).data, sample.pred_label.tolist(), 0.4)
     assert expected.unique().numel() > 1
     assert torch.equal(sample.pred_sem_seg.data[0], expected.long())
 
@@ -166,7 +167,7 @@ def test_threshold_comes_from_the_config(weights):
 
 
 def test_predicted_classes_restrict_the_segmentation(inferencer, reference):
-    sample = inferencer(reference, True, mask_classes='predicted')
+    sample = inferencer(reference, True, policy='predicted')
     allowed = {0, *(sample.pred_label + 1).tolist()}
     assert set(sample.pred_sem_seg.data.unique().tolist()) <= allowed
     everything = inferencer(reference, True).pred_sem_seg.data
@@ -282,8 +283,8 @@ def test_folder_without_images(inferencer, tmp_path):
     [
         (dict(maps=('lam', 'seg')), r"maps must be out of .* got \['seg'\]"),
         (dict(source='map'), "source must be one of .* got 'map'"),
-        (dict(mask_classes='image-labels'), 'classes must be one of predicted, all'),
-        (dict(source='lam', mask_classes='all'), "classes='all' is for source='seg'"),
+        (dict(policy='image-labels'), 'policy must be one of predicted, all'),
+        (dict(source='lam', policy='all'), "policy='all' is for source='seg'"),
         (dict(source='lam', bkg=2), 'bkg'),
         (dict(scales=(0,)), 'scales'),
         (dict(sorce='lam'), "unknown argument {'sorce'}"),
@@ -506,10 +507,10 @@ def test_without_weights_it_is_random(reference):
 # -------------------------------------------------------------------------- parts
 def test_settings_ask_for_no_more_than_needed():
     assert make_settings().request is None
-    lam = make_settings('lam', maps='cam', multi_scale=True).request
+    lam = make_settings(source='lam', maps='cam', multi_scale=True).request
     assert lam.maps == ('cam', 'lam') and lam.ms_scales == MASK_SCALES
     assert (lam.cam_scales, lam.lam_scales, lam.seg_scales) == ((), (), ())
-    seg = make_settings('seg', scales=(1.0, 2.0)).request
+    seg = make_settings(source='seg', scales=(1.0, 2.0)).request
     assert (seg.maps, seg.ms_scales, seg.seg_scales) == ((), (), (1.0, 2.0))
 
 

@@ -16,7 +16,8 @@ from mmseg_more.evaluation import ProtocolMetric
 from mmseg_more.evaluation.functional import confusion_matrix, mean_iou
 from mmseg_more.evaluation.protocol_report import size_range
 from mmseg_more.localization import maps_to_labels
-from mmseg_more.masks import crf_worker, dense_crf
+from mmseg_more.masks import dense_crf
+from mmseg_more.masks import pool as pool_module
 
 NUM_IMAGES = 5
 
@@ -24,7 +25,9 @@ NUM_IMAGES = 5
 @pytest.fixture(autouse=True)
 def no_worker_is_left():
     yield
-    assert not [p for p in multiprocessing.active_children() if p.name == 'dense-crf']
+    assert not [
+        p for p in multiprocessing.active_children() if p.name == 'pebble_pool_worker'
+    ]
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def labels_by_definition(sample, name, protocol):
 def test_figures_by_their_definition(samples, tmp_path):
     samples[1].gt_score[:] = 0  # nothing may appear
     path = tmp_path / 'new' / 'protocols.json'
-    metrics = evaluate(build(epsilon=0.0, out_json=str(path)), samples)
+    metrics = evaluate(build(crf=dict(epsilon=0.0), out_json=str(path)), samples)
     assert set(metrics) == {
         f'{name}/{protocol}/mIoU'
         for name in (*MAPS, 'seg')
@@ -165,7 +168,7 @@ def test_workers_and_batches_change_nothing(samples):
 @pytest.mark.parametrize('failing', [0, NUM_IMAGES - 1])
 @pytest.mark.parametrize('kind', ['error', 'killed'])
 def test_no_figures_without_the_crf_of_an_image(samples, monkeypatch, kind, failing):
-    refine = crf_worker.dense_crf_mask
+    refine = pool_module.dense_crf_mask
 
     def fail(image, *args):
         if not image.any():
@@ -174,7 +177,7 @@ def test_no_figures_without_the_crf_of_an_image(samples, monkeypatch, kind, fail
             raise ArithmeticError('of a test')
         return refine(image, *args)
 
-    monkeypatch.setattr(crf_worker, 'dense_crf_mask', fail)
+    monkeypatch.setattr(pool_module, 'dense_crf_mask', fail)
     path = samples[failing].img_path
     cv2.imwrite(path, np.zeros_like(cv2.imread(path)))
     metric = build()

@@ -60,18 +60,6 @@ def test_affinity_pairs():
     assert torch.equal(L.affinity_pairs(OPS['mask'].long()), OPS['aff'])
 
 
-def test_dense_crf():
-    image = OPS['image_u8'][0].permute(1, 2, 0).numpy()
-    refined = L.dense_crf(image, OPS['crf.prob'].numpy())
-    np.testing.assert_allclose(refined, OPS['crf.Q'].numpy(), rtol=1e-5, atol=1e-5)
-    assert (refined.argmax(0) != OPS['crf.argmax'].numpy()).mean() <= 1e-3
-
-
-def test_dense_crf_rejects_an_image_of_another_size():
-    with pytest.raises(ValueError, match='uint8 RGB image'):
-        L.dense_crf(np.zeros((4, 4, 3), np.uint8), np.ones((2, 5, 4)))
-
-
 def test_bilateral_filter_is_linear_and_nearly_symmetric():
     generator = np.random.default_rng(0)
     image = generator.integers(0, 255, (12, 10, 3))

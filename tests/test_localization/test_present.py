@@ -11,9 +11,9 @@ LABELS = torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]).float
 
 def test_channels():
     present = present_classes(LABELS)
-    assert present.index.shape == (3, 3)
-    assert present.index[0].tolist() == [1, 3, 4]
-    assert present.index[1, 0] == 0
+    assert present.indices.shape == (3, 3)
+    assert present.indices[0].tolist() == [1, 3, 4]
+    assert present.indices[1, 0] == 0
     assert present.real.tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0]]
 
 
@@ -41,7 +41,7 @@ def test_names_beyond_255():
 
 def test_no_image_has_a_class():
     present = present_classes(torch.zeros(2, 4))
-    assert present.index.shape == (2, 1) and not present.real.any()
+    assert present.indices.shape == (2, 1) and not present.real.any()
 
 
 def test_labels_as_from_the_maps_of_all_classes():

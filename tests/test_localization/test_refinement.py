@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from mmseg_more import localization as L
+from mmseg_more.localization.present import present_classes
 
 DILATIONS = (1, 3)
 
@@ -90,13 +91,17 @@ def test_inputs_stay_as_they_are():
         assert torch.equal(now, before)
 
 
-def _labels(image_labels, **kwargs):
+def _labels(image_labels, max_classes=None):
+    """As a training step does it: for the present classes, as channels."""
     options = L.PAROptions(dilations=DILATIONS, num_iters=3)
     batch_size, classes = image_labels.shape
     maps = _random(batch_size, classes, 16, 12)
-    return L.refine_labels(
-        _random(batch_size, 3, 16, 12), maps, image_labels, 0.7, 0.25, options, **kwargs
-    )
+    images = _random(batch_size, 3, 16, 12)
+    present = present_classes(image_labels, max_classes)
+    labels = L.refine_labels(images, present.select(maps), present.real, 0.7, 0.25, options)
+    of_all = L.refine_labels(images, maps, image_labels, 0.7, 0.25, options)
+    assert torch.equal(present.name_labels(labels), of_all)
+    return of_all
 
 
 @pytest.mark.parametrize('max_classes', [3, 5, 100])
@@ -130,7 +135,8 @@ def test_nothing_is_read_back_when_the_host_knows_the_classes():
         0.7,
         0.25,
     )
-    labels = L.refine_labels(*arguments, max_classes=2)
+    assert present_classes(arguments[2], max_classes=2).indices.shape == (2, 2)
+    labels = L.refine_labels(*arguments)
     assert labels.shape == (2, 32, 32)
     with pytest.raises(RuntimeError, match='meta'):
-        L.refine_labels(*arguments)
+        present_classes(arguments[2])

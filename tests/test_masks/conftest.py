@@ -22,7 +22,7 @@ def outputs(data):
     """What the model says of each image, asked for by hand."""
     request = LocalizationRequest(ms_scales=(1.0, 0.5), seg_scales=(1.0, 0.5))
     cfg = mask_config(data, data.parent / 'by_hand')
-    cfg.custom_hooks = []
+    cfg.custom_hooks, cfg.test_cfg = [], dict(type='TestLoop')
     with DefaultScope.overwrite_default_scope('mmseg'):
         runner = mask_run.run(cfg)
         runner.model.localization_request = request

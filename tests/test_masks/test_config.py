@@ -24,7 +24,7 @@ def types(parts):
 
 def test_test_split():
     cfg = config()
-    use_pseudo_labels(cfg, 'masks', crf=True, classes='predicted', num_workers=3)
+    use_pseudo_labels(cfg, 'masks', crf=True, policy='predicted', num_workers=3)
     assert cfg.test_evaluator == []
     assert types(cfg.custom_hooks) == [
         'IterationHook',
@@ -32,12 +32,15 @@ def test_test_split():
         'PseudoLabelHook',
     ]
     hook = cfg.custom_hooks[-1]
-    assert (hook.out_dir, hook.source, hook.crf, hook.num_workers) == (
-        'masks',
-        'lam',
-        True,
-        3,
+    assert hook == dict(
+        type='PseudoLabelHook',
+        out_dir='masks',
+        bkg=0.5,
+        crf=True,
+        policy='predicted',
+        num_workers=3,
     )
+    assert cfg.test_cfg.type == 'MaskLoop'
     loader = cfg.test_dataloader
     assert loader.batch_size == 1
     assert loader.sampler == dict(type='DefaultSampler', shuffle=False)
@@ -152,4 +155,4 @@ def test_config_without_a_test_loop():
     cfg.test_cfg = None
     cfg.custom_hooks = None
     use_pseudo_labels(cfg, 'masks')
-    assert cfg.test_cfg.type == 'TestLoop' and len(cfg.custom_hooks) == 1
+    assert cfg.test_cfg.type == 'MaskLoop' and len(cfg.custom_hooks) == 1

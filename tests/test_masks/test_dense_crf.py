@@ -5,9 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from golden import Golden
 from mmseg_more.masks import CLASS_EPSILON, dense_crf, dense_crf_mask
 
 NUM_IMAGES = 50
+OPS = Golden('ops')
 
 
 def make_image(seed, size=(30, 40), channels=12):
@@ -20,6 +22,19 @@ def make_image(seed, size=(30, 40), channels=12):
     logits[[0, 2, 5]] = 1 + 3 * F.interpolate(strong, size, mode='bicubic')[0]
     image = torch.randint(0, 256, (*size, 3), generator=generator, dtype=torch.uint8)
     return image.numpy(), logits.softmax(0).numpy()
+
+
+@pytest.mark.parametrize('backend', ['auto', 'lattice', 'pydensecrf'])
+def test_golden(backend):
+    image = OPS['image_u8'][0].permute(1, 2, 0).numpy()
+    refined = dense_crf(image, OPS['crf.prob'].numpy(), backend=backend)
+    np.testing.assert_allclose(refined, OPS['crf.Q'].numpy(), rtol=1e-5, atol=1e-5)
+    assert (refined.argmax(0) != OPS['crf.argmax'].numpy()).mean() <= 1e-3
+
+
+def test_image_of_another_size():
+    with pytest.raises(ValueError, match='uint8 RGB image'):
+        dense_crf(np.zeros((4, 4, 3), np.uint8), np.ones((2, 5, 4)))
 
 
 def test_classes_below_epsilon_do_not_change_the_labels():

@@ -14,9 +14,9 @@ import mask_run
 from golden import ROOT
 from mask_run import IMAGES, files, manifest, mask_config, mask_environment, run_masks
 from mmseg_more import files as written_files
-from mmseg_more.masks import MaskFolder, PseudoLabelHook
+from mmseg_more.masks import MaskFolder, MaskRecipe, PseudoLabelHook
+from mmseg_more.masks import hook as mask_hook
 from mmseg_more.masks import loop as mask_data
-from mmseg_more.masks import maker as mask_making
 
 from mmseg.registry import TRANSFORMS
 
@@ -57,9 +57,9 @@ def test_killed_and_started_again(data, tmp_path):
     loader = mask_data.MaskLoader.__iter__
 
     def count(self):
-        for batch in loader(self):
-            seen.append(self.current.name)
-            yield batch
+        for image, batch in loader(self):
+            seen.append(image.name)
+            yield image, batch
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mask_data.MaskLoader, '__iter__', count)
@@ -119,9 +119,9 @@ def test_corrupt_image(data, tmp_path, workers):
 
 
 def test_failing_crf(data, tmp_path, monkeypatch):
-    real = mask_making.read_rgb
+    real = mask_hook.read_rgb
     monkeypatch.setattr(
-        mask_making,
+        mask_hook,
         'read_rgb',
         lambda path, *args: (
             real(path, *args)[:, :5] if path.endswith('c.png') else real(path, *args)
@@ -243,7 +243,7 @@ def test_another_checkpoint(data, masks, tmp_path):
         (dict(bkg=0.4), 'settings.bkg is 0.5 there, 0.4 now'),
         (dict(scales=(1.0,)), r'settings.scales is \[1.0, 0.5\] there, \[1.0\] now'),
         (dict(crf=True), 'settings.crf is None there'),
-        (dict(classes='predicted'), 'settings.classes is image-labels there'),
+        (dict(policy='predicted'), 'settings.classes is image-labels there'),
         (dict(soft_maps=True), 'settings.soft_maps is False there, True now'),
     ],
 )
@@ -286,12 +286,13 @@ def test_folder_of_the_images(data):
 def test_evaluator_that_would_see_a_part(data, masks, tmp_path):
     cfg = mask_config(data, masks)
     cfg.test_evaluator = [dict(type='LocalizationMetric')]
-    with pytest.raises(ValueError, match='6 are done.*set test_evaluator'):
+    with pytest.raises(ValueError, match='images without a mask only.*set test_evaluator'):
         mask_run.run(cfg)
 
 
 def test_too_many_classes(tmp_path):
-    hook = PseudoLabelHook(str(tmp_path), classes='predicted')
-    hook.check_data(dict(classes=[str(i) for i in range(255)]), [])
+    hook = PseudoLabelHook(str(tmp_path))
+    recipe = MaskRecipe(source='seg', policy='all')
+    hook.check_data(dict(classes=[str(i) for i in range(255)]), [], recipe)
     with pytest.raises(ValueError, match='254 classes and background.*has 255'):
-        hook.check_data(dict(classes=[str(i) for i in range(256)]), [])
+        hook.check_data(dict(classes=[str(i) for i in range(256)]), [], recipe)

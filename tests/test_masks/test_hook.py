@@ -23,16 +23,17 @@ from mask_run import (
     mask_environment,
     read_mask,
     run_masks,
+    threshold_mask,
 )
 from mmseg_more.engine.launch import use_tta
 from mmseg_more.masks import (
     DenseCRFOptions,
     PseudoLabelHook,
     dense_crf,
-    threshold_mask,
+    map_probabilities,
+    seg_probabilities,
     use_pseudo_labels,
 )
-from mmseg_more.masks.probabilities import map_probabilities, seg_probabilities
 from mmseg_more.models.structures import LocalizationRequest
 
 from mmseg.registry import HOOKS
@@ -66,9 +67,9 @@ def test_masks_of_maps(data, outputs, tmp_path, source):
 
 def test_masks_of_the_segmentation(data, outputs, tmp_path):
     run_masks(
-        data, tmp_path / 'one', source='seg', scales=None, multi_scale=False, classes='all'
+        data, tmp_path / 'one', source='seg', scales=None, multi_scale=False, policy='all'
     )
-    run_masks(data, tmp_path / 'two', source='seg', classes='image-labels')
+    run_masks(data, tmp_path / 'two', source='seg', policy='image-labels')
     for name in IMAGES:
         one = outputs[name].pred_sem_seg.data[0]
         assert np.array_equal(read_mask(tmp_path / 'one' / f'{name}.png'), one)
@@ -162,7 +163,7 @@ def test_image_without_a_class(data, tmp_path, capfd):
 
 
 def test_predicted_classes_need_no_labels(data, outputs, tmp_path):
-    cfg = mask_config(data, tmp_path / 'masks', classes='predicted')
+    cfg = mask_config(data, tmp_path / 'masks', policy='predicted')
     assert cfg.test_dataloader.dataset.label_file == ''
     mask_run.run(cfg)
     for name, entry in manifest(tmp_path / 'masks')['images'].items():
@@ -233,7 +234,7 @@ def test_test_time_augmentation(data, tmp_path):
     for step, side in zip(resize, (48, 24, 32)):
         step.scale = (side, side)
     use_tta(cfg)
-    use_pseudo_labels(cfg, str(tmp_path / 'masks'), source='seg', classes='predicted')
+    use_pseudo_labels(cfg, str(tmp_path / 'masks'), source='seg', policy='predicted')
     cfg.work_dir = str(tmp_path / 'work')
     runner = mask_run.run(cfg)
     assert isinstance(runner.model, BaseTTAModel)
@@ -290,8 +291,8 @@ def test_after_training(data, tmp_path):
     'arguments, message',
     [
         (dict(source='attention'), 'source must be one of lam, cam, fused, seg'),
-        (dict(classes='truth'), 'classes must be one of'),
-        (dict(classes='all'), "classes='all' is for source='seg'"),
+        (dict(policy='truth'), 'policy must be one of'),
+        (dict(source='lam', policy='all'), "policy='all' is for source='seg'"),
         (dict(bkg=1.0), 'bkg must lie in'),
         (dict(scales=(1,), multi_scale=False), 'multi_scale=False'),
         (dict(scales=()), 'scales must name'),

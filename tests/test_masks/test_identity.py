@@ -5,7 +5,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from mmseg_more.masks import (
+from mmseg_more.masks.identity import (
     file_sha256,
     model_settings,
     weights_sha256,

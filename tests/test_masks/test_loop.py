@@ -1,7 +1,8 @@
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from mmseg_more.masks import MaskLoader, list_images
+from mmseg_more.masks.images import list_images
+from mmseg_more.masks.loop import MaskLoader
 
 
 class Images(Dataset):
@@ -89,8 +90,8 @@ def test_one_image_at_a_time(workers):
     )
     assert len(loader) == len(loader.dataset) == 4
     assert loader.dataset.metainfo == dataset.metainfo
-    for batch in loader:
-        seen.append((loader.current.name, batch))
+    for image, batch in loader:
+        seen.append((image.name, batch))
     assert seen == [('1', [1]), ('3', [3]), ('4', [4])]
     assert failed == [('2', 'OSError: no such file')]
 

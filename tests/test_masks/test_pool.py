@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from mmseg_more.masks import crf_worker
+from mmseg_more.masks import pool as pool_module
 from mmseg_more.masks.dense_crf import CRFMask, dense_crf_mask
 from mmseg_more.masks.pool import CRFJob, DenseCRFPool
 
@@ -41,7 +41,7 @@ def expected_mask(job):
 
 
 def workers():
-    return [p for p in multiprocessing.active_children() if p.name == 'dense-crf']
+    return [p for p in multiprocessing.active_children() if p.name == 'pebble_pool_worker']
 
 
 @pytest.fixture(autouse=True)
@@ -53,14 +53,14 @@ def no_worker_is_left():
 @pytest.fixture
 def deadly(monkeypatch):
     """Forked workers die of images whose first pixel is black."""
-    refine = crf_worker.dense_crf_mask
+    refine = pool_module.dense_crf_mask
 
     def refine_or_die(image, *args):
         if not image[0, 0].any():
             os.kill(os.getpid(), signal.SIGKILL)
         return refine(image, *args)
 
-    monkeypatch.setattr(crf_worker, 'dense_crf_mask', refine_or_die)
+    monkeypatch.setattr(pool_module, 'dense_crf_mask', refine_or_die)
 
 
 def black(job):
@@ -107,13 +107,13 @@ def test_no_more_than_max_pending_jobs_are_open():
 
 
 def test_submit_waits_for_the_oldest_job(monkeypatch):
-    refine = crf_worker.dense_crf_mask
+    refine = pool_module.dense_crf_mask
 
     def slow(image, *args):
         time.sleep(0.3 if image.shape[0] > 10 else 0)
         return refine(image, *args)
 
-    monkeypatch.setattr(crf_worker, 'dense_crf_mask', slow)
+    monkeypatch.setattr(pool_module, 'dense_crf_mask', slow)
     with DenseCRFPool(WORKERS, max_pending=2) as pool:
         results = pool.submit(make_job(0, (20, 20)))
         results += pool.submit(make_job(1))
@@ -153,7 +153,7 @@ def test_what_cannot_be_pickled_is_an_error_of_its_image():
 
 
 def test_payload_stays_in_this_process():
-    payload = lambda: 'cannot be pickled'
+    payload = (value for value in ['cannot be pickled'])
     with DenseCRFPool(1) as pool:
         (result,) = pool.map([make_job(0, payload=payload)])
     assert result.payload is payload
@@ -167,6 +167,9 @@ def test_a_killed_worker_costs_its_image_alone(num_workers, deadly):
         jobs[index] = black(jobs[index])
     with DenseCRFPool(num_workers, max_pending=4) as pool:
         results = list(pool.map(jobs))
+        deadline = time.monotonic() + 10
+        while len(workers()) < num_workers and time.monotonic() < deadline:
+            time.sleep(0.05)  # a worker is replaced within tenths of a second
         assert len(workers()) == num_workers
     assert [r.payload for r in results] == list(range(10))
     for job, result in zip(jobs, results):
@@ -184,7 +187,7 @@ def test_a_worker_that_dies_idle_costs_at_most_one_image():
         process.kill()
         process.join()
         results = list(pool.map([make_job(1), make_job(2)]))
-    assert [r.error is None for r in results] == [False, True]
+    assert [r.error is not None for r in results] in ([False, False], [True, False])
 
 
 def test_all_workers_end_after_an_exception(deadly):
@@ -232,7 +235,7 @@ def test_a_worker_keeps_its_large_buffers(monkeypatch):
         after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         return CRFMask(image[..., 0], np.array([after - before]))
 
-    monkeypatch.setattr(crf_worker, 'dense_crf_mask', count_new_pages)
+    monkeypatch.setattr(pool_module, 'dense_crf_mask', count_new_pages)
     with DenseCRFPool(num_workers=1, start_method='fork') as pool:
         first, second = pool.map(make_job(index) for index in range(2))
     pages = size // resource.getpagesize()

@@ -12,6 +12,10 @@ MAPS = torch.tensor(
 )  # (K=3, 1, 4)
 
 
+def thresholded(indices, bkg):
+    return L.probabilities_to_mask(L.map_probabilities(MAPS, indices), bkg)
+
+
 def test_background_is_what_the_classes_leave():
     probs, labels = L.map_probabilities(MAPS, [0, 2])
     assert labels.tolist() == [0, 1, 3]
@@ -25,10 +29,10 @@ def test_background_is_what_the_classes_leave():
 def test_threshold_mask_is_the_one_of_the_evaluation():
     image_labels = torch.tensor([[1.0, 0.0, 1.0]])
     expected = maps_to_labels(MAPS[None], image_labels, 0.45)[0]
-    mask = L.threshold_mask(MAPS, torch.tensor([0, 2]), 0.45)
+    mask = thresholded([0, 2], 0.45)
     assert mask.tolist() == expected.tolist() == [[1, 3, 0, 3]]
     # at the threshold: background
-    assert L.threshold_mask(MAPS, [0], 0.9).tolist() == [[0, 0, 0, 0]]
+    assert thresholded([0], 0.9).tolist() == [[0, 0, 0, 0]]
 
 
 def test_segmentation_keeps_background_and_the_allowed_classes():
@@ -48,7 +52,7 @@ def test_no_class_is_background(classes):
     probabilities = L.map_probabilities(MAPS, classes)
     assert probabilities.probs.tolist() == [[[1.0, 1.0, 1.0, 1.0]]]
     assert not L.probabilities_to_mask(probabilities).any()
-    assert not L.threshold_mask(MAPS, classes, 0.1).any()
+    assert not thresholded(classes, 0.1).any()
     logits = torch.tensor([0.0, 5.0])[:, None, None]
     assert not L.probabilities_to_mask(L.seg_probabilities(logits, classes)).any()
 

@@ -30,7 +30,7 @@ def inputs():
 @torch.no_grad()
 def test_single_pass(model, inputs):
     tokens = model.backbone(inputs, with_attention=True)
-    logits, logits_aux = model._image_logits(tokens)
+    logits, logits_aux = model.image_logits(tokens)
     assert_close(logits, GOLDEN['cls'], **CLOSE)
     assert_close(logits_aux, GOLDEN['cls_aux'], **CLOSE)
     assert_close(model._forward(inputs), GOLDEN['segs'], **CLOSE)

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from golden import LOSS_NAMES, Golden, build_model, data_samples, model_config, normalize
 from mmseg_more.checkpoints import convert_official
+from mmseg_more.localization.present import present_classes
 
 from mmseg.registry import PARAM_SCHEDULERS
 
@@ -88,12 +89,12 @@ def test_intermediate_maps_and_labels(name):
     close = dict(rtol=1e-5, atol=1e-5)
     assert_close(tokens.patches, golden['s0.fmap'], **close)
     assert_close(model.class_tokens(tokens), golden['s0.tok'], **close)
-    logits, _ = model._image_logits(tokens)
+    logits, _ = model.image_logits(tokens)
     assert_close(logits, golden['s0.cls'], **close)
     segmentation = model.encode_decode(inputs)[..., ::4, ::4]
     assert_close(segmentation, golden['s0.segs_stride4'], **close)
 
-    cams = model.training_cams(inputs, tokens)
+    cams = model.localizer.training_cams(inputs, tokens)
     assert_close(cams.cam[..., ::4, ::4], golden['s0.cams_stride4'], **close)
     assert_close(cams.cam_aux[..., ::4, ::4], golden['s0.cams_aux_stride4'], **close)
 
@@ -101,16 +102,20 @@ def test_intermediate_maps_and_labels(name):
         wrong = (actual != golden[key].long()).float().mean().item()
         assert wrong <= 1e-3, f'{key}: {wrong:.2%} differ'
 
-    labeler, grid = model.pseudo_labeler, tokens.patches.shape[-2:]
-    before = labeler.patch_labels(cams.cam, cams.cam_aux, labels, 0, grid)
-    after = labeler.patch_labels(cams.cam, cams.cam_aux, labels, 10**6, grid)
+    labeler, grid = model.training_labeler, tokens.patches.shape[-2:]
+    present = present_classes(labels)
+    cams = type(cams)(*map(present.select, cams))
+    before = labeler.label(cams, present, grid, labeler.uses_final_cam(0))
+    images = model.denormalize(inputs)
+    after = labeler.label(cams, present, grid, labeler.uses_final_cam(10**6), images)
     same(before.cre, 's0.l_cle')
     same(before.ure, 's0.l_aux')
     same(before.affinity, 's0.l_aux')
+    assert before.segmentation is None
     same(after.cre, 's0.l_cam')
     same(after.ure, 's0.l_cam')
     same(after.affinity, 's0.l_aux')
-    same(labeler.refined_labels(model.denormalize(inputs), cams.cam, labels), 's0.refined')
+    same(after.segmentation, 's0.refined')
 
 
 def test_trajectory():

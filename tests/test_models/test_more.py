@@ -83,7 +83,7 @@ def test_no_maps_without_a_loss_that_needs_them(monkeypatch):
         k: v for k, v in tiny_config().losses.items() if k in ('cls', 'cls_aux', 'mct')
     }
     model = tiny_model(5000, losses=losses)
-    monkeypatch.setattr(model, 'training_cams', None)  # would fail if called
+    monkeypatch.setattr(model.localizer, 'training_cams', None)  # would fail if called
     assert set(model.loss(*batch([1, 0, 1]))) == {'loss_cls', 'loss_cls_aux', 'loss_mct'}
 
 
@@ -93,7 +93,7 @@ def test_scale_one_is_taken_from_the_training_pass():
     calls = []
     tokens = model.extract_feat(inputs)
     model.backbone.register_forward_hook(lambda m, args, out: calls.append(args[0].shape))
-    cams = model.training_cams(inputs, tokens)
+    cams = model.localizer.training_cams(inputs, tokens)
     assert calls == [(2, 3, 64, 64), (4, 3, 32, 32)]
     maps = model.localize(inputs, (1.0, 0.5))
     assert_close(cams.cam, maps.cam, rtol=1e-4, atol=1e-5)

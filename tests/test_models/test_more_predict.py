@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from mmseg_more.models import LocalizationRequest, MoRe
+from mmseg_more.localization.present import predicted_classes
+from mmseg_more.models import LocalizationRequest
 from tiny_model import batch, tiny_model
 
 from mmseg.structures import SegDataSample
@@ -104,7 +105,7 @@ def test_classes_of_an_image_without_labels():
     labels[:, 0] = 2  # 4 patches
     labels[1, 1, 0] = 2  # one more
     logits = F.one_hot(labels, 4).permute(0, 3, 1, 2).float()
-    present = MoRe._predicted_classes(scores, logits)
+    present = predicted_classes(scores, logits)
     assert present.tolist() == [
         [True, False, True],
         [False, True, False],

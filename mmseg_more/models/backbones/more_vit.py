@@ -1,6 +1,6 @@
 """Vision transformer with one token per class, MoRe section 3.1."""
 
-from typing import Optional, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,8 @@ class MoReViT(BaseModule):
         ValueError: For an unknown arch or option, sizes that do not fit, or
             ``compile`` with a PyTorch that cannot compile modules in place.
     """
+
+    init_cfg: Optional[dict]
 
     def __init__(
         self,
@@ -191,7 +193,7 @@ class MoReViT(BaseModule):
             f'{missing.missing_keys or "nothing"}.'
         )
 
-    def hidden_bytes(self, size: Tuple[int, int]) -> int:
+    def hidden_bytes(self, size: Sequence[int]) -> int:
         """Bytes of a hidden layer, the widest activation, for one image of
         ``(H, W)`` pixels in float32."""
         patches = (size[0] // self.patch_size) * (size[1] // self.patch_size)
@@ -204,6 +206,7 @@ class MoReViT(BaseModule):
             return self.pos_embed
         extra = self.num_extra_tokens
         base = self.pos_embed[:, extra:].transpose(1, 2).unflatten(2, self.grid_size)
+        target: Dict[str, Any]
         if self.interpolate == 'size':
             target = dict(size=grid)
         else:
@@ -246,7 +249,7 @@ class MoReViT(BaseModule):
         x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], 1)
         x = x + self._positions(tuple(grid))
         extra = self.num_extra_tokens
-        attention = aux = None
+        aux, attention = x, None
         for index, layer in enumerate(self.layers):
             if with_attention and index == len(self.layers) - 1:
                 attention = layer.class_attention(x, self.num_registers, extra).unflatten(
@@ -256,5 +259,7 @@ class MoReViT(BaseModule):
             if index == self.aux_index:
                 aux = x
         x = self.ln1(x)
-        as_map = [t[:, extra:].transpose(1, 2).unflatten(2, grid) for t in (x, aux)]
-        return Tokens(x[:, self.num_registers : extra], *as_map, attention)
+        patches, aux_patches = (
+            t[:, extra:].transpose(1, 2).unflatten(2, grid) for t in (x, aux)
+        )
+        return Tokens(x[:, self.num_registers : extra], patches, aux_patches, attention)

@@ -1,5 +1,6 @@
+from .localizer import Localizer
 from .more import MoRe
 from .more_tta import MoReTTAModel
-from .pseudo_labels import PseudoLabeler
+from .training_labels import TrainingLabeler
 
-__all__ = ['MoRe', 'MoReTTAModel', 'PseudoLabeler']
+__all__ = ['Localizer', 'MoRe', 'MoReTTAModel', 'TrainingLabeler']

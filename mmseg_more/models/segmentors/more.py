@@ -1,17 +1,24 @@
-"""The segmentor MoRe: image -> tokens -> maps -> pseudo labels -> losses."""
+"""The segmentor MoRe: image -> tokens -> maps -> training labels -> losses."""
 
-from typing import Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
+import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from ... import localization as L
-from ...localization.present import present_classes
+from ...localization.present import predicted_classes, present_classes
+from ..backbones import MoReViT
+from ..decode_heads import LargeFOVHead
+from ..graph import GraphCategoryRepresentation
+from ..iteration import TrainingIteration
 from ..loss_schedule import (
     DEFAULT_LOSSES,
     REACHED_BY,
@@ -19,26 +26,34 @@ from ..loss_schedule import (
     LossSchedule,
     zero_gradient,
 )
-from ..structures import LocalizationRequest, Tokens
-from .localization_mixin import LocalizationMixin
-from .original_shape import is_padded, to_original
-from .pseudo_labels import PseudoLabeler
+from ..stations import station
+from ..structures import LocalizationMaps, LocalizationRequest, Tokens
+from .localizer import Localizer, SharedPasses, classify
+from .original_shape import labels_at_original, to_original
+from .training_labels import TrainingLabeler, TrainingLabels
+
+MAX_CLASSES = 254
+"""Labels of masks are 8 bit: 0 is background, 255 is ignored."""
 
 
 @MODELS.register_module()
-class MoRe(LocalizationMixin, BaseSegmentor):
+class MoRe(BaseSegmentor):
     """MoRe: class-patch attention needs regularization (AAAI 2025).
+
+    ``num_classes`` is enough: the parts take K, and the channels D of the backbone, from
+    here where their configs do not say them.
 
     Args:
         backbone: Config of :class:`MoReViT`.
         graph: Config of :class:`GraphCategoryRepresentation`; None leaves the class
             tokens as they are (the paper's ablation without GCR).
-        decode_head: Config of :class:`LargeFOVHead`, ``num_classes`` is K + 1.
-        num_classes: K, foreground classes.
-        localization: ``scales`` of the CAM passes in training, by default ``(1.0,
-            0.5, 0.75, 1.5)``; ``chunk_size``, images (flips count) per pass without
-            a gradient, by default None: all on a GPU, on a CPU what is fastest.
-        pseudo_label: Arguments of :class:`PseudoLabeler`. Defaults to VOC's.
+        decode_head: Config of :class:`LargeFOVHead`, whose ``num_classes`` is K + 1.
+        num_classes: K, foreground classes, at most ``MAX_CLASSES``.
+        localization: Arguments of :class:`Localizer`: ``scales`` of the CAM passes in
+            training, by default ``(1.0, 0.5, 0.75, 1.5)``; ``chunk_size``, images (flips
+            count) per pass without a gradient, by default None: all on a GPU, on a CPU
+            what is fastest.
+        pseudo_label: Arguments of :class:`TrainingLabeler`. Defaults to VOC's.
         losses: Name -> config, see :class:`LossSchedule`; losses that are not
             named are not used. None takes ``DEFAULT_LOSSES`` (VOC).
         pretrained: File of a plain ViT to start from, short for the backbone's
@@ -50,9 +65,13 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         init_cfg: Initialisation of the whole model.
 
     Raises:
-        ValueError: If the numbers of classes of the parts disagree, a
-            config names something unknown, or mean and std are missing.
+        ValueError: If the numbers of classes or channels of the parts disagree, K is not
+            in 1..254, a config names something unknown, or mean and std are missing.
     """
+
+    backbone: MoReViT
+    graph: Optional[GraphCategoryRepresentation]
+    decode_head: LargeFOVHead
 
     def __init__(
         self,
@@ -78,23 +97,30 @@ class MoRe(LocalizationMixin, BaseSegmentor):
                 "MoRe knows train_cfg=None and test_cfg=dict(mode='whole'), "
                 f'got {train_cfg} and {test_cfg}'
             )
+        if not 1 <= num_classes <= MAX_CLASSES:
+            raise ValueError(
+                f'num_classes must be 1..{MAX_CLASSES}, got {num_classes}: the labels of '
+                'masks are 8 bit, 0 is background and 255 is ignored'
+            )
         self.num_classes = num_classes
         if pretrained is not None:
             backbone = dict(
                 backbone, init_cfg=dict(type='Pretrained', checkpoint=pretrained)
             )
-        self.backbone = MODELS.build(backbone)
-        self.graph = None if graph is None else MODELS.build(graph)
-        self.decode_head = MODELS.build(decode_head)
+        self.backbone = MODELS.build({'num_classes': num_classes, **backbone})
         dims = self.backbone.embed_dims
+        self.graph = None if graph is None else MODELS.build({'embed_dims': dims, **graph})
+        self.decode_head = MODELS.build(
+            {'in_channels': dims, 'num_classes': num_classes + 1, **decode_head}
+        )
         self.classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
         self.aux_classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
         self._check_parts()
-        self._set_localization(**(localization or {}))
-        self.pseudo_labeler = PseudoLabeler(**(pseudo_label or {}))
+        self.localizer = Localizer(self, **(localization or {}))
+        self.training_labeler = TrainingLabeler(**(pseudo_label or {}))
         self.loss_schedule = LossSchedule(DEFAULT_LOSSES if losses is None else losses)
         self.align_corners = False
-        self.iteration = 0
+        self._iteration = TrainingIteration()
         self.localization_request: Optional[LocalizationRequest] = None
 
     def _check_parts(self) -> None:
@@ -105,7 +131,8 @@ class MoRe(LocalizationMixin, BaseSegmentor):
         }
         if len(set(counts.values())) > 1:
             raise ValueError(
-                f'the parts of MoRe disagree on the number of foreground classes: {counts}'
+                f'the parts of MoRe disagree on the number of foreground classes: {counts};'
+                ' model.num_classes alone is enough'
             )
         dims = {
             'backbone': self.backbone.embed_dims,
@@ -115,19 +142,63 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             dims['graph.embed_dims'] = self.graph.embed_dims
         if len(set(dims.values())) > 1:
             raise ValueError(
-                f'the parts of MoRe disagree on the number of channels: {dims}'
+                f'the parts of MoRe disagree on the number of channels: {dims}; '
+                'they take that of the backbone where they do not say it'
             )
         if not hasattr(self.data_preprocessor, 'mean'):
             raise ValueError(
-                'MoRe de-normalises images for its pseudo labels: '
+                'MoRe de-normalises images for its training labels: '
                 'data_preprocessor needs `mean` and `std`, as in '
                 "dict(type='SegDataPreProcessor', mean=[...], std=[...])"
             )
 
+    # ------------------------------------------------------------- iteration
+    @property
+    def iteration(self) -> int:
+        """The 0-based training iteration, see :class:`TrainingIteration`."""
+        return self._iteration.value
+
+    @iteration.setter
+    def iteration(self, value: int) -> None:
+        self._iteration.set(value)
+
+    def train_step(
+        self, data: Union[dict, tuple, list], optim_wrapper: OptimWrapper
+    ) -> Dict[str, Tensor]:
+        """A step of MMEngine's training, at the iteration that it counts."""
+        self._iteration.follow_optimizer(optim_wrapper)
+        return super().train_step(data, optim_wrapper)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Optional[List[SegDataSample]] = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """What ``mode`` says: the result of :meth:`loss`, :meth:`predict` or, for
+        'tensor', segmentation logits at grid size."""
+        if mode == 'loss':
+            self._iteration.follow_message_hub()
+        return super().forward(inputs, data_samples, mode)
+
+    @torch.compiler.disable
+    def _schedule(self) -> '_Schedule':
+        """What counts at this iteration.
+
+        Not compiled: a step that is compiled depends on what counts, not on the number.
+        """
+        return _Schedule(
+            self.loss_schedule.active(self.iteration),
+            self.training_labeler.uses_final_cam(self.iteration),
+        )
+
+    # ------------------------------------------------------- image -> tokens
+    @station('tokens')
     def extract_feat(self, inputs: Tensor) -> Tokens:
         """Tokens of normalised images ``(B, 3, H, W)``."""
         return self.backbone(inputs)
 
+    @station('gcr')
     def class_tokens(self, tokens: Tokens) -> Tensor:
         """Class tokens after GCR, Q ``(B, K, D)``, in float32."""
         if self.graph is None:
@@ -137,22 +208,41 @@ class MoRe(LocalizationMixin, BaseSegmentor):
                 tokens.classes.float(), tokens.patches.flatten(2).transpose(1, 2).float()
             )
 
-    def encode_decode(
-        self, inputs: Tensor, batch_img_metas: Optional[List[dict]] = None
-    ) -> Tensor:
-        """Segmentation logits ``(B, K+1, H, W)`` at the size of ``inputs``."""
-        logits = self.decode_head(self.extract_feat(inputs).patches)
-        return L.resize_map(logits, inputs.shape[-2:])
+    def image_logits(self, tokens: Tokens) -> Tuple[Tensor, Tensor]:
+        """Logits ``(B, K)`` of both classifiers on max-pooled patches."""
+        pooled = F.adaptive_max_pool2d(tokens.patches, 1)
+        aux_pooled = F.adaptive_max_pool2d(tokens.aux_patches, 1)
+        return (
+            classify(self.classifier, pooled).flatten(1),
+            classify(self.aux_classifier, aux_pooled).flatten(1),
+        )
 
-    def _forward(self, inputs: Tensor, data_samples=None) -> Tensor:
-        """Segmentation logits at grid size, ``(B, K+1, h, w)``."""
-        return self.decode_head(self.extract_feat(inputs).patches)
+    # -------------------------------------------------------- tokens -> maps
+    def localize(
+        self,
+        inputs: Tensor,
+        scales: Sequence[float] = (1.0,),
+        lam_scales: Optional[Sequence[float]] = None,
+    ) -> LocalizationMaps:
+        """Localization maps, the one way to get them (MoRe, section 3.2).
 
-    def denormalize(self, inputs: Tensor) -> Tensor:
-        """Images in 0..255 from normalised ones, float32, not truncated."""
-        preprocessor = self.data_preprocessor
-        return inputs.float() * preprocessor.std + preprocessor.mean
+        One pass over image and flip per scale serves all maps. No gradient.
 
+        Args:
+            inputs: Normalised images ``(B, 3, H, W)``.
+            scales: Scales of the CAMs.
+            lam_scales: Scales of LAM and raw attention; None for ``scales``.
+
+        Returns:
+            All maps, float32 ``(B, K, H, W)`` in [0, 1], of all K classes.
+
+        Raises:
+            ValueError: If a scale is not positive or makes the image smaller than
+                a patch.
+        """
+        return self.localizer.localize(inputs, scales, lam_scales)
+
+    # ------------------------------------------------------------- training
     def loss(self, inputs: Tensor, data_samples: List[SegDataSample]) -> Dict[str, Tensor]:
         """Weighted losses of one training step.
 
@@ -166,47 +256,62 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             ``self.iteration`` are absent. Parameters that only those reach get a
             zero gradient.
         """
-        labels = self._image_labels(data_samples, inputs)
-        active = self.loss_schedule.active(self.iteration)
-        tokens = self.extract_feat(inputs)
-        cls, cls_aux = self._image_logits(tokens)
-        segmentation = (
-            self.decode_head(tokens.patches) if active.need_refined_labels else None
-        )
-        cams = None
-        if active.need_maps:
-            max_classes = _max_classes(data_samples)
-            present = present_classes(labels, max_classes)
-            cams = self.training_cams(inputs, tokens, present)
+        active, final_cam = self._schedule()
+        image_labels = self._image_labels(data_samples, inputs)
+        images = self.denormalize(inputs) if active.need_refined_labels else None
 
-        # Losses and labels in float32, whatever the network ran in.
-        with torch.autocast(inputs.device.type, enabled=False):
-            tokens = Tokens(*(t if t is None else t.float() for t in tokens))
-            queries = self.class_tokens(tokens) if active.need_class_tokens else None
-            terms = dict(cls=(cls, labels), cls_aux=(cls_aux, labels), mct=(queries,))
-            if cams is not None:
-                patches = tokens.patches
-                targets = self.pseudo_labeler.patch_labels(
-                    cams.cam, cams.cam_aux, present.real, self.iteration, patches.shape[-2:]
-                )
-                targets = type(targets)(*map(present.name_labels, targets))
-                terms.update(
-                    ptc=(patches, targets.affinity),
-                    cre=(queries, patches, targets.cre, labels),
-                    ure=(queries, patches, targets.ure, labels),
-                )
-            if segmentation is not None:
-                images = self.denormalize(inputs)
-                refined = self.pseudo_labeler.refined_labels(
-                    images, cams.cam, present.real, max_classes
-                )
-                refined = present.name_labels(refined)
-                logits = L.resize_map(segmentation.float(), inputs.shape[-2:])
-                terms.update(seg=(logits, refined), energy=(logits, refined, images))
-            losses = {
-                f'loss_{name}': self.loss_schedule[name](*terms[name])
-                for name in active.names
-            }
+        tokens = self.extract_feat(inputs)
+        outputs = self._outputs(tokens, active)
+        labels = None
+        if active.need_maps:
+            present = present_classes(image_labels, _most_classes(data_samples))
+            cams = self.localizer.training_cams(inputs, tokens, present)
+            grid = tokens.patches.shape[-2:]
+            labels = self.training_labeler.label(cams, present, grid, final_cam, images)
+        return self._losses(active, outputs, image_labels, labels, images)
+
+    @station('heads')
+    def _outputs(self, tokens: Tokens, active: ActiveLosses) -> '_Outputs':
+        """What the losses read from the network, in float32, whatever it ran in."""
+        cls, cls_aux = self.image_logits(tokens)
+        segmentation = queries = None
+        if active.need_refined_labels:
+            segmentation = self.decode_head(tokens.patches).float()
+        if active.need_class_tokens:
+            queries = self.class_tokens(tokens)
+        return _Outputs(cls, cls_aux, tokens.patches.float(), queries, segmentation)
+
+    @station('losses')
+    def _losses(
+        self,
+        active: ActiveLosses,
+        outputs: '_Outputs',
+        image_labels: Tensor,
+        labels: Optional[TrainingLabels],
+        images: Optional[Tensor],
+    ) -> Dict[str, Tensor]:
+        """The active losses by their keys; idle parameters get a zero gradient."""
+        cls, cls_aux, patches, queries, segmentation = outputs
+        terms: Dict[str, tuple] = dict(
+            cls=(cls, image_labels), cls_aux=(cls_aux, image_labels), mct=(queries,)
+        )
+        if labels is not None:
+            terms.update(
+                ptc=(patches, labels.affinity),
+                cre=(queries, patches, labels.cre, image_labels),
+                ure=(queries, patches, labels.ure, image_labels),
+            )
+        if labels is not None and segmentation is not None and images is not None:
+            logits = L.resize_map(segmentation, images.shape[-2:])
+            terms.update(
+                seg=(logits, labels.segmentation),
+                energy=(logits, labels.segmentation, images),
+            )
+        losses = {}
+        with torch.autocast(patches.device.type, enabled=False):
+            for name in active.names:
+                with record_function(f'more/loss_{name}'):
+                    losses[f'loss_{name}'] = self.loss_schedule[name](*terms[name])
         return self._with_zero_gradients(losses, active)
 
     def _with_zero_gradients(
@@ -222,6 +327,11 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             losses[first] = losses[first] + sum(idle)
         return losses
 
+    def denormalize(self, inputs: Tensor) -> Tensor:
+        """Images in 0..255 from normalised ones, float32, not truncated."""
+        preprocessor = self.data_preprocessor
+        return inputs.float() * preprocessor.std + preprocessor.mean
+
     def _image_labels(self, data_samples: List[SegDataSample], inputs: Tensor) -> Tensor:
         """Multi-hot labels ``(B, K)`` of the data samples."""
         rows = []
@@ -232,12 +342,25 @@ class MoRe(LocalizationMixin, BaseSegmentor):
                 raise ValueError(
                     'MoRe trains on image labels: expected `gt_score` of shape '
                     f'({self.num_classes},) on the data sample of '
-                    f'{sample.metainfo.get("img_path", "an image")}, got '
+                    f'{_image(sample)}, got '
                     f'{found}; use an image-level dataset whose classes fit '
                     'num_classes'
                 )
             rows.append(score)
         return torch.stack(rows).to(inputs.device, torch.float32)
+
+    # ------------------------------------------------------------- inference
+    def encode_decode(
+        self, inputs: Tensor, batch_img_metas: Optional[List[dict]] = None
+    ) -> Tensor:
+        """Segmentation logits ``(B, K+1, H, W)`` at the size of ``inputs``."""
+        return L.resize_map(self._forward(inputs), inputs.shape[-2:])
+
+    def _forward(
+        self, inputs: Tensor, data_samples: Optional[List[SegDataSample]] = None
+    ) -> Tensor:
+        """Segmentation logits at grid size, ``(B, K+1, h, w)``."""
+        return self.decode_head(self.extract_feat(inputs).patches)
 
     def predict(
         self, inputs: Tensor, data_samples: Optional[List[SegDataSample]] = None
@@ -254,53 +377,84 @@ class MoRe(LocalizationMixin, BaseSegmentor):
             background), ``pred_score (K,)`` in [0, 1], ``pred_label`` (indices of
             the classes with a score above .5; if there is none, of those that the
             segmentation shows on 5 patches at least), and what the request asks
-            for as PixelData ``(K, H, W)``.
+            for, see :class:`LocalizationRequest`.
+
+        Raises:
+            ValueError: If the request wants maps of the classes of image labels and a
+                sample has none.
         """
-        request, results = self.localization_request, {}
+        request = self.localization_request
+        if data_samples is None:
+            data_samples = [SegDataSample() for _ in inputs]
+        passes = self._run_request(inputs, data_samples, request)
+        size = inputs.shape[-2:]
+        for i, sample in enumerate(data_samples):
+            logits = passes.segmentation[i]
+            if request is None or request.logits:
+                logits = to_original(logits, sample, input_size=size)
+                sample.set_field(PixelData(data=logits), 'seg_logits')
+                labels = logits.argmax(dim=0, keepdim=True)
+            else:
+                labels = labels_at_original(logits, sample, size)
+            sample.set_field(PixelData(data=labels), 'pred_sem_seg')
+            sample.set_field(passes.scores[i].sigmoid(), 'pred_score')
+            sample.set_field(passes.predicted[i].nonzero().flatten(), 'pred_label')
+            maps = {name: value[i] for name, value in passes.maps.items()}
+            if passes.classes is not None:
+                indices = passes.classes.of_image(i)
+                sample.set_field(indices, 'map_indices')
+                # an image's own classes come first among the channels
+                maps = {name: value[: len(indices)] for name, value in maps.items()}
+            if passes.segmentation_ms is not None:
+                maps['seg_logits_ms'] = passes.segmentation_ms[i]
+            for name, value in maps.items():
+                sample.set_field(PixelData(data=to_original(value, sample)), name)
+        return data_samples
+
+    def _run_request(
+        self,
+        inputs: Tensor,
+        data_samples: List[SegDataSample],
+        request: Optional[LocalizationRequest],
+    ) -> SharedPasses:
+        """The passes that are asked for; without a request one over the images alone."""
         if request is None:
             tokens = self.extract_feat(inputs)
             logits = self.decode_head(tokens.patches).float()
-            scores = self._image_logits(tokens)[0].float()
-        else:
-            passes = self.shared_passes(inputs, request)
-            logits, scores = passes.segmentation, passes.scores
-            results.update(passes.maps)
-            if passes.segmentation_ms is not None:
-                results['seg_logits_ms'] = passes.segmentation_ms
-        if data_samples is not None:
-            results = {
-                name: [to_original(*pair) for pair in zip(value, data_samples)]
-                for name, value in results.items()
-            }
-        present = self._predicted_classes(scores, logits)
-        if data_samples is None or any(map(is_padded, data_samples)):
-            # else straight from the grid to the original size
-            logits = L.resize_map(logits, inputs.shape[-2:])
-        data_samples = self.postprocess_result(logits, data_samples)
-        for i, sample in enumerate(data_samples):
-            sample.set_field(scores[i].sigmoid(), 'pred_score')
-            sample.set_field(present[i].nonzero().flatten(), 'pred_label')
-            for name, values in results.items():
-                sample.set_field(PixelData(data=values[i]), name)
-        return data_samples
-
-    @staticmethod
-    def _predicted_classes(
-        scores: Tensor, segmentation: Tensor, min_patches: int = 5
-    ) -> Tensor:
-        """Classes of images without labels, bool ``(B, K)``.
-
-        Those with a logit above 0; for an image that has none, those that the
-        segmentation ``(B, K+1, h, w)`` shows on ``min_patches`` at least.
-        """
-        classes = torch.arange(1, segmentation.shape[1], device=segmentation.device)
-        labels = segmentation.argmax(dim=1).flatten(1)
-        shown = (labels[:, None] == classes[:, None]).sum(-1) >= min_patches
-        present = scores > 0
-        return torch.where(present.any(dim=1, keepdim=True), present, shown)
+            scores, _ = self.image_logits(tokens)
+            predicted = predicted_classes(scores, logits)
+            return SharedPasses({}, None, scores, predicted, logits, None)
+        labels = None
+        if request.policy == 'image-labels':
+            labels = _labels_of(data_samples, self.num_classes).to(inputs.device)
+        return self.localizer.shared_passes(inputs, request, labels)
 
 
-def _max_classes(data_samples: List[SegDataSample]) -> Optional[int]:
+class _Schedule(NamedTuple):
+    """What counts at an iteration."""
+
+    active: ActiveLosses
+    """The losses."""
+    final_cam: bool
+    """Whether CRE and URE take labels of the final CAM."""
+
+
+class _Outputs(NamedTuple):
+    """What the losses read from the network, float32."""
+
+    cls: Tensor
+    """Image logits ``(B, K)``."""
+    cls_aux: Tensor
+    """Image logits of the auxiliary classifier, ``(B, K)``."""
+    patches: Tensor
+    """Patch tokens ``(B, D, h, w)``."""
+    queries: Optional[Tensor]
+    """Class tokens after GCR, ``(B, K, D)``."""
+    segmentation: Optional[Tensor]
+    """Segmentation logits ``(B, K+1, h, w)``."""
+
+
+def _most_classes(data_samples: List[SegDataSample]) -> Optional[int]:
     """Largest number of classes of an image, without asking the device.
 
     None if a sample lists none (``gt_label``), so that its ``gt_score`` decides.
@@ -309,3 +463,24 @@ def _max_classes(data_samples: List[SegDataSample]) -> Optional[int]:
     if any(label is None for label in labels):
         return None
     return max(len(label) for label in labels)
+
+
+def _labels_of(data_samples: List[SegDataSample], num_classes: int) -> Tensor:
+    """Multi-hot ``(B, K)`` from ``gt_label``, or else ``gt_score``, of the samples."""
+    rows = torch.zeros(len(data_samples), num_classes)
+    for row, sample in zip(rows, data_samples):
+        label, score = sample.get('gt_label', None), sample.get('gt_score', None)
+        if label is not None:
+            row[torch.as_tensor(label, dtype=torch.long).cpu()] = 1
+        elif score is not None:
+            row.copy_(score)
+        else:
+            raise ValueError(
+                "maps of the policy 'image-labels' need `gt_label` or `gt_score` on the "
+                f'data sample of {_image(sample)}'
+            )
+    return rows
+
+
+def _image(sample: SegDataSample) -> str:
+    return sample.metainfo.get('img_path', 'an image')

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from mmseg_more import localization as L
 from mmseg_more.localization.present import present_classes
 from mmseg_more.models import LocalizationRequest
-from mmseg_more.models.segmentors import passes
+from mmseg_more.models.segmentors import localizer
 from tiny_model import batch, tiny_config, tiny_model
 
 LABELS = [1, 0, 1], [0, 1, 0], [0, 0, 0]
@@ -60,10 +60,13 @@ def test_chunks_of_maps_and_segmentation():
     )
     model = chunked(4).eval()
     seen = watched(model)
-    found = model.shared_passes(inputs, request)
+    found = model.localizer.shared_passes(inputs, request)
     assert [call[:2] for call in seen] == [(4, 64), (2, 64), (4, 32), (2, 32)]
     assert_close(
-        found, chunked(None).eval().shared_passes(inputs, request), rtol=1e-4, atol=1e-5
+        found,
+        chunked(None).eval().localizer.shared_passes(inputs, request),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
@@ -75,11 +78,13 @@ def test_impossible_chunks(chunk_size):
 
 def test_fastest_chunk(monkeypatch):
     """Parts of equal size whose hidden layer fits; on another device one part."""
-    monkeypatch.setattr(passes, '_CPU_PASS_BYTES', 1000)
+    monkeypatch.setattr(localizer, '_CPU_PASS_BYTES', 1000)
     images = torch.zeros(8, 3, 1, 1)
-    found = [passes.fastest_chunk(images, size) for size in (10, 125, 126, 333, 400, 5000)]
+    found = [
+        localizer.fastest_chunk(images, size) for size in (10, 125, 126, 333, 400, 5000)
+    ]
     assert found == [8, 8, 4, 3, 2, 1]
-    assert passes.fastest_chunk(images.to('meta'), 5000) == 8
+    assert localizer.fastest_chunk(images.to('meta'), 5000) == 8
 
 
 def test_hidden_bytes():
@@ -97,8 +102,8 @@ def test_cams_of_the_present_classes():
     model = tiny_model()
     tokens = model.extract_feat(inputs)
     present = present_classes(torch.tensor(LABELS))
-    chosen = model.training_cams(inputs, tokens, present)
-    every = model.training_cams(inputs, tokens)
+    chosen = model.localizer.training_cams(inputs, tokens, present)
+    every = model.localizer.training_cams(inputs, tokens)
     assert chosen.cam.shape == (3, 2, 64, 64) and every.cam.shape == (3, 3, 64, 64)
     for some, of_all in zip(chosen, every):
         assert_close(some, present.select(of_all), rtol=0, atol=0)
@@ -124,7 +129,7 @@ def test_losses_as_from_the_cams_of_all_classes(monkeypatch):
 def test_localization_keys():
     with pytest.raises(ValueError, match="unknown keys \\['chunks'\\].*'chunk_size'"):
         tiny_model(localization=dict(chunks=1))
-    assert tiny_model(localization=None).train_scales == (1.0, 0.5, 0.75, 1.5)
+    assert tiny_model(localization=None).localizer.scales == (1.0, 0.5, 0.75, 1.5)
     assert tuple(tiny_config().localization.scales) == (1.0, 0.5)
 
 
@@ -132,13 +137,13 @@ def test_localization_keys():
 @pytest.mark.parametrize('relu', [True, False])
 def test_merged_and_normalised_a_few_classes_at_a_time(monkeypatch, limit, relu):
     """1 class, 3 of 5 and all at once are the same; several sums share the work."""
-    monkeypatch.setattr(passes, '_CPU_MAP_BYTES', limit)
+    monkeypatch.setattr(localizer, '_CPU_MAP_BYTES', limit)
     maps, flipped = torch.randn(2, 2, 5, 4, 4).unbind()
     totals = [torch.zeros(2, 5, 8, 8), torch.ones(2, 5, 8, 8)]
     merged = L.merge_flip(maps, flipped, (8, 8))
     merged = merged.relu() if relu else merged
-    passes.add_merged(totals, maps, flipped, relu)
+    localizer.add_merged(totals, maps, flipped, relu)
     assert_close(totals, [merged, 1 + merged], rtol=0, atol=0)
     expected = L.normalize_maps(totals[0])
-    assert_close(passes.normalize_in_place(totals[0]), expected, rtol=0, atol=0)
+    assert_close(localizer.normalize_in_place(totals[0]), expected, rtol=0, atol=0)
     assert_close(totals[0], expected, rtol=0, atol=0)

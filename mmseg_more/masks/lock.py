@@ -1,0 +1,106 @@
+"""One run at a time in a folder."""
+
+import errno
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Optional, Set
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+_held: Set[str] = set()
+"""Locks of this process, which the system would grant it once more."""
+
+
+class FolderLock:
+    """An exclusive lock on a folder, which ends with its process at the latest.
+
+    It is a record lock (``lockf``): unlike those of ``flock``, processes that are forked
+    off (the workers of data loaders and of the CRF) do not keep it alive, so that a run
+    that was killed can be started again at once. The file says who holds it, and is gone
+    afterwards.
+
+    Args:
+        folder: The folder, which must exist when the lock is taken.
+    """
+
+    NAME = '.lock'
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / self.NAME
+        self._file: Optional[int] = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._file is not None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            BlockingIOError: If another run has it; says which.
+        """
+        if self.held or fcntl is None:
+            return
+        key = os.path.realpath(self.path)
+        if key in _held:
+            raise self._refusal()
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(file)
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+                raise self._refusal() from error
+            try:
+                # the run before may have removed the file after it was opened here
+                if os.path.samestat(os.fstat(file), os.stat(self.path)):
+                    break
+            except FileNotFoundError:
+                pass
+            os.close(file)
+        holder = dict(
+            pid=os.getpid(),
+            host=platform.node(),
+            since=time.strftime('%Y-%m-%d %H:%M:%S'),
+            command=' '.join(sys.argv),
+        )
+        os.ftruncate(file, 0)
+        os.write(file, json.dumps(holder).encode())
+        self._file = file
+        _held.add(key)
+
+    def release(self) -> None:
+        """Give the lock back, if it is held."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        _held.discard(os.path.realpath(self.path))
+        self.path.unlink(missing_ok=True)
+        os.close(file)
+
+    def _refusal(self) -> BlockingIOError:
+        try:
+            holder = json.loads(self.path.read_text())
+            who = (
+                f'process {holder["pid"]} on {holder["host"]} since {holder["since"]} '
+                f'({holder["command"]})'
+            )
+        except (OSError, ValueError, KeyError, TypeError):  # it has just begun, or ended
+            who = 'another process'
+        return BlockingIOError(
+            errno.EAGAIN,
+            f'masks are being written there by {who}: wait for its end, or choose another '
+            'folder',
+            str(self.folder),
+        )

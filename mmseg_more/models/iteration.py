@@ -1,0 +1,64 @@
+"""Which iteration the training is in, by whatever MMEngine says it."""
+
+from typing import Any, Optional, Tuple
+
+import torch
+from mmengine.logging import MessageHub
+
+
+class TrainingIteration:
+    """The 0-based training iteration of a model.
+
+    MMEngine does not tell a model its iteration. It is taken from what the training hands
+    on, so that it is right whatever hooks a config has:
+
+    * ``train_step`` gets the optimizer wrapper, which counts the iterations
+      (:meth:`follow_optimizer`); the runner starts its count, after a resume too;
+    * where a wrapper (DistributedDataParallel) calls ``forward`` alone, MMEngine's own
+      ``RuntimeInfoHook`` has told the message hub (:meth:`follow_message_hub`).
+
+    A number that is :meth:`set` stays until a training goes on after it: the message hub of
+    an earlier runner in the same process changes nothing.
+
+    The compiler leaves these methods alone. A step that is compiled as a whole would
+    otherwise be compiled again at each iteration, for its number.
+    """
+
+    def __init__(self) -> None:
+        self.set(0)
+
+    @property
+    def value(self) -> int:
+        """The iteration."""
+        return self._value
+
+    @torch.compiler.disable
+    def set(self, value: int) -> None:
+        """Take this for the iteration."""
+        self._value = int(value)
+        self._heard = _message_hub_iteration()
+
+    @torch.compiler.disable
+    def follow_optimizer(self, optim_wrapper: Any) -> None:
+        """Take the iteration from the optimizer wrapper of a runner.
+
+        Nothing changes if no runner has started its count: somebody calls ``train_step`` in
+        a loop of their own.
+        """
+        # -1 until OptimWrapper.initialize_count_status(), which the runner calls
+        if getattr(optim_wrapper, '_max_counts', -1) >= 0:
+            self.set(optim_wrapper.inner_count)
+
+    @torch.compiler.disable
+    def follow_message_hub(self) -> None:
+        """Take the iteration from the message hub, if that has changed."""
+        heard = _message_hub_iteration()
+        if heard is not None and heard != self._heard:
+            self._value, self._heard = heard[1], heard
+
+
+def _message_hub_iteration() -> Optional[Tuple[str, int]]:
+    """Name of the latest message hub and the iteration that it knows, if it does."""
+    hub = MessageHub.get_current_instance()
+    iteration = hub.get_info('iter')
+    return None if iteration is None else (hub.instance_name, int(iteration))
