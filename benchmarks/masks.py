@@ -11,15 +11,16 @@ drawn to look like those of a trained segmentation: smooth, the background and t
 strong, the others weak.
 
 In one run on the same images: the plain way (one process, network and CRF in turns, all
-classes) and the pipeline (worker processes refine while the network goes on, weak classes
-left out). Keys of the JSON file, for each kind of image, times in seconds per image, memory
-in MB (2^20 bytes):
+classes, on the CPU) and the product's (``MaskMaker``: worker processes refine while the
+network goes on, or a GPU refines as well, weak classes left out), the pipeline. Keys of the
+JSON file, for each kind of image, times in seconds per image, memory in MB (2^20 bytes):
 
 * ``network_s``: reading, network and maps at all scales; ``crf_all_s``, ``crf_s``: CRF in
   one process with all classes, and without the weak ones;
 * ``plain_s``, ``masks_s``: plain way and pipeline, masks written (``plain_images_per_s``,
   ``images_per_s``);
-* ``ratio``: masks_s / ``bound_s``, the larger of network_s and crf_s / ``workers``;
+* ``ratio``: masks_s / ``bound_s``, the larger of network_s and crf_s / ``workers`` (their
+  sum where there are no workers: on a GPU, or with --workers 0);
   ``cores_ratio`` (CPU): masks_s / ``cores_bound_s``, the CPU seconds of network and CRF
   over as many cores, which the network needs as well there;
 * ``plain_peak_mb``, ``peak_mb``: processes and libraries, shared pages counted once, in
@@ -35,7 +36,7 @@ import tempfile
 import time
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -57,7 +58,17 @@ from benchmarks.common.memory import MemoryMeter, release_memory
 from benchmarks.common.workload import adapt_config, build_model
 from mmseg_more.engine import launch
 from mmseg_more.files import palette_png, write_bytes
-from mmseg_more.masks import CLASS_EPSILON, CRFJob, DenseCRFPool, dense_crf_mask
+from mmseg_more.masks import (
+    BACKENDS,
+    CLASS_EPSILON,
+    SOURCES,
+    ClassProbabilities,
+    MadeMask,
+    MaskMaker,
+    MaskRecipe,
+    dense_crf_mask,
+    usable_cores,
+)
 
 from mmseg.datasets import PascalVOCDataset
 
@@ -80,7 +91,7 @@ ROWS = dict(
     different_percent='% of labels that differ',
 )
 _PALETTE = PascalVOCDataset.METAINFO['palette']
-# Images per worker that fill the pool, for the measurement of memory.
+# For the measurement of memory: enough for some to wait.
 _IMAGES_PER_WORKER = 5
 
 
@@ -114,36 +125,47 @@ class _Plain(NamedTuple):
     num_kept: float
 
 
+def mask_recipe(source: str, epsilon: float, backend: str) -> MaskRecipe:
+    """Masks of maps (of the image's labels) or of the segmentation (of all classes)."""
+    recipe = MaskRecipe(source, crf=dict(epsilon=epsilon, backend=backend))
+    return recipe.resolve(localizes=True, with_labels=source != 'seg')
+
+
 def measure_masks(
     source: ImageSource,
+    recipe: MaskRecipe,
     device: torch.device,
     num_workers: Optional[int] = None,
-    epsilon: float = CLASS_EPSILON,
 ) -> Dict[str, Any]:
     """Measure both ways on the same images, one after the other.
 
     Args:
         source: The images.
+        recipe: How the pipeline makes masks, resolved and with CRF.
         device: Of the network.
         num_workers: CRF processes; None for one per usable core.
-        epsilon: Classes below this probability are left out in the pipeline.
 
     Returns:
         What the head of this file documents.
     """
+    workers = usable_cores() if num_workers is None else num_workers
+    if device.type != 'cpu' and recipe.crf['backend'] != 'pydensecrf':
+        workers = 0
     next(source())  # warm up
-    plain = _run_plain(source(), device, epsilon)
-    with DenseCRFPool(num_workers, epsilon=epsilon) as pool:
-        workers = max(1, pool.num_workers)
-        masks_s, written = _run_pipeline(pool, source())
-    plain_peak_mb, peak_mb = _peaks(source, device, workers, epsilon)
+    plain = _run_plain(source(), recipe, device)
+    with MaskMaker(recipe, workers) as maker:
+        masks_s, written = _run_pipeline(maker, source())
+    masks_s /= plain.num_images
+    plain_peak_mb, peak_mb = _peaks(source, recipe, device, workers)
     wall, cpu = (
         {name: seconds / plain.num_images for name, seconds in sums.items()}
         for sums in (plain.clock.wall, plain.clock.cpu)
     )
-    masks_s /= plain.num_images
     plain_s = wall['network'] + wall['crf_all'] + wall['write']
-    bound_s = max(wall['network'], wall['crf'] / workers)
+    if workers:
+        bound_s = max(wall['network'], wall['crf'] / workers)
+    else:
+        bound_s = wall['network'] + wall['crf']
     figures = dict(
         images=plain.num_images,
         workers=workers,
@@ -165,75 +187,89 @@ def measure_masks(
     )
     if device.type == 'cpu':
         # the network needs the cores of the workers: all the arithmetic on all cores
-        figures['cores_bound_s'] = max(
-            bound_s, (cpu['network'] + cpu['crf'] + cpu['write']) / workers
-        )
+        work_s = cpu['network'] + cpu['crf'] + cpu['write']
+        figures['cores_bound_s'] = max(bound_s, work_s / max(1, workers))
         figures['cores_ratio'] = masks_s / figures['cores_bound_s']
     return figures
 
 
 def _peaks(
-    source: ImageSource, device: torch.device, workers: int, epsilon: float
+    source: ImageSource, recipe: MaskRecipe, device: torch.device, workers: int
 ) -> Tuple[float, float]:
     """Peak memory of the plain way and of the pipeline, in MB.
 
-    To sample the memory of processes holds them up: these runs are for nothing else, and
-    long enough for the pool to be full.
+    To sample the memory of processes holds them up: these runs are for nothing else.
     """
-    few, host = _IMAGES_PER_WORKER * workers, torch.device('cpu')
+    few, host = _IMAGES_PER_WORKER * max(1, workers), torch.device('cpu')
     release_memory(device)
     with MemoryMeter(host, interval=0.05, children=True) as plain:
-        _run_plain(islice(source(), few), device, epsilon)
+        _run_plain(islice(source(), few), recipe, device)
     release_memory(device)
     with (
         MemoryMeter(host, interval=0.05, children=True) as pipeline,
-        DenseCRFPool(workers, epsilon=epsilon) as pool,
+        MaskMaker(recipe, workers) as maker,
     ):
-        _run_pipeline(pool, islice(source(), few))
+        _run_pipeline(maker, islice(source(), few))
     return plain.peak_mb, pipeline.peak_mb
 
 
-def _run_pipeline(pool: DenseCRFPool, images: Iterable[MaskImage]) -> Tuple[float, int]:
+def _probabilities(recipe: MaskRecipe, image: MaskImage) -> ClassProbabilities:
+    return recipe.probabilities(image.sample, recipe.allowed(image.sample))
+
+
+def _run_pipeline(maker: MaskMaker, images: Iterable[MaskImage]) -> Tuple[float, int]:
     """The network while the CRF works; seconds, and bytes of the masks."""
     with tempfile.TemporaryDirectory() as folder:
+
+        def write(masks: Sequence[MadeMask]) -> None:
+            for made in masks:
+                if made.error is not None:
+                    raise RuntimeError(made.error)
+                _write(folder, made.payload, made.mask)
+
         start = time.perf_counter()
-        for number, result in enumerate(pool.map(_jobs(images))):
-            if result.error is not None:
-                raise RuntimeError(result.error)
-            _write(folder, number, result.mask)
+        for number, image in enumerate(images):
+            probabilities = _probabilities(maker.recipe, image)
+            write(maker.add(image.name, probabilities, lambda i=image: i.pixels, number))
+        write(maker.drain())
         seconds = time.perf_counter() - start
         return seconds, sum(path.stat().st_size for path in Path(folder).iterdir())
 
 
-def _run_plain(images: Iterable[MaskImage], device: torch.device, epsilon: float) -> _Plain:
+def _run_plain(
+    images: Iterable[MaskImage], recipe: MaskRecipe, device: torch.device
+) -> _Plain:
     """One process, one stage after the other; the CRF also without weak classes."""
+    epsilon, backend = recipe.crf['epsilon'], recipe.crf['backend']
     different, channels, kept, number = 0.0, 0, 0, 0
     clock = _Clock(device)
     with tempfile.TemporaryDirectory() as folder:
         for number, image in enumerate(images, 1):
+            allowed = _probabilities(recipe, image)
             clock.stage('network')
-            probs, labels = _arrays(image.all_probabilities())
-            mask, _ = dense_crf_mask(image.pixels, probs, labels, epsilon=0.0)
+            everything = _of_all_classes(allowed, image.num_classes)
+            mask, _ = dense_crf_mask(
+                image.pixels, *everything, epsilon=0.0, backend=backend
+            )
             clock.stage('crf_all')
-            channels += len(probs)
+            channels += len(everything.probs)
             _write(folder, number, mask)
             clock.stage('write')
-            probs, labels = _arrays(image.probabilities())
-            pruned, _ = dense_crf_mask(image.pixels, probs, labels, epsilon=epsilon)
+            pruned, _ = dense_crf_mask(
+                image.pixels, *allowed, epsilon=epsilon, backend=backend
+            )
             clock.stage('crf')
-            kept += 1 + int((probs[1:].max((1, 2)) >= epsilon).sum())
+            kept += len(allowed.without_weak(epsilon).labels)
             different += (mask != pruned).mean()
             clock.stage('comparison')
     return _Plain(number, clock, different / number, channels / number, kept / number)
 
 
-def _arrays(probabilities) -> tuple:
-    return tuple(value.cpu().numpy() for value in probabilities)
-
-
-def _jobs(images: Iterable[MaskImage]) -> Iterator[CRFJob]:
-    for image in images:
-        yield CRFJob(image.name, image.pixels, *_arrays(image.probabilities()))
+def _of_all_classes(allowed: ClassProbabilities, num_classes: int) -> ClassProbabilities:
+    """On the CPU, with channels of probability 0 for the classes that may not appear."""
+    probs = torch.zeros(num_classes + 1, *allowed.probs.shape[1:])
+    probs[allowed.labels.cpu()] = allowed.probs.cpu()
+    return ClassProbabilities(probs, torch.arange(num_classes + 1))
 
 
 def _write(folder: str, number: int, mask: np.ndarray) -> None:
@@ -253,7 +289,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         '--sources',
         nargs='*',
         default=['lam', 'seg'],
-        choices=['cam', 'lam', 'fused', 'seg'],
+        choices=SOURCES,
         help='what the masks of the test data are made of; none: leave them out',
     )
     parser.add_argument('--limit', type=int, help='test images at most')
@@ -274,6 +310,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=float,
         default=CLASS_EPSILON,
         help='classes below this probability are left out',
+    )
+    parser.add_argument(
+        '--backend', default='auto', choices=BACKENDS, help='what runs the CRF'
     )
     parser.add_argument(
         '--device',
@@ -309,21 +348,16 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
     figures: Dict[str, Any] = {}
     if args.sources:
         model = build_model(adapt_config(args.cfg), device).eval()
-        load_checkpoint(model, args.checkpoint, map_location='cpu')
-        for source in args.sources:
-            figures[source] = measure_masks(
-                test_images(args.cfg, model, source, args.limit),
-                device,
-                args.workers,
-                args.epsilon,
-            )
+        load_checkpoint(model, args.checkpoint, map_location='cpu', logger='current')
+    for source in args.sources:
+        recipe = mask_recipe(source, args.epsilon, args.backend)
+        images = test_images(args.cfg, model, recipe, args.limit)
+        figures[source] = measure_masks(images, recipe, device, args.workers)
     if args.noise:
-        figures['noise'] = measure_masks(
-            noise_images(args.cfg, device, args.noise, tuple(args.noise_size)),
-            device,
-            args.workers,
-            args.epsilon,
-        )
+        recipe = mask_recipe('seg', args.epsilon, args.backend)
+        size = tuple(args.noise_size)
+        images = noise_images(args.cfg, device, recipe, args.noise, size)
+        figures['noise'] = measure_masks(images, recipe, device, args.workers)
     return figures
 
 

@@ -1,10 +1,13 @@
+import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 
 import matplotlib.image
 import pytest
+from setuptools import find_packages
 
 from golden import ROOT
 
@@ -34,6 +37,7 @@ def load(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_step(tmp_path, capsys):
     out = tmp_path / 'new' / 'step.json'
     run(
@@ -145,6 +149,7 @@ def test_data(tmp_path, capsys):
     assert 'samples/s per worker' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_scaling(tmp_path, capsys):
     picture, figures = tmp_path / 'scaling.png', tmp_path / 'scaling.json'
     run(
@@ -160,7 +165,6 @@ def test_scaling(tmp_path, capsys):
         '96',
         '--batch-sizes',
         '--classes',
-        '6',
         '9',
         '--scales',
         *TINY,
@@ -168,7 +172,7 @@ def test_scaling(tmp_path, capsys):
     found = load(figures)['axes']
     assert {axis: [row['value'] for row in rows] for axis, rows in found.items()} == {
         'size': [64, 96],
-        'num_classes': [6, 9],
+        'num_classes': [9],
     }
     table = capsys.readouterr().out
     assert '| image size, pixels |' in table and '| 96 |' in table
@@ -179,15 +183,59 @@ def test_scaling(tmp_path, capsys):
     assert capsys.readouterr().out == table
 
 
+_HELP_OF_ALL = """
+import runpy, sys
+path = list(sys.path)
+for command in sys.argv[1:]:
+    sys.argv = [command, '--help']
+    try:
+        runpy.run_path(command, run_name='__main__')
+    except SystemExit:
+        pass
+    sys.path[:] = path
+    for name in [name for name in sys.modules if name.startswith('benchmarks')]:
+        del sys.modules[name]
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('command', ['step', 'maps', 'masks', 'data', 'scaling'])
-def test_commands_are_found_from_anywhere(command, tmp_path):
+def test_commands_are_found_from_anywhere(tmp_path):
     """As files, in a process that knows nothing of the checkout."""
+    commands = sorted(ROOT.glob('benchmarks/[a-z]*.py'))
+    assert {'step', 'maps', 'masks', 'data', 'scaling'} <= {c.stem for c in commands}
     shown = subprocess.run(
-        [sys.executable, ROOT / f'benchmarks/{command}.py', '--help'],
+        [sys.executable, '-c', _HELP_OF_ALL, *commands],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert 'usage:' in shown and '--json' in shown
+    for command in commands:
+        assert f'usage: {command.name}' in shown
+
+
+def test_nothing_of_the_product_is_private_or_replaced():
+    """Only what anybody may use: no name that begins with _, no assignment to a module."""
+    for path in sorted(ROOT.glob('benchmarks/**/*.py')):
+        tree = ast.parse(path.read_text(encoding='utf-8'))
+        own = {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                names = [alias.name for alias in node.names]
+                names += (node.module or '').split('.')
+                assert not any(re.match('_[a-z]', name) for name in names), path
+            elif isinstance(node, ast.Attribute) and re.match('_[a-z]', node.attr):
+                public = node.attr in ('_asdict', '_replace', '_fields')  # NamedTuple
+                mine = isinstance(node.value, ast.Name) and node.value.id == 'self'
+                assert public or mine or node.attr in own, f'{path}: {node.attr}'
+
+
+def test_benchmarks_are_no_part_of_the_wheel():
+    packages = find_packages(str(ROOT), include=['mmseg_more', 'mmseg_more.*'])
+    assert not any('benchmark' in name for name in packages)
+    for name in ('MANIFEST.in', 'setup.py'):
+        assert 'benchmark' not in (ROOT / name).read_text(encoding='utf-8')

@@ -19,6 +19,7 @@ def run(*arguments):
     masks.main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_pipeline_and_plain_way(data, tmp_path, capsys):
     out = tmp_path / 'masks.json'
     run(

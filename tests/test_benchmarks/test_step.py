@@ -161,6 +161,7 @@ def test_arguments_of_the_cams(benchmark):
             torch.testing.assert_close(absent.cam, present.cam)
 
 
+@pytest.mark.slow
 def test_compare(benchmark):
     found = benchmark.compare(['energy', 'scale_1'], iters=1)
     assert list(found) == ['energy', 'scale_1']
