@@ -162,6 +162,17 @@ def test_stages_come_one_after_the_other(tiny_config):
     assert [name for name in names if name in order] == list(order)
 
 
+def test_passes_of_the_cams_are_not_those_of_the_network(tiny_config):
+    benchmark = StepBenchmark(tiny_config, 2, CPU)
+    model, recorder = benchmark.model, stages._Recorder()
+    inputs = model.data_preprocessor(benchmark.data, True)['inputs']
+    with stages._module_hooks(model, recorder):
+        model.localizer.training_cams(inputs)
+        assert recorder.spans == []
+        model.extract_feat(inputs)
+    assert [span.name for span in recorder.spans] == ['forward']
+
+
 def test_losses_that_do_not_count_have_no_stage(tiny_config):
     found = StepBenchmark(tiny_config, 2, CPU, iteration=0).measure_stages()
     assert not {'ptc', 'seg', 'energy', 'par', 'cam_maps'} & set(found)
