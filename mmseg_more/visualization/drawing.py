@@ -34,9 +34,9 @@ def heat_overlay(image: np.ndarray, heat: Array, alpha: float = 0.5) -> np.ndarr
         heat (Tensor | np.ndarray): ``(H, W)`` in [0, 1]; clipped to it.
         alpha (float): Share of the heat map, in [0, 1]. Defaults to .5.
     """
-    heat = tensor2ndarray(heat).astype(np.float32)
-    _check_size(image, heat, 'heat map')
-    levels = np.rint(255 * heat.clip(0, 1)).astype(np.uint8)
+    values = tensor2ndarray(heat).astype(np.float32)
+    _check_size(image, values, 'heat map')
+    levels = np.rint(255 * values.clip(0, 1)).astype(np.uint8)
     colors = cv2.applyColorMap(levels, cv2.COLORMAP_JET)
     colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
     return cv2.addWeighted(image, 1 - alpha, colors, alpha, 0)
@@ -88,15 +88,15 @@ def mask_overlay(
             a class is widest and its name fits.
         alpha (float): Share of the colours, in [0, 1]. Defaults to .5.
     """
-    labels = tensor2ndarray(labels)
-    labels = labels[0] if labels.ndim == 3 else labels
-    _check_size(image, labels, 'mask')
-    blended = cv2.addWeighted(image, 1 - alpha, color_labels(labels, palette), alpha, 0)
-    picture = np.where((labels == 0)[..., None], image, blended)
+    values = tensor2ndarray(labels)
+    values = values[0] if values.ndim == 3 else values
+    _check_size(image, values, 'mask')
+    blended = cv2.addWeighted(image, 1 - alpha, color_labels(values, palette), alpha, 0)
+    picture = np.where((values == 0)[..., None], image, blended)
     if classes is not None:
-        for label in np.unique(labels):
+        for label in np.unique(values):
             if 0 < label < len(classes):
-                _write_name(picture, labels == label, classes[label])
+                _write_name(picture, values == label, classes[label])
     return picture
 
 
@@ -109,9 +109,9 @@ def _write_name(picture: np.ndarray, region: np.ndarray, name: str) -> None:
     inside = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 3)[
         1:-1, 1:-1
     ]
-    y, x = np.unravel_index(inside.argmax(), inside.shape)
-    x = int(np.clip(x - width // 2, 1, picture.shape[1] - width - 1))
-    y = int(np.clip(y + height // 2, height + 2, picture.shape[0] - 4))
+    row, column = np.unravel_index(inside.argmax(), inside.shape)
+    x = int(np.clip(column - width // 2, 1, picture.shape[1] - width - 1))
+    y = int(np.clip(row + height // 2, height + 2, picture.shape[0] - 4))
     for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
         cv2.putText(picture, name, (x, y), font, scale, color, thickness, cv2.LINE_AA)
 
@@ -136,10 +136,10 @@ def strongest(maps: Array, present: Sequence[int]) -> np.ndarray:
         maps (Tensor | np.ndarray): ``(K, H, W)``.
         present (Sequence[int]): Indices of the present classes, from 0.
     """
-    maps = tensor2ndarray(maps)
+    values: np.ndarray = tensor2ndarray(maps)
     if len(present) == 0:
-        return np.zeros(maps.shape[1:], np.float32)
-    return maps[list(present)].max(0)
+        return np.zeros(values.shape[1:], np.float32)
+    return values[list(present)].max(0)
 
 
 def localization_panel(
@@ -255,7 +255,7 @@ def draw_grid(
     if legend:
         handles = [
             Patch(
-                facecolor=np.asarray(color) / 255,
+                facecolor=(color[0] / 255, color[1] / 255, color[2] / 255),
                 edgecolor='black',
                 linewidth=0.5,
                 label=name,

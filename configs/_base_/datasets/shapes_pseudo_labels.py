@@ -4,15 +4,13 @@
 #       --pseudo-labels work_dirs/demo/pseudo_labels --split train --source lam --crf
 # Another folder: --cfg-options train_dataloader.dataset.pseudo_dir=...
 # Every number here is a choice for this data set.
+_base_ = './shapes_classes.py'
 data_root = 'data/shapes'
 pseudo_dir = 'work_dirs/demo/pseudo_labels'
-metainfo = dict(
-    classes=('background', 'disk', 'rectangle', 'triangle', 'cross', 'ring', 'hexagon')
-)
 crop_size = (96, 96)  # the size of the images
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadMask'),
     dict(type='RandomResize', scale=crop_size, ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
     dict(type='RandomFlip', prob=0.5),
@@ -23,7 +21,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=crop_size, keep_ratio=False),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadMask'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
@@ -35,7 +33,7 @@ train_dataloader = dict(
         type='PseudoLabelDataset',
         pseudo_dir=pseudo_dir,
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo={{_base_.metainfo}},
         ann_file='ImageSets/Segmentation/train.txt',
         pipeline=train_pipeline,
     ),
@@ -48,7 +46,7 @@ val_dataloader = dict(
     dataset=dict(
         type='VOCImageLevelDataset',  # the true masks
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo={{_base_.metainfo}},
         ann_file='ImageSets/Segmentation/val.txt',
         label_file='image_labels.json',
         test_mode=True,

@@ -1,6 +1,6 @@
 """Lets float32 products run in TF32 on GPUs that have it."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from mmengine.hooks import Hook
@@ -51,7 +51,7 @@ class TF32Hook(Hook):
 
     def __init__(self, matmul: bool = True, conv: bool = True) -> None:
         self.flags = TF32Flags(matmul, conv)
-        self._before = None
+        self._before: Optional[TF32Flags] = None
 
     def before_run(self, runner: Runner) -> None:
         """Set the switches."""
@@ -61,4 +61,5 @@ class TF32Hook(Hook):
 
     def after_run(self, runner: Runner) -> None:
         """Set them back."""
-        self._before.apply()
+        if self._before is not None:
+            self._before.apply()

@@ -7,7 +7,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 
-def unwrap_model(model: nn.Module, attribute: str) -> nn.Module:
+def unwrap_model(model: nn.Module, attribute: str) -> Any:
     """Return the model inside its wrappers, checked to have ``attribute``.
 
     A hook writes on the model itself: on a wrapper (DistributedDataParallel)
@@ -21,23 +21,25 @@ def unwrap_model(model: nn.Module, attribute: str) -> nn.Module:
     Raises:
         AttributeError: The model has no such attribute.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    if not hasattr(model, attribute):
+    inner: Any = model  # whose `module` and other attributes nn.Module does not declare
+    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
+        inner = inner.module
+    if not hasattr(inner, attribute):
         raise AttributeError(
-            f'{type(model).__name__} has no attribute "{attribute}": the hook '
+            f'{type(inner).__name__} has no attribute "{attribute}": the hook '
             'that writes it works with the segmentor "MoRe" (or a model that '
             'defines it). Use such a model or remove the hook from '
-            'the hooks of the config.'
+            '"default_hooks" or "custom_hooks".'
         )
-    return model
+    return inner
 
 
 def has_test_time_augmentation(model: nn.Module) -> bool:
     """Whether the runner's model, wrapped or not, merges several views of an image."""
-    while is_model_wrapper(model):
-        model = model.module
-    return isinstance(model, BaseTTAModel)
+    inner: Any = model
+    while is_model_wrapper(inner):
+        inner = inner.module
+    return isinstance(inner, BaseTTAModel)
 
 
 def find_hooks(cfg: Config, *types: str) -> List[Mapping[str, Any]]:
