@@ -1,7 +1,7 @@
 import pytest
 
+from benchmarks.common.workload import adapt_config
 from golden import ROOT
-from mmseg_more.benchmark.workload import adapt_config
 from mmseg_more.engine import launch
 
 

@@ -3,18 +3,18 @@
 import json
 import platform
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence
 
 import torch
 from mmengine.logging import MMLogger
 from prettytable import PrettyTable
 
-from ..files import write_bytes
+from mmseg_more.files import write_bytes
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without messages about each initialised weight."""
+    """Within the block the logger reports warnings alone, not each initialised weight."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel('WARNING')
@@ -43,7 +43,7 @@ def write_json(path: Optional[str], figures: Dict[str, Any]) -> None:
         write_bytes(path, (json.dumps(figures, indent=2) + '\n').encode())
 
 
-def table(header, rows) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Table, first column to the left and figures to the right."""
     result = PrettyTable(list(header))
     result.align = 'r'

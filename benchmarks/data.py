@@ -1,11 +1,27 @@
-"""The data pipeline: samples per second and worker."""
+"""Samples per second that a config's training pipeline gives, per worker.
 
+    python benchmarks/data.py configs/more/more_vit-b_voc.py --json data.json
+
+JPEG images of 500 x 375 are written to a temporary folder, then decoded and augmented by
+the pipeline of ``train_dataloader``. Keys of the JSON file:
+
+* ``samples_per_s``: by number of worker processes, with nobody else at work;
+* ``samples_per_s_per_worker``: of the smallest number of them;
+* ``need``: images per second of the training (--need), ``workers_needed`` for that (if each
+  has a core: ``cores`` says how many this machine has);
+* ``transforms_s``: seconds per sample of each transform in one thread, ``sample_s`` their
+  sum.
+"""
+
+import argparse
 import json
 import math
 import os
+import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import cv2
 import torch
@@ -14,9 +30,13 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
-from mmseg.registry import DATASETS
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a file
 
-from .workload import random_images
+from benchmarks.common import report
+from benchmarks.common.workload import random_images
+from mmseg_more.engine import launch
+
+from mmseg.registry import DATASETS
 
 _FOLDER, _LABELS = 'images', 'labels.json'
 
@@ -142,7 +162,7 @@ def measure(
     need: float,
     batch_size: int = 4,
 ) -> Dict[str, Any]:
-    """What ``tools/analysis/benchmark_data.py`` documents.
+    """What the head of this file documents.
 
     Args:
         cfg: Config with ``train_dataloader.dataset.pipeline``.
@@ -170,3 +190,81 @@ def measure(
         if hasattr(os, 'sched_getaffinity')
         else os.cpu_count(),
     )
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('config', help='config with the training pipeline')
+    parser.add_argument(
+        '--workers', type=int, nargs='+', default=(1, 2), help='worker processes to try'
+    )
+    parser.add_argument(
+        '--need', type=float, default=20.0, help='images per second of the training'
+    )
+    parser.add_argument('--samples', type=int, default=200, help='samples per measurement')
+    parser.add_argument(
+        '--num-images', type=int, default=50, help='different images to write'
+    )
+    parser.add_argument(
+        '--image-size',
+        type=int,
+        nargs=2,
+        default=(375, 500),
+        metavar=('H', 'W'),
+        help='size of the images in pixels',
+    )
+    parser.add_argument('--json', '--out', dest='json', help='JSON file to write')
+    args = parser.parse_args(argv)
+    for name in ('samples', 'num_images', 'need'):
+        if getattr(args, name) <= 0:
+            parser.error(
+                f'--{name.replace("_", "-")} must be positive, got {getattr(args, name)}'
+            )
+    if min(*args.workers, *args.image_size) < 1:
+        parser.error('--workers and --image-size must be at least 1')
+    try:
+        args.cfg = launch.load_config(args.config)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    return args
+
+
+def show(figures: Dict) -> None:
+    """Print the tables."""
+    total = figures['sample_s']
+    print(
+        report.table(
+            ('transform', 'ms per sample', 'share'),
+            [
+                (name, 1000 * value, f'{value / total:.0%}')
+                for name, value in figures['transforms_s'].items()
+            ],
+        )
+    )
+    print(report.table(('workers', 'samples/s'), figures['samples_per_s'].items()))
+    print(
+        '{samples_per_s_per_worker:.4g} samples/s per worker: {need:g} images/s need '
+        '{workers_needed} workers, with a core each (this machine has {cores}).'.format(
+            **figures
+        )
+    )
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(argv)
+    with tempfile.TemporaryDirectory() as root, report.quiet():
+        kilobytes = write_images(
+            root, args.num_images, tuple(args.image_size), args.cfg.model.num_classes
+        )
+        figures = dict(
+            config=args.config,
+            image_size=args.image_size,
+            kb_per_image=kilobytes,
+            **measure(args.cfg, root, sorted(args.workers), args.samples, args.need),
+        )
+    report.write_json(args.json, figures)
+    show(figures)
+
+
+if __name__ == '__main__':
+    main()

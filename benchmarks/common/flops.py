@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..localization import scaled_size
+from mmseg_more.localization import scaled_size
 
 Size = Tuple[int, int]
 
@@ -90,7 +90,8 @@ def graph_flops(graph: nn.Module, images: int, classes: int, patches: int) -> in
     candidates = patches + (0 if graph.tail == 'patches' else classes)
     linear = dims**2 * (3 * classes + candidates)
     scores = classes * candidates * dims
-    messages = classes * graph._count(classes, candidates) * dims
+    neighbors = graph.num_neighbors or int(graph.neighbor_ratio * classes)
+    messages = classes * min(max(neighbors, 1), candidates) * dims
     return 2 * images * (linear + scores + messages)
 
 
@@ -120,7 +121,7 @@ def training_step_flops(
     if active.need_class_tokens and model.graph is not None:
         forward += graph_flops(model.graph, batch_size, model.num_classes, patches)
     cam = {}
-    for scale in model.train_scales if active.need_maps else ():
+    for scale in model.localizer.scales if active.need_maps else ():
         scaled = scaled_size(size, scale)
         shared = scaled == tuple(size)
         images = batch_size if shared else 2 * batch_size

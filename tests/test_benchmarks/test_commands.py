@@ -1,8 +1,13 @@
+import ast
+import importlib
 import json
-import runpy
+import re
+import subprocess
+import sys
 
 import matplotlib.image
 import pytest
+from setuptools import find_packages
 
 from golden import ROOT
 
@@ -22,12 +27,9 @@ TINY = [
 ]
 
 
-pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-def run(tool, *arguments):
-    """Run a tool as its command line does."""
-    main = runpy.run_path(str(ROOT / f'tools/analysis/{tool}.py'))['main']
+def run(command, *arguments):
+    """Run a benchmark as its command line does."""
+    main = importlib.import_module(f'benchmarks.{command}').main
     main([str(argument) for argument in arguments])
 
 
@@ -35,10 +37,11 @@ def load(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_step(tmp_path, capsys):
     out = tmp_path / 'new' / 'step.json'
     run(
-        'benchmark_step',
+        'step',
         SHAPES,
         '--out',
         out,
@@ -97,44 +100,29 @@ def test_step(tmp_path, capsys):
 )
 def test_wrong_arguments_are_named(arguments, message, capsys):
     with pytest.raises(SystemExit):
-        run('benchmark_step', *arguments)
+        run('step', *arguments)
     assert message in capsys.readouterr().err
 
 
-def test_inference(tmp_path, capsys):
-    out = tmp_path / 'inference.json'
-    run(
-        'benchmark_inference',
-        SHAPES,
-        '--json',
-        out,
-        '--scales',
-        '1',
-        '.5',
-        '--seg-scales',
-        '1',
-        '1.25',
-        '--crf',
-        '--crf-batches',
-        2,
-        '--crf-workers',
-        1,
-        *TINY,
-    )
+def test_maps(tmp_path, capsys):
+    out = tmp_path / 'maps.json'
+    arguments = ['--scales', '1', '.5', '--seg-scales', '1', '1.25']
+    run('maps', SHAPES, '--json', out, *arguments, *TINY)
     found = load(out)
     assert found['ratio'] == found['maps_s'] / found['gemm_bound_s'] > 0
     assert found['images_per_s'] == 1 / found['maps_s'] and found['peak_mb'] > 0
     assert found['shared_to_separate'] == found['maps_s'] / found['separate_s']
-    crf = found['crf']
-    assert crf['workers'] == 1 and crf['images'] == 2
-    assert crf['bound_s'] == max(crf['network_s'], crf['crf_s'])
+    assert found['gemm_bound_s'] == pytest.approx(
+        found['flops_per_image'] / found['gemm_flops_per_s']
+    )
+    assert found['scales'] == [1, 0.5] and found['seg_scales'] == [1, 1.25]
     assert 'images/s' in capsys.readouterr().out
 
 
 def test_data(tmp_path, capsys):
     out = tmp_path / 'data.json'
     run(
-        'benchmark_data',
+        'data',
         SHAPES,
         '--json',
         out,
@@ -161,10 +149,11 @@ def test_data(tmp_path, capsys):
     assert 'samples/s per worker' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_scaling(tmp_path, capsys):
     picture, figures = tmp_path / 'scaling.png', tmp_path / 'scaling.json'
     run(
-        'plot_scaling',
+        'scaling',
         SHAPES,
         picture,
         '--json',
@@ -176,7 +165,6 @@ def test_scaling(tmp_path, capsys):
         '96',
         '--batch-sizes',
         '--classes',
-        '6',
         '9',
         '--scales',
         *TINY,
@@ -184,12 +172,70 @@ def test_scaling(tmp_path, capsys):
     found = load(figures)['axes']
     assert {axis: [row['value'] for row in rows] for axis, rows in found.items()} == {
         'size': [64, 96],
-        'num_classes': [6, 9],
+        'num_classes': [9],
     }
     table = capsys.readouterr().out
     assert '| image size, pixels |' in table and '| 96 |' in table
     first = matplotlib.image.imread(picture)
     again = tmp_path / 'again.png'
-    run('plot_scaling', SHAPES, again, '--from-json', figures)
+    run('scaling', SHAPES, again, '--from-json', figures)
     assert (matplotlib.image.imread(again) == first).all()
     assert capsys.readouterr().out == table
+
+
+_HELP_OF_ALL = """
+import runpy, sys
+path = list(sys.path)
+for command in sys.argv[1:]:
+    sys.argv = [command, '--help']
+    try:
+        runpy.run_path(command, run_name='__main__')
+    except SystemExit:
+        pass
+    sys.path[:] = path
+    for name in [name for name in sys.modules if name.startswith('benchmarks')]:
+        del sys.modules[name]
+"""
+
+
+@pytest.mark.slow
+def test_commands_are_found_from_anywhere(tmp_path):
+    """As files, in a process that knows nothing of the checkout."""
+    commands = sorted(ROOT.glob('benchmarks/[a-z]*.py'))
+    assert {'step', 'maps', 'masks', 'data', 'scaling'} <= {c.stem for c in commands}
+    shown = subprocess.run(
+        [sys.executable, '-c', _HELP_OF_ALL, *commands],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for command in commands:
+        assert f'usage: {command.name}' in shown
+
+
+def test_nothing_of_the_product_is_private_or_replaced():
+    """Only what anybody may use: no name that begins with _, no assignment to a module."""
+    for path in sorted(ROOT.glob('benchmarks/**/*.py')):
+        tree = ast.parse(path.read_text(encoding='utf-8'))
+        own = {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                names = [alias.name for alias in node.names]
+                names += (node.module or '').split('.')
+                assert not any(re.match('_[a-z]', name) for name in names), path
+            elif isinstance(node, ast.Attribute) and re.match('_[a-z]', node.attr):
+                public = node.attr in ('_asdict', '_replace', '_fields')  # NamedTuple
+                mine = isinstance(node.value, ast.Name) and node.value.id == 'self'
+                assert public or mine or node.attr in own, f'{path}: {node.attr}'
+
+
+def test_benchmarks_are_no_part_of_the_wheel():
+    packages = find_packages(str(ROOT), include=['mmseg_more', 'mmseg_more.*'])
+    assert not any('benchmark' in name for name in packages)
+    for name in ('MANIFEST.in', 'setup.py'):
+        assert 'benchmark' not in (ROOT / name).read_text(encoding='utf-8')

@@ -2,10 +2,10 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
+from benchmarks.common import flops
+from benchmarks.maps import MapsBenchmark
+from benchmarks.step import StepBenchmark
 from golden import ROOT
-from mmseg_more.benchmark import flops
-from mmseg_more.benchmark.maps import MapsBenchmark
-from mmseg_more.benchmark.step import StepBenchmark
 from mmseg_more.engine import launch
 from mmseg_more.models.graph import GraphCategoryRepresentation
 from mmseg_more.models.structures import MASK_SCALES

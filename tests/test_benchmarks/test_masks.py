@@ -1,16 +1,13 @@
 """The pipeline of masks and the plain way, on images of a few pixels."""
 
 import json
-import runpy
+import logging
 
 import pytest
-import torch
+from mmengine.logging import MMLogger
 
 import mask_run
-from golden import ROOT
-from mmseg_more.benchmark.process_tree import TreeMeter, tree_bytes
-
-pytestmark = pytest.mark.usefixtures('one_thread')
+from benchmarks import masks
 
 
 @pytest.fixture
@@ -21,10 +18,10 @@ def data(tmp_path):
 
 
 def run(*arguments):
-    path = ROOT / 'tools/analysis/benchmark_masks.py'
-    runpy.run_path(str(path))['main']([str(a) for a in arguments])
+    masks.main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_pipeline_and_plain_way(data, tmp_path, capsys):
     out = tmp_path / 'masks.json'
     run(
@@ -50,7 +47,7 @@ def test_pipeline_and_plain_way(data, tmp_path, capsys):
     assert found['lam']['channels_kept'] == pytest.approx(1 + sum(labels) / len(labels))
     assert found['noise']['channels'] == 21
     assert 3 < found['noise']['channels_kept'] < 18
-    for name, value in found.items():
+    for value in found.values():
         assert value['different_percent'] <= 0.05
         assert value['bytes_per_image'] > 800  # the palette alone
         assert value['plain_s'] == pytest.approx(1 / value['plain_images_per_s'])
@@ -67,6 +64,7 @@ def test_pipeline_and_plain_way(data, tmp_path, capsys):
     [
         (['none.py', 'x.pth'], 'x.pth does not exist'),
         (['CONFIG', 'WEIGHTS', '--noise', -1], '--noise must not be negative'),
+        (['CONFIG', '--noise', 0], 'nothing to measure'),
         (['CONFIG', 'WEIGHTS', '--sources', 'lamm'], 'invalid choice'),
     ],
 )
@@ -77,10 +75,23 @@ def test_wrong_arguments_are_named(arguments, message, data, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_memory_of_the_tree_has_a_peak():
-    before = tree_bytes()
-    with TreeMeter(interval=0.01) as meter:
-        block = torch.ones(2**26, dtype=torch.uint8)
-        while meter.peak < before + len(block) // 2:
-            pass
-    assert meter.peak_mb >= (before + 2**25) / 2**20
+def test_noise_needs_no_checkpoint(data, tmp_path):
+    out = tmp_path / 'masks.json'
+    arguments = ['--noise', 1, '--noise-size', 30, 40, '--workers', 1, '--device', 'cpu']
+    run(data / 'config.py', *arguments, '--json', out)
+    assert list(json.loads(out.read_text())['masks']) == ['noise']
+
+
+def test_what_is_loaded_is_no_message(data):
+    records, logger = [], MMLogger.get_current_instance()
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger.addHandler(handler)
+    options = ['--noise', 0, '--limit', 1, '--sources', 'lam', '--workers', 1]
+    try:
+        run(data / 'config.py', data / 'weights.pth', *options, '--device', 'cpu')
+        assert all(record.levelno >= logging.WARNING for record in records)
+        logger.info('heard again')
+        assert records[-1].getMessage() == 'heard again'
+    finally:
+        logger.removeHandler(handler)

@@ -13,10 +13,11 @@ from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from torch import nn
 
+from mmseg_more.engine import launch
+
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from ..engine import launch
 from .report import quiet
 
 DTYPES = ('float32', 'tf32', 'bfloat16', 'float16')
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
     )
     parser.add_argument(
         '--arch',
-        choices=[name for name in VisionTransformer.arch_zoo],
+        choices=list(VisionTransformer.arch_zoo),
         help="another ViT than the config's, such as deit-tiny",
     )
     parser.add_argument(
@@ -114,16 +115,19 @@ def adapt_config(
     model.backbone.init_cfg = None
     if size is not None:
         model.data_preprocessor.size = (size, size)
+    # K and D stand in one place: the other parts take them from there
+    for part, key in (
+        ('backbone', 'num_classes'),
+        ('decode_head', 'num_classes'),
+        ('decode_head', 'in_channels'),
+        ('graph', 'embed_dims'),
+    ):
+        if model.get(part) is not None:
+            model[part].pop(key, None)
     if num_classes is not None:
-        model.num_classes = model.backbone.num_classes = num_classes
-        model.decode_head.num_classes = num_classes + 1
+        model.num_classes = num_classes
     if arch is not None:
-        model.backbone.pop('arch', None)
         model.backbone.arch = arch
-        dims = VisionTransformer.arch_zoo[arch]['embed_dims']
-        model.decode_head.in_channels = dims
-        if model.graph is not None:
-            model.graph.embed_dims = dims
     if num_scales is not None:
         model.localization = dict(
             scales=(1.0, 0.5, 0.75, 1.5, 1.25, 1.75, 2.0)[:num_scales]

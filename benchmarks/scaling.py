@@ -1,25 +1,28 @@
 """How the training step scales: tables and a picture.
 
-    python tools/analysis/plot_scaling.py configs/more/more_vit-b_voc.py \
+    python benchmarks/scaling.py configs/more/more_vit-b_voc.py \
         docs/scaling.png --arch deit-small --size 224 --json scaling.json
 
 From one point (--size, --batch-size, the config's classes and scales) the image size, the
 batch, the number of classes and the number of CAM scales are changed one at a time; every
-point is measured as in benchmark_step.py. The tables are printed in Markdown. The picture is
+point is measured as in step.py. The tables are printed in Markdown. The picture is
 drawn again from a JSON file, without measuring, with --from-json FILE.
 """
 
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 import matplotlib
 import torch
 
-from mmseg_more.benchmark import report, workload
-from mmseg_more.benchmark.memory import release_memory
-from mmseg_more.benchmark.step import StepBenchmark
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a file
+
+from benchmarks.common import report, workload
+from benchmarks.common.memory import release_memory
+from benchmarks.step import StepBenchmark
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt

@@ -1,20 +1,20 @@
-"""What masks are made of in ``tools/analysis/benchmark_masks.py``."""
+"""Images, and what a network says about them: what masks are made of."""
 
-from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
-import mmcv
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmengine.structures import PixelData
 from torch import Tensor, nn
+
+from mmseg_more.files import read_rgb
+from mmseg_more.masks import MaskRecipe, mask_dataloader
 
 from mmseg.structures import SegDataSample
 
-from ..masks import ClassProbabilities, map_probabilities, seg_probabilities
-from ..masks.config import mask_dataloader
-from ..models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
 from .workload import adapt_config, build_model, image_size
 
 NOISE_SIZE = (375, 500)
@@ -29,83 +29,64 @@ class MaskImage(NamedTuple):
     name: str
     pixels: np.ndarray
     """RGB, uint8 ``(H, W, 3)``."""
-    values: Tensor
-    """Maps ``(K, H, W)``, or segmentation logits ``(K+1, H, W)``."""
-    present: Optional[Tensor]
-    """Indices of the classes of the image label; None for logits."""
-
-    def probabilities(self) -> ClassProbabilities:
-        """As the pipeline takes them: of maps, the present classes alone."""
-        if self.present is None:
-            return seg_probabilities(self.values)
-        return map_probabilities(self.values, self.present)
-
-    def all_probabilities(self) -> ClassProbabilities:
-        """The plain way: channels of all classes, 0 where a class is not present."""
-        if self.present is None:
-            return seg_probabilities(self.values)
-        kept = torch.zeros_like(self.values)
-        kept[self.present] = self.values[self.present]
-        return map_probabilities(kept, range(len(kept)))
+    sample: SegDataSample
+    """With what the recipe of the masks asks for."""
+    num_classes: int
+    """K, that of the network."""
 
 
 ImageSource = Callable[[], Iterator[MaskImage]]
 """Gives the same images each time; running the network is part of it."""
 
 
-def mask_request(source: str) -> LocalizationRequest:
-    """Ask for the map or the segmentation of masks, and for nothing else.
-
-    Args:
-        source: 'cam', 'lam', 'fused' or 'seg'.
-    """
-    if source == 'seg':
-        return LocalizationRequest((), (), (), (), SEG_SCALES)
-    return LocalizationRequest((source,), (), (), MASK_SCALES, ())
-
-
 def test_images(
-    cfg: Config, model: nn.Module, source: str, limit: Optional[int] = None
+    cfg: Config, model: nn.Module, recipe: MaskRecipe, limit: Optional[int] = None
 ) -> ImageSource:
     """The test data of a config, one image after the other through the network.
 
     Args:
         cfg: With ``test_dataloader``; it is loaded in this process.
         model: The segmentor.
-        source: As in :func:`mask_request`.
+        recipe: Of the masks, resolved: what the network is asked for.
         limit: Number of images at most.
     """
-    loader = mask_dataloader(cfg, 'test', with_labels=source != 'seg')
+    loader = mask_dataloader(cfg, 'test', with_labels=recipe.policy == 'image-labels')
     loader.update(num_workers=0, persistent_workers=False)
     if limit is not None:
         loader.dataset = dict(loader.dataset, indices=limit)
     loader = Runner.build_dataloader(loader)
-    field = 'seg_logits_ms' if source == 'seg' else f'{source}_ms'
 
     def images() -> Iterator[MaskImage]:
         for batch in loader:
-            for sample in _predict(model, batch, source):
+            for sample in _predict(model, batch, recipe):
                 yield MaskImage(
-                    sample.img_path,
-                    mmcv.imread(sample.img_path, channel_order='rgb'),
-                    sample.get(field).data,
-                    None if source == 'seg' else sample.gt_label,
+                    sample.img_path, read_rgb(sample.img_path), sample, model.num_classes
                 )
 
     return images
 
 
 def noise_images(
-    cfg: Config, device: torch.device, count: int, size: Tuple[int, int] = NOISE_SIZE
+    cfg: Config,
+    device: torch.device,
+    recipe: MaskRecipe,
+    count: int,
+    size: Tuple[int, int] = NOISE_SIZE,
 ) -> ImageSource:
     """Images of noise, the worst case for the CRF: all pixels differ.
 
     The network of ``cfg`` with random weights and 20 classes runs on each (at the
     size of the training crops, for the time that it takes), but its output would be
-    as random; the probabilities come from :func:`realistic_logits`.
+    as random; the segmentation comes from :func:`realistic_logits`.
+
+    Args:
+        cfg: Config of the model.
+        device: Of the model and of the segmentation.
+        recipe: Of masks of the segmentation at several scales, resolved.
+        count: Number of images.
+        size: ``(H, W)`` of the images.
     """
-    cfg = adapt_config(cfg, num_classes=NOISE_CLASSES)
-    model = build_model(cfg, device).eval()
+    model = build_model(adapt_config(cfg, num_classes=NOISE_CLASSES), device).eval()
     network_size = image_size(cfg)
 
     def images() -> Iterator[MaskImage]:
@@ -114,16 +95,16 @@ def noise_images(
             pixels = torch.randint(
                 0, 256, (*size, 3), generator=generator, dtype=torch.uint8
             )
-            image = F.interpolate(pixels.permute(2, 0, 1)[None].float(), network_size)[
-                0
-            ].byte()
+            scaled = F.interpolate(pixels.permute(2, 0, 1)[None].float(), network_size)
             sample = SegDataSample(
                 metainfo=dict(img_shape=network_size, ori_shape=network_size)
             )
-            _predict(model, dict(inputs=[image], data_samples=[sample]), 'seg')
-            yield MaskImage(
-                f'noise {index}', pixels.numpy(), realistic_logits(size, generator), None
-            )
+            batch = dict(inputs=[scaled[0].byte()], data_samples=[sample])
+            _predict(model, batch, recipe)
+            logits = realistic_logits(size, generator).to(device)
+            sample = SegDataSample(metainfo=dict(ori_shape=size))
+            sample.set_field(PixelData(data=logits), 'seg_logits_ms')
+            yield MaskImage(f'noise {index}', pixels.numpy(), sample, NOISE_CLASSES)
 
     return images
 
@@ -149,6 +130,6 @@ def realistic_logits(size: Tuple[int, int], generator: torch.Generator) -> Tenso
 
 
 @torch.no_grad()
-def _predict(model: nn.Module, batch: dict, source: str) -> List:
-    model.localization_request = mask_request(source)
+def _predict(model: nn.Module, batch: dict, recipe: MaskRecipe) -> list:
+    model.localization_request = recipe.request()
     return model.test_step(batch)
