@@ -150,6 +150,7 @@ def localization_panel(
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
     alpha: float = 0.5,
+    indices: Optional[Sequence[int]] = None,
 ) -> np.ndarray:
     """Everything known about one image: maps of each class, and labels.
 
@@ -158,19 +159,28 @@ def localization_panel(
 
     Args:
         image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
-        maps (Mapping): Field name -> ``(K, H, W)`` in [0, 1].
+        maps (Mapping): Field name -> ``(K, H, W)`` in [0, 1], or ``(P, H, W)`` of the
+            classes ``indices``.
         present (Sequence[int]): Indices of the present classes, from 0.
         labels (Mapping): Title -> dense labels ``(H, W)``.
         classes (Sequence[str]): ``C`` names, background first.
         palette (Sequence): ``C`` RGB colours.
         alpha (float): Share of the heat map. Defaults to .5.
+        indices (Sequence[int], optional): Classes that there are maps of, in the order of
+            the channels; others have no row. None: all. Defaults to None.
     """
+    if indices is None:
+        indices = range(len(classes) - 1)
+    channels = {index: channel for channel, index in enumerate(indices)}
     titles = ['image', *(TITLES.get(name, name) for name in maps), *labels]
-    present = list(present)[:_MAX_ROWS]
+    present = [index for index in present if index in channels][:_MAX_ROWS]
     rows = [
         [
             None,
-            *(heat_overlay(image, value[index], alpha) for value in maps.values()),
+            *(
+                heat_overlay(image, value[channels[index]], alpha)
+                for value in maps.values()
+            ),
             *(None for _ in labels),
         ]
         for index in present
