@@ -1,24 +1,28 @@
+# A run of MoRe: what every run needs, and the hooks, MMEngine's and MoRe's. They are
+# default_hooks, so that a config (or a command line) with `custom_hooks` of its own loses
+# none of them; a config changes one by its key: default_hooks=dict(localization=dict(...)).
 # [C]: the authors' released code.
-custom_imports = dict(imports=['mmseg_more'], allow_failed_imports=False)
-default_scope = 'mmseg'
-env_cfg = dict(
-    cudnn_benchmark=True,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
-)
-vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
-log_processor = dict(by_epoch=False)
-log_level = 'INFO'
-load_from = None
-resume = False
-custom_hooks = [
-    dict(type='IterationHook'),  # the loss schedule reads the iteration
-    dict(type='SanityCheckHook'),
-    dict(
+_base_ = './runtime.py'
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(
+        type='CheckpointHook',
+        by_epoch=False,
+        interval=2000,
+        max_keep_ckpts=2,
+        save_best='seg/mIoU',
+        rule='greater',
+    ),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='SegVisualizationHook'),
+    iteration=dict(type='IterationHook'),  # says where a resumed training goes on
+    sanity_check=dict(type='SanityCheckHook'),
+    localization=dict(
         type='LocalizationHook',
         maps=('cam', 'lam', 'fused'),
         cam_scales=(1.0, 0.5, 0.75, 1.5),  # those of the training [C]
-        lam_scales=(1.0,),
-    ),  # [C]
-]
+        lam_scales=(1.0,),  # [C]
+    ),
+)

@@ -7,11 +7,8 @@ _base_ = [
     '../_base_/schedules/schedule_80k.py',
     '../_base_/default_runtime.py',
 ]
-num_classes = 80
 model = dict(
-    num_classes=num_classes,
-    backbone=dict(num_classes=num_classes),
-    decode_head=dict(num_classes=num_classes + 1),
+    num_classes=80,
     localization=dict(scales=(1.0, 0.5, 0.75, 1.25, 1.5)),  # [C]
     pseudo_label=dict(high=0.65, low=0.25, bkg=0.45, switch_iter=50000),  # [C]
     losses=dict(
@@ -22,15 +19,9 @@ model = dict(
         energy=dict(loss_weight=0.05, begin=16000),
     ),
 )
-custom_hooks = [
-    dict(type='IterationHook'),
-    dict(type='SanityCheckHook'),
-    dict(
-        type='LocalizationHook',
-        maps=('cam', 'lam', 'fused'),
-        cam_scales=(1.0, 0.5, 0.75, 1.25, 1.5),  # [C]
-        lam_scales=(1.0,),
-    ),
-]
+default_hooks = dict(
+    checkpoint=dict(interval=4000),  # [C]
+    localization=dict(cam_scales=(1.0, 0.5, 0.75, 1.25, 1.5)),  # [C]
+)
 val_evaluator = dict(bkg=0.45)  # [C]
 test_evaluator = val_evaluator

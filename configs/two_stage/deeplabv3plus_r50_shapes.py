@@ -5,7 +5,7 @@ _base_ = [
     'mmseg::_base_/models/deeplabv3plus_r50-d8.py',
     '../_base_/datasets/shapes_pseudo_labels.py',
     '../_base_/schedules/shapes_two_stage.py',
-    '../_base_/default_runtime.py',
+    '../_base_/runtime.py',
 ]
 crop_size = (96, 96)
 norm_cfg = dict(type='BN')  # one process
@@ -34,4 +34,3 @@ model = dict(
     ),
     auxiliary_head=None,
 )
-custom_hooks = [dict(type='SanityCheckHook')]  # those of MoRe have nothing to do here

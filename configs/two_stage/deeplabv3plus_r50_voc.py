@@ -6,7 +6,7 @@ _base_ = [
     'mmseg::_base_/models/deeplabv3plus_r50-d8.py',
     '../_base_/datasets/voc12_pseudo_labels.py',
     'mmseg::_base_/schedules/schedule_20k.py',
-    '../_base_/default_runtime.py',
+    '../_base_/runtime.py',
 ]
 crop_size = (512, 512)
 model = dict(
@@ -15,5 +15,7 @@ model = dict(
     auxiliary_head=dict(num_classes=21),
 )
 train_dataloader = dict(batch_size=16)  # per GPU; MMSegmentation has 4 on each of 4
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'))
-custom_hooks = [dict(type='SanityCheckHook')]  # those of MoRe have nothing to do here
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'),
+    sanity_check=dict(type='SanityCheckHook'),
+)

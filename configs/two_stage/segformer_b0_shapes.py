@@ -4,7 +4,7 @@ _base_ = [
     'mmseg::_base_/models/segformer_mit-b0.py',
     '../_base_/datasets/shapes_pseudo_labels.py',
     '../_base_/schedules/shapes_two_stage.py',
-    '../_base_/default_runtime.py',
+    '../_base_/runtime.py',
 ]
 crop_size = (96, 96)
 norm_cfg = dict(type='BN')  # one process
@@ -19,4 +19,3 @@ model = dict(
         loss_decode=dict(avg_non_ignore=True),
     ),
 )
-custom_hooks = [dict(type='SanityCheckHook')]  # those of MoRe have nothing to do here

@@ -6,7 +6,7 @@ _base_ = [
     'mmseg::_base_/models/segformer_mit-b0.py',
     '../_base_/datasets/voc12_pseudo_labels.py',
     'mmseg::_base_/schedules/schedule_20k.py',
-    '../_base_/default_runtime.py',
+    '../_base_/runtime.py',
 ]
 crop_size = (512, 512)
 model = dict(
@@ -34,5 +34,7 @@ param_scheduler = [
     dict(type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=20000, by_epoch=False),
 ]
 train_dataloader = dict(batch_size=16)  # per GPU
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'))
-custom_hooks = [dict(type='SanityCheckHook')]  # those of MoRe have nothing to do here
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'),
+    sanity_check=dict(type='SanityCheckHook'),
+)

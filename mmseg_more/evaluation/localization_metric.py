@@ -38,8 +38,10 @@ class LocalizationMetric(CountingMetric):
     once. The image labels are scored by F1 (per image at a logit above 0, then
     the mean) and mAP (over classes that occur).
 
-    The maps come from :class:`LocalizationHook`; without it the segmentation
-    and the image labels are scored alone.
+    The maps come from :class:`LocalizationHook`; without it (and with test-time
+    augmentation, for which it asks for none) the segmentation and the image labels
+    are scored alone. Maps of the classes of the image's labels are enough (its
+    ``policy='image-labels'``): the figures are those of the maps of all.
 
     Keys, in percent (ratios and thresholds as they are): ``seg/mIoU``,
     ``seg/precision``, ``seg/recall``, ``seg/confusion_ratio``, the same for
@@ -65,7 +67,7 @@ class LocalizationMetric(CountingMetric):
 
     Example:
         >>> val_evaluator = dict(type='LocalizationMetric', bkg=.5)
-        >>> custom_hooks = [dict(type='LocalizationHook')]
+        >>> default_hooks = dict(localization=dict(type='LocalizationHook'))
     """
 
     def __init__(
@@ -93,8 +95,8 @@ class LocalizationMetric(CountingMetric):
                 ``pred_score`` and the requested maps.
         """
         num_classes = self._num_classes()
-        for sample in data_samples:
-            sample = read_sample(sample, num_classes, self.ignore_index)
+        for data_sample in data_samples:
+            sample = read_sample(data_sample, num_classes, self.ignore_index)
             image = self._new_image(
                 (
                     sample.pred_score.detach().float().cpu(),
@@ -115,7 +117,12 @@ class LocalizationMetric(CountingMetric):
         }
         for name, maps in sample.maps.items():
             counts[name] = self.thresholds.histogram(
-                name, maps, sample.gt_score, sample.truth, self.ignore_index
+                name,
+                maps,
+                sample.gt_score,
+                sample.truth,
+                self.ignore_index,
+                sample.map_indices,
             )
         return counts
 

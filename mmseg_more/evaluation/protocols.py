@@ -4,6 +4,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from mmengine.config import Config
 
+from ..engine.hooks.utils import add_hook, find_hooks, remove_hooks
 from ..models.structures import MASK_SCALES, SEG_SCALES
 from .localization_metric import LocalizationMetric
 from .protocol_metric import MAPS, ProtocolMetric
@@ -62,11 +63,9 @@ def use_protocols(
     cfg.test_evaluator = [metric] + [
         other for other in evaluators if other['type'] not in known
     ]
-    hooks = list(cfg.get('custom_hooks') or [])
     asked = dict(type='LocalizationHook', draw=False)
-    for hook in hooks:
-        if hook['type'] == 'LocalizationHook':
-            asked = dict(hook)
+    for hook in find_hooks(cfg, 'LocalizationHook'):
+        asked = dict(hook)
     asked.update(
         maps=MAPS,
         cam_scales=(1.0,),
@@ -74,9 +73,8 @@ def use_protocols(
         ms_scales=tuple(ms_scales),
         seg_scales=tuple(seg_scales),
     )
-    cfg.custom_hooks = [hook for hook in hooks if hook['type'] != 'LocalizationHook'] + [
-        asked
-    ]
+    remove_hooks(cfg, 'LocalizationHook')
+    add_hook(cfg, asked)
 
 
 def _split_name(dataset: Mapping[str, Any]) -> str:

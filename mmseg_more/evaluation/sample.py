@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor
 
 from ..models.structures import MAP_NAMES
@@ -15,7 +16,9 @@ class EvaluatedSample(NamedTuple):
     pred: Tensor
     """Predicted dense labels ``(H, W)``."""
     maps: Dict[str, Tensor]
-    """The maps that are present, each ``(K, H, W)``, in a fixed order."""
+    """The maps that are present, each ``(P, H, W)``, in a fixed order."""
+    map_indices: Tensor
+    """Classes of their P channels, int64 ``(P,)``; all K where the sample does not say."""
     gt_score: Tensor
     """Multi-hot image labels ``(K,)``."""
     pred_score: Tensor
@@ -54,13 +57,16 @@ def read_sample(sample: dict, num_classes: int, ignore_index: int = 255) -> Eval
     _check_labels(sample, 'gt_sem_seg', truth, num_classes, ignore_index)
     _check_labels(sample, 'pred_sem_seg', pred, num_classes, None)
 
+    indices = sample.get('map_indices')
+    if indices is None:
+        indices = torch.arange(num_classes)
     maps = {name: _pixels(sample, name) for name in MAP_NAMES if name in sample}
     for name, value in maps.items():
-        _check_shape(sample, name, value, (num_classes, *truth.shape))
+        _check_shape(sample, name, value, (len(indices), *truth.shape))
     scores = {name: _field(sample, name) for name in ('gt_score', 'pred_score')}
     for name, value in scores.items():
         _check_shape(sample, name, value, (num_classes,))
-    return EvaluatedSample(truth, pred, maps, **scores)
+    return EvaluatedSample(truth, pred, maps, indices, **scores)
 
 
 def read_pixels(sample: dict, name: str, channels: int, size: Sequence[int]) -> Tensor:

@@ -61,18 +61,34 @@ class MapThresholds:
         }
 
     def histogram(
-        self, name: str, maps: Tensor, gt_score: Tensor, truth: Tensor, ignore_index: int
+        self,
+        name: str,
+        maps: Tensor,
+        gt_score: Tensor,
+        truth: Tensor,
+        ignore_index: int,
+        indices: Optional[Tensor] = None,
     ) -> Tensor:
         """Counts of one image for all thresholds of a map, on the CPU.
 
         Args:
             name: Which of ``MAP_NAMES``.
-            maps: ``(K, H, W)``.
+            maps: ``(P, H, W)`` in [0, 1].
             gt_score: Multi-hot image labels ``(K,)``: the classes that may appear.
             truth: True dense labels ``(H, W)``.
             ignore_index: Label of pixels that do not count.
+            indices: Classes of the channels, ascending, int64 ``(P,)``; None: all K.
         """
-        value, label = (maps * gt_score.to(maps)[:, None, None]).max(0)
+        if indices is None:
+            indices = torch.arange(len(gt_score))
+        indices = indices.to(maps.device)
+        if len(indices):
+            allowed = gt_score.to(maps)[indices]
+            value, channel = (maps * allowed[:, None, None]).max(0)
+            label = indices[channel]
+        else:  # background all over
+            value = maps.new_zeros(truth.shape)
+            label = torch.zeros_like(value, dtype=torch.long)
         return threshold_histogram(
             label,
             value,

@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmseg.registry import DATASETS, HOOKS
 
 from ..datasets import COCO14ImageLevelDataset, ImageLevelDataset, VOCImageLevelDataset
+from ..engine.hooks.utils import add_hook, remove_hooks
 from .identity import type_name, without_annotations
 
 SPLITS = ('train', 'val', 'test')
@@ -47,10 +48,8 @@ def prepare_mask_run(cfg: Config, split: str, hook: dict, with_labels: bool) -> 
     cfg.test_cfg = dict(
         type='MaskLoop', fp16=(cfg.get('test_cfg') or {}).get('fp16', False)
     )
-    unwanted = ('LocalizationHook', *MASK_HOOKS)
-    cfg.custom_hooks = [
-        other for other in cfg.get('custom_hooks') or () if type_name(other) not in unwanted
-    ] + [hook]
+    remove_hooks(cfg, 'LocalizationHook', *MASK_HOOKS)
+    add_hook(cfg, hook)
 
 
 def mask_dataloader(cfg: Mapping[str, Any], split: str, with_labels: bool) -> ConfigDict:

@@ -101,6 +101,15 @@ class PseudoLabelHook(Hook):
         with_labels = self.recipe.policy in (None, 'image-labels')
         data = mask_dataloader(runner.cfg, self.split, with_labels)
         on_main_process(self.folder.acquire)
+        try:
+            self._prepare_loop(runner, data)
+        except BaseException:
+            self._loop = None
+            self.abandon()
+            raise
+
+    def _prepare_loop(self, runner: Runner, data: dict) -> None:
+        """Build the loop that is run after the training, and check the folder for it."""
         self._loop = LOOPS.build(
             dict(
                 type='MaskLoop',
@@ -114,8 +123,9 @@ class PseudoLabelHook(Hook):
         manifest = on_main_process(partial(self.folder.check, identity, names))
         if manifest['images'] and runner.iter == 0:
             raise ValueError(
-                f'{self.folder.root} holds {len(manifest["images"])} masks of other weights '
-                'than this training will end with: choose another folder, or delete that one'
+                f'{self.folder.root} holds {len(manifest["images"])} masks of other '
+                'weights than this training will end with: choose another folder, or '
+                'delete that one'
             )
 
     def after_train(self, runner: Runner) -> None:

@@ -8,6 +8,7 @@ import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
+_LOADERS_OF_TRUTH = ('LoadAnnotations', 'LoadMask')
 _IRRELEVANT = frozenset(
     (
         'init_cfg',
@@ -67,7 +68,7 @@ def model_settings(model: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
 def without_annotations(pipeline: List[Any]) -> List[Any]:
     """A pipeline that reads no mask of the truth; the argument stays as it is.
 
-    ``LoadAnnotations`` goes, in the branches of ``TestTimeAug`` too.
+    ``LoadAnnotations`` and ``LoadMask`` go, in the branches of ``TestTimeAug`` too.
     """
     result = []
     for step in pipeline:
@@ -75,7 +76,7 @@ def without_annotations(pipeline: List[Any]) -> List[Any]:
             step = without_annotations(step)
             if not step:
                 continue
-        elif type_name(step) == 'LoadAnnotations':
+        elif type_name(step) in _LOADERS_OF_TRUTH:
             continue
         elif type_name(step) == 'TestTimeAug':
             step = dict(step, transforms=without_annotations(step['transforms']))

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 import mask_run
 from localization_samples import MAPS
+from mmseg_more.engine.hooks.utils import find_hooks
 from mmseg_more.evaluation import LocalizationMetric, use_protocols
 from mmseg_more.models.structures import MASK_SCALES, SEG_SCALES
 
@@ -24,9 +25,9 @@ def test_config_of_the_shapes(repo_root):
         out_json='figures.json',
         bkg=dict(cam=0.15, lam=0.5, fused=0.1, attention=0.5),
     )
-    hooks = {hook['type']: hook for hook in cfg.custom_hooks}
-    assert len(hooks) == len(cfg.custom_hooks) == 3
-    hook = hooks['LocalizationHook']
+    (hook,) = find_hooks(cfg, 'LocalizationHook')
+    assert cfg.custom_hooks == [hook] and 'localization' not in cfg.default_hooks
+    assert find_hooks(cfg, 'IterationHook', 'SanityCheckHook')
     assert hook['maps'] == MAPS and hook['cam_scales'] == (1.0,)
     assert hook['ms_scales'] == MASK_SCALES
     assert hook['seg_scales'] == SEG_SCALES

@@ -2,11 +2,9 @@
 #   python tools/dataset_converters/make_shapes.py data/shapes
 # Another place: --cfg-options train_dataloader.dataset.data_root=... and the same for
 # val_dataloader and test_dataloader. Every number here is a choice for this dataset.
+_base_ = './shapes_classes.py'
 dataset_type = 'VOCImageLevelDataset'
 data_root = 'data/shapes'
-metainfo = dict(
-    classes=('background', 'disk', 'rectangle', 'triangle', 'cross', 'ring', 'hexagon')
-)
 crop_size = (96, 96)  # the size of the images
 # The crops magnify objects by 1.25 on average, so images are tested larger.
 test_size = (128, 128)
@@ -54,7 +52,7 @@ train_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo={{_base_.metainfo}},
         ann_file='ImageSets/Segmentation/train.txt',
         label_file='image_labels.json',
         pipeline=train_pipeline,
@@ -68,7 +66,7 @@ val_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo={{_base_.metainfo}},
         ann_file='ImageSets/Segmentation/val.txt',
         label_file='image_labels.json',
         test_mode=True,

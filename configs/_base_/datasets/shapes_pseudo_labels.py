@@ -4,11 +4,9 @@
 #       --pseudo-labels work_dirs/demo/pseudo_labels --split train --source lam --crf
 # Another folder: --cfg-options train_dataloader.dataset.pseudo_dir=...
 # Every number here is a choice for this data set.
+_base_ = './shapes_classes.py'
 data_root = 'data/shapes'
 pseudo_dir = 'work_dirs/demo/pseudo_labels'
-metainfo = dict(
-    classes=('background', 'disk', 'rectangle', 'triangle', 'cross', 'ring', 'hexagon')
-)
 crop_size = (96, 96)  # the size of the images
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -35,7 +33,7 @@ train_dataloader = dict(
         type='PseudoLabelDataset',
         pseudo_dir=pseudo_dir,
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo={{_base_.metainfo}},
         ann_file='ImageSets/Segmentation/train.txt',
         pipeline=train_pipeline,
     ),
@@ -48,7 +46,7 @@ val_dataloader = dict(
     dataset=dict(
         type='VOCImageLevelDataset',  # the true masks
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo={{_base_.metainfo}},
         ann_file='ImageSets/Segmentation/val.txt',
         label_file='image_labels.json',
         test_mode=True,

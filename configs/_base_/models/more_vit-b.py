@@ -1,6 +1,5 @@
 # MoRe with ViT-B/16 and the settings for PASCAL VOC (K = 20).
 # Sources: [P] the paper, arXiv 2412.11076; [C] the authors' released code.
-num_classes = 20  # foreground classes, background not counted
 data_preprocessor = dict(
     type='SegDataPreProcessor',
     mean=[123.675, 116.28, 103.53],  # ImageNet
@@ -15,25 +14,23 @@ model = dict(
     # file of a plain ViT-B/16 to start from, in timm's or mmpretrain's names; [P]:
     # timm's, fine-tuned on ImageNet-1k from 21k (jx_vit_base_p16_224-80ecf9dd.pth)
     pretrained=None,
-    num_classes=num_classes,
+    # K, foreground classes, background not counted: all parts take it from here, and the
+    # number of channels from the backbone
+    num_classes=20,
     data_preprocessor=data_preprocessor,
     backbone=dict(
         type='MoReViT',
         arch='base',  # ViT-B/16 [P]
         img_size=224,  # position grid of the pretrained ViT
         patch_size=16,
-        num_classes=num_classes,
         num_registers=4,  # [C]
         aux_layer=-3,  # [C]
         # `compile=True`, or a dict of torch.compile's arguments: compiled blocks
         with_cp=False,
     ),  # True: less memory in training, a third more arithmetic
-    graph=dict(
-        type='GraphCategoryRepresentation', embed_dims=768, neighbor_ratio=0.5
-    ),  # [C]; [P] has 392 neighbours among patches
-    decode_head=dict(
-        type='LargeFOVHead', in_channels=768, channels=512, num_classes=num_classes + 1
-    ),
+    # neighbor_ratio: [C]; [P] has 392 neighbours among patches
+    graph=dict(type='GraphCategoryRepresentation', neighbor_ratio=0.5),
+    decode_head=dict(type='LargeFOVHead', channels=512),
     localization=dict(
         scales=(1.0, 0.5, 0.75, 1.5),  # [C]
         chunk_size=None,

@@ -1,4 +1,3 @@
 # The schedule of MoRe for COCO: [C] the authors' released code.
 _base_ = './schedule_20k.py'
 train_cfg = dict(max_iters=80000, val_interval=4000)  # [C]
-default_hooks = dict(checkpoint=dict(interval=4000))

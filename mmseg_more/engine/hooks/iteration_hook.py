@@ -18,8 +18,12 @@ class IterationHook(Hook):
     before every training iteration from ``runner.iter``, so it is right after
     ``resume`` too, in iteration-based and epoch-based loops.
 
+    MoRe finds its iteration without the hook as well (see
+    :class:`~mmseg_more.models.iteration.TrainingIteration`); the hook serves other models
+    that read one, and says in the log where a training goes on.
+
     Example:
-        >>> custom_hooks = [dict(type='IterationHook')]
+        >>> default_hooks = dict(iteration=dict(type='IterationHook'))
     """
 
     priority = 'VERY_HIGH'

@@ -1,7 +1,7 @@
 """Gets localization maps out of validation and test, and draws them."""
 
 import os.path as osp
-from typing import Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 import numpy as np
 from mmengine.dist import is_main_process
@@ -14,9 +14,9 @@ from mmseg.structures import SegDataSample
 
 from ...files import read_rgb
 from ...localization import check_scales
-from ...models.structures import MAP_NAMES, LocalizationRequest
+from ...models.structures import MAP_NAMES, POLICIES, LocalizationRequest
 from ...visualization import localization_panel
-from .utils import unwrap_model
+from .utils import has_test_time_augmentation, unwrap_model
 
 
 @HOOKS.register_module()
@@ -31,6 +31,9 @@ class LocalizationHook(Hook):
     attribute ``localization_request`` get it too, so that they say at which
     scales their figures were taken.
 
+    Test-time augmentation merges the segmentation alone: there the hook does nothing, and
+    says so once.
+
     Args:
         maps (Sequence[str]): Maps to ask for, out of ``cam``, ``lam``,
             ``fused`` and ``attention``. Defaults to the first three.
@@ -42,6 +45,12 @@ class LocalizationHook(Hook):
             scales as well, in the fields ``cam_ms`` and so on. Defaults to ().
         seg_scales (Sequence[float]): If there are any, the field
             ``seg_logits_ms``, see :class:`LocalizationRequest`. Defaults to ().
+        policy (str): Of which classes maps are made: 'all' K, those of the
+            image's labels ('image-labels'), or those that the network predicts
+            ('predicted'). The fewer, the less memory at the original size; the
+            samples carry the indices as ``map_indices``. Pictures show the same, and
+            ``LocalizationMetric`` finds the same with 'image-labels'. Defaults to
+            'all'.
         draw (bool): Whether to draw. Defaults to True.
         interval (int): Draw one of that many samples, the first included.
             Defaults to 50.
@@ -51,12 +60,11 @@ class LocalizationHook(Hook):
             ``LoadImageFromFile``. Defaults to None.
 
     Example:
-        >>> custom_hooks = [
-        ...     dict(type='IterationHook'),
-        ...     dict(type='LocalizationHook', maps=('cam', 'lam', 'fused'),
-        ...          cam_scales=(1., .5, .75, 1.5), lam_scales=(1., ),
-        ...          interval=50, max_images=8)
-        ... ]
+        >>> default_hooks = dict(  # as in configs/_base_/default_runtime.py
+        ...     localization=dict(
+        ...         type='LocalizationHook', maps=('cam', 'lam', 'fused'),
+        ...         cam_scales=(1., .5, .75, 1.5), lam_scales=(1., ),
+        ...         interval=50, max_images=8))
         >>> vis_backends = [dict(type='LocalVisBackend'),
         ...                 dict(type='TensorboardVisBackend')]
         >>> visualizer = dict(type='SegLocalVisualizer',
@@ -70,6 +78,7 @@ class LocalizationHook(Hook):
         lam_scales: Sequence[float] = (1.0,),
         ms_scales: Sequence[float] = (),
         seg_scales: Sequence[float] = (),
+        policy: str = 'all',
         draw: bool = True,
         interval: int = 50,
         max_images: int = 8,
@@ -79,6 +88,8 @@ class LocalizationHook(Hook):
         unknown = [name for name in maps if name not in MAP_NAMES]
         if isinstance(maps, str) or not maps or unknown:
             raise ValueError(f'maps must be a list of some of {MAP_NAMES}, got {maps!r}')
+        if policy not in POLICIES:
+            raise ValueError(f'policy must be one of {", ".join(POLICIES)}, got {policy!r}')
         if interval < 1 or max_images < 0 or not 0 <= alpha <= 1:
             raise ValueError(
                 'expected interval >= 1, max_images >= 0 and alpha in [0, 1],'
@@ -90,6 +101,7 @@ class LocalizationHook(Hook):
             lam_scales=check_scales(lam_scales, 'lam_scales'),
             ms_scales=check_scales(ms_scales, 'ms_scales') if ms_scales else (),
             seg_scales=check_scales(seg_scales, 'seg_scales') if seg_scales else (),
+            policy=policy,
         )
         self.draw = draw
         self.interval = interval
@@ -97,6 +109,7 @@ class LocalizationHook(Hook):
         self.alpha = alpha
         self.backend_args = backend_args
         self._num_seen = self._num_drawn = 0
+        self._told = False
 
     # ------------------------------------------------------------ the request
     def _set_request(self, runner: Runner, request: Optional[LocalizationRequest]) -> None:
@@ -109,6 +122,16 @@ class LocalizationHook(Hook):
 
     def _ask(self, runner: Runner, evaluator: Evaluator) -> None:
         self._num_seen = self._num_drawn = 0
+        if has_test_time_augmentation(runner.model):
+            self._set_request(runner, None)
+            if not self._told:
+                self._told = True
+                runner.logger.info(
+                    'LocalizationHook: test-time augmentation merges the segmentation '
+                    'alone, so no localization maps are made, scored or drawn. Without '
+                    'it they use several scales and flips of their own.'
+                )
+            return
         self._set_request(runner, self.request)
         for metric in evaluator.metrics:
             if hasattr(metric, 'localization_request'):
@@ -122,11 +145,17 @@ class LocalizationHook(Hook):
         """Ask for the maps."""
         self._ask(runner, runner.test_loop.evaluator)
 
-    def after_val_epoch(self, runner: Runner, metrics: dict = None) -> None:
+    def after_val_epoch(
+        self, runner: Runner, metrics: Optional[Dict[str, float]] = None
+    ) -> None:
         """Take the request back."""
         self._set_request(runner, None)
 
-    after_test_epoch = after_val_epoch
+    def after_test_epoch(
+        self, runner: Runner, metrics: Optional[Dict[str, float]] = None
+    ) -> None:
+        """Take the request back."""
+        self._set_request(runner, None)
 
     # --------------------------------------------------------------- pictures
     def after_val_iter(
@@ -151,6 +180,8 @@ class LocalizationHook(Hook):
 
     def _draw(self, runner: Runner, outputs: Sequence[SegDataSample], mode: str) -> None:
         if not self.draw or not is_main_process():
+            return
+        if has_test_time_augmentation(runner.model):
             return
         for sample in outputs:
             due = self._num_seen % self.interval == 0
@@ -180,6 +211,14 @@ class LocalizationHook(Hook):
         if 'gt_sem_seg' in sample:
             labels['truth'] = sample.gt_sem_seg.data[0]
         maps = {name: sample.get(name).data for name in self.request.maps}
+        indices = sample.get('map_indices', None)
         return localization_panel(
-            image, maps, present, labels, meta['classes'], meta['palette'], self.alpha
+            image,
+            maps,
+            present,
+            labels,
+            meta['classes'],
+            meta['palette'],
+            self.alpha,
+            None if indices is None else indices.tolist(),
         )

@@ -11,10 +11,26 @@ from torch import nn
 
 from mmseg.registry import HOOKS
 
+from ...models import MoRe
 from ..config_check import check_config
 
 # Beginnings of names that the official MoRe code has, and this package has not
 _OFFICIAL = ('encoder.blocks.', 'graph_layer.')
+
+_FROM_SCRATCH = f"""
+{'*' * 78}
+THIS TRAINING STARTS FROM RANDOM WEIGHTS. Neither pretrained weights nor a checkpoint
+were given. A ViT that has not been pretrained learns next to nothing from some thousand
+images, however many days it takes.
+
+Name the file of a plain ViT, in timm's or mmpretrain's names:
+    --cfg-options model.pretrained=FILE
+or a checkpoint of MoRe:
+    --cfg-options load_from=FILE
+
+If random weights are meant, say so, and this warning goes away:
+    default_hooks=dict(sanity_check=dict(type='SanityCheckHook', from_scratch=True))
+{'*' * 78}"""
 
 Shapes = Tuple[Tuple[int, ...], Tuple[int, ...]]
 
@@ -27,18 +43,40 @@ class SanityCheckHook(Hook):
     where shapes or names differ. If only some names are missing on either side, that
     remains its warning.
 
+    A training of MoRe that begins with random weights of the backbone gets a warning that
+    nobody misses: it takes days and comes to nothing but on small, simple data.
+
+    Args:
+        from_scratch (bool): Whether random weights are meant: no warning. Defaults to
+            False.
+
     Example:
-        >>> custom_hooks = [dict(type='SanityCheckHook')]
+        >>> default_hooks = dict(sanity_check=dict(type='SanityCheckHook'))
     """
 
     priority = 'VERY_HIGH'
+
+    def __init__(self, from_scratch: bool = False) -> None:
+        self.from_scratch = from_scratch
+        self._loaded = False
 
     def before_run(self, runner: Runner) -> None:
         """Check the config, before anything of it has taken time."""
         check_config(runner.cfg)
 
+    def before_train(self, runner: Runner) -> None:
+        """Warn of random weights; pretrained ones and checkpoints are loaded by now."""
+        model = runner.model
+        while is_model_wrapper(model):
+            model = model.module
+        if self.from_scratch or self._loaded or not isinstance(model, MoRe):
+            return
+        if not (model.init_cfg or model.backbone.init_cfg):
+            runner.logger.warning(_FROM_SCRATCH)
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Check the shapes, before the checkpoint is copied into the model."""
+        self._loaded = True
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module

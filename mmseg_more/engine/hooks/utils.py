@@ -1,10 +1,13 @@
-"""What several hooks need."""
+"""What several hooks, and whoever changes the hooks of a config, need."""
 
+from typing import Any, List, Mapping
+
+from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 
-def unwrap_model(model: nn.Module, attribute: str) -> nn.Module:
+def unwrap_model(model: nn.Module, attribute: str) -> Any:
     """Return the model inside its wrappers, checked to have ``attribute``.
 
     A hook writes on the model itself: on a wrapper (DistributedDataParallel)
@@ -18,13 +21,69 @@ def unwrap_model(model: nn.Module, attribute: str) -> nn.Module:
     Raises:
         AttributeError: The model has no such attribute.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    if not hasattr(model, attribute):
+    inner: Any = model  # whose `module` and other attributes nn.Module does not declare
+    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
+        inner = inner.module
+    if not hasattr(inner, attribute):
         raise AttributeError(
-            f'{type(model).__name__} has no attribute "{attribute}": the hook '
+            f'{type(inner).__name__} has no attribute "{attribute}": the hook '
             'that writes it works with the segmentor "MoRe" (or a model that '
             'defines it). Use such a model or remove the hook from '
-            '"custom_hooks".'
+            '"default_hooks" or "custom_hooks".'
         )
-    return model
+    return inner
+
+
+def has_test_time_augmentation(model: nn.Module) -> bool:
+    """Whether the runner's model, wrapped or not, merges several views of an image."""
+    inner: Any = model
+    while is_model_wrapper(inner):
+        inner = inner.module
+    return isinstance(inner, BaseTTAModel)
+
+
+def find_hooks(cfg: Config, *types: str) -> List[Mapping[str, Any]]:
+    """Configs of the hooks of some types.
+
+    Args:
+        cfg: Complete config.
+        types: Registry names, such as 'LocalizationHook'.
+
+    Returns:
+        Those of ``default_hooks``, then those of ``custom_hooks``.
+    """
+    default = [hook for hook in (cfg.get('default_hooks') or {}).values() if hook]
+    return [
+        hook for hook in (*default, *(cfg.get('custom_hooks') or ())) if _is(hook, types)
+    ]
+
+
+def remove_hooks(cfg: Config, *types: str) -> None:
+    """Take the hooks of some types out of ``default_hooks`` and ``custom_hooks``.
+
+    Args:
+        cfg: Complete config; changed.
+        types: Registry names.
+    """
+    default = cfg.get('default_hooks') or {}
+    for key in [key for key, hook in default.items() if hook and _is(hook, types)]:
+        del default[key]
+    custom = cfg.get('custom_hooks') or ()
+    kept = [hook for hook in custom if not _is(hook, types)]
+    if len(kept) < len(custom):
+        cfg.custom_hooks = kept
+
+
+def add_hook(cfg: Config, hook: Mapping[str, Any]) -> None:
+    """Put a hook last in ``custom_hooks``.
+
+    Args:
+        cfg: Complete config; changed.
+        hook: Its config.
+    """
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or ()), dict(hook)]
+
+
+def _is(hook: Mapping[str, Any], types: tuple) -> bool:
+    kind = hook['type'] if isinstance(hook, Mapping) else type(hook)
+    return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1] in types

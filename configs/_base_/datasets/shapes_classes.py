@@ -1,0 +1,4 @@
+# What can be drawn, background first.
+metainfo = dict(
+    classes=('background', 'disk', 'rectangle', 'triangle', 'cross', 'ring', 'hexagon')
+)
