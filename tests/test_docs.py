@@ -186,7 +186,8 @@ def test_nothing_outside_of_the_repository_is_cited():
         path.relative_to(ROOT).as_posix()
         for folder in ('mmseg_more', 'benchmarks', 'tests', 'tools', 'configs', 'docs')
         for path in (ROOT / folder).rglob('*')
-        if path.suffix in ('.py', '.md', '.sh') and re.search(r'\bMETHO[D]\b', path.read_text())
+        if path.suffix in ('.py', '.md', '.sh')
+        and re.search(r'\bMETHO[D]\b', path.read_text())
     ]
     assert not found
 

@@ -532,8 +532,9 @@ def _trimmed(sample: SegDataSample, settings: InferenceSettings) -> SegDataSampl
     merged = sample.pop('seg_logits_ms', None)
     if merged is not None:
         sample.seg_logits = merged
-    if not settings.keep_logits:
-        sample.pop('seg_logits', None)
+    # `pop` would leave what is behind the properties of SegDataSample
+    if 'seg_logits' in sample and not settings.keep_logits:
+        del sample.seg_logits
     del sample.pred_sem_seg  # the mask takes its place
     return sample.cpu()
 

@@ -16,7 +16,8 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from mmseg_more.masks.lock import FolderLock
-FolderLock(Path(sys.argv[1])).acquire()
+lock = FolderLock(Path(sys.argv[1]))
+lock.acquire()
 print('held', flush=True)
 time.sleep(600)
 """
