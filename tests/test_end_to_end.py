@@ -14,6 +14,7 @@ from golden import ROOT
 
 import mmseg
 
+pytestmark = pytest.mark.slow
 CONFIG = ROOT / 'configs/more/more_vit-t_shapes.py'
 MMSEG_TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
 MAPS = ('cam', 'lam', 'fused', 'attention')

@@ -34,7 +34,7 @@ def heat_overlay(image: np.ndarray, heat: Array, alpha: float = 0.5) -> np.ndarr
         heat (Tensor | np.ndarray): ``(H, W)`` in [0, 1]; clipped to it.
         alpha (float): Share of the heat map, in [0, 1]. Defaults to .5.
     """
-    values = tensor2ndarray(heat).astype(np.float32)
+    values = _array(heat).astype(np.float32)
     _check_size(image, values, 'heat map')
     levels = np.rint(255 * values.clip(0, 1)).astype(np.uint8)
     colors = cv2.applyColorMap(levels, cv2.COLORMAP_JET)
@@ -88,15 +88,15 @@ def mask_overlay(
             a class is widest and its name fits.
         alpha (float): Share of the colours, in [0, 1]. Defaults to .5.
     """
-    values = tensor2ndarray(labels)
-    values = values[0] if values.ndim == 3 else values
-    _check_size(image, values, 'mask')
-    blended = cv2.addWeighted(image, 1 - alpha, color_labels(values, palette), alpha, 0)
-    picture = np.where((values == 0)[..., None], image, blended)
+    mask = _array(labels)
+    mask = mask[0] if mask.ndim == 3 else mask
+    _check_size(image, mask, 'mask')
+    blended = cv2.addWeighted(image, 1 - alpha, color_labels(mask, palette), alpha, 0)
+    picture = np.where((mask == 0)[..., None], image, blended)
     if classes is not None:
-        for label in np.unique(values):
+        for label in np.unique(mask):
             if 0 < label < len(classes):
-                _write_name(picture, values == label, classes[label])
+                _write_name(picture, mask == label, classes[label])
     return picture
 
 
@@ -136,10 +136,10 @@ def strongest(maps: Array, present: Sequence[int]) -> np.ndarray:
         maps (Tensor | np.ndarray): ``(K, H, W)``.
         present (Sequence[int]): Indices of the present classes, from 0.
     """
-    values: np.ndarray = tensor2ndarray(maps)
+    values = _array(maps)
     if len(present) == 0:
         return np.zeros(values.shape[1:], np.float32)
-    return values[list(present)].max(0)
+    return np.amax(values[list(present)], axis=0)
 
 
 def localization_panel(
@@ -281,6 +281,10 @@ def draw_grid(
             borderaxespad=0.1,
         )
     return img_from_canvas(canvas).copy()
+
+
+def _array(values: Array) -> np.ndarray:
+    return np.asarray(tensor2ndarray(values))
 
 
 def _check_size(image: np.ndarray, other: np.ndarray, what: str) -> None:
