@@ -2,9 +2,6 @@
 
 import re
 import shutil
-import site
-import sysconfig
-from importlib.metadata import distributions
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -13,41 +10,13 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 # What mim, and tools that read model-index.yml, look for below mmseg_more/.mim
 MIM_FILES = ('configs', 'tools', 'model-index.yml')
-# One module, two distributions: the second satisfies the first where it is installed
-# already, and pip must not put the other's files over it.
-EQUIVALENTS = {'mmcv-lite': 'mmcv', 'pydensecrf2': 'pydensecrf'}
-
-
-def installed_names():
-    """Names of the distributions of the environment that is installed into.
-
-    pip builds in an isolated environment that hides them from `sys.path`, but with the
-    environment's own interpreter, which knows where they are.
-    """
-    paths = {sysconfig.get_path('purelib'), sysconfig.get_path('platlib')}
-    paths.update(site.getsitepackages())
-    if site.ENABLE_USER_SITE or site.check_enableusersite():
-        paths.add(site.getusersitepackages())
-    return {
-        (dist.metadata['Name'] or '').lower().replace('_', '-')
-        for dist in distributions(path=sorted(paths))
-    }
 
 
 def requirements(name):
-    """Lines of one file of requirements/, with what is installed taken into account."""
+    """The lines of one file of requirements/, the same on every machine."""
     text = (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8')
     lines = (line.split('#')[0].strip() for line in text.splitlines())
-    installed = installed_names()
-    found = []
-    for line in filter(None, lines):
-        package, bounds = re.match(r'([\w.-]+)(.*)', line).groups()
-        other = EQUIVALENTS.get(package)
-        if other in installed:
-            # pydensecrf numbers its releases on its own; mmcv and mmcv-lite agree
-            line = other + (bounds if other == 'mmcv' else '')
-        found.append(line)
-    return found
+    return [line for line in lines if line]
 
 
 def version():
@@ -112,8 +81,17 @@ setup(
     # 3.10 is the oldest that current releases of torch install on
     python_requires='>=3.10',
     packages=find_packages(include=['mmseg_more', 'mmseg_more.*']),
+    package_data={'mmseg_more': ['py.typed']},
+    # Without mmcv, as in MMSegmentation: which of its two distributions fits depends on the
+    # machine, and pip would put the files of mmcv-lite over those of a full mmcv, whose
+    # compiled operations other packages need. `import mmseg_more` says what is missing;
+    # `pip install mmseg_more[lite]` takes mmcv-lite along.
     install_requires=requirements('mminstall') + requirements('runtime'),
-    extras_require={'tests': requirements('tests'), 'optional': requirements('optional')},
+    extras_require={
+        'lite': requirements('lite'),
+        'tests': requirements('tests'),
+        'optional': requirements('optional'),
+    },
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False,
 )

@@ -127,7 +127,9 @@ def convert_official(state_dict: Mapping) -> Dict[str, Tensor]:
 def official_conversion(state_dict: Mapping) -> Conversion:
     """As :func:`convert_official`, with a record of every key."""
     converted: Dict[str, Tensor] = OrderedDict()
-    records, unknown = [], []
+    records: List[KeyRecord] = []
+    unknown: List[str] = []
+    name: Optional[str]
     for key, value in unwrap_state_dict(state_dict).items():
         shape = tuple(value.shape)
         unused = [why for start, why in _OFFICIAL_UNUSED if key.startswith(start)]

@@ -43,12 +43,15 @@ def check_versions(required: Sequence[Tuple[str, Tuple[str, ...], str]] = REQUIR
 
     problems, remedy = [], []
     for module, distributions, fitting in required:
-        found = [(name, _version_of(name)) for name in distributions]
-        found = [(name, number) for name, number in found if number]
+        found = {
+            name: number
+            for name, number in zip(distributions, map(_version_of, distributions))
+            if number is not None
+        }
         if not found:
             problems.append(f'{module} is not installed, {fitting} fits')
             remedy.append(f'"{distributions[-1]}{fitting}"')
-        for name, number in found:
+        for name, number in found.items():
             if not SpecifierSet(fitting).contains(number, prereleases=True):
                 problems.append(f'{name} {number} is installed, {fitting} fits')
                 remedy.append(f'"{name}{fitting}"')
@@ -118,7 +121,7 @@ def _history_buffer_method(owner: Any, name: str) -> Callable:
     return getattr(HistoryBuffer, name)
 
 
-def checkpoint_globals() -> List[Tuple[Any, str]]:
+def checkpoint_globals() -> List[Tuple[Callable, str]]:
     """Types and functions that occur in MMEngine's own checkpoints.
 
     NumPy 2 renamed ``numpy.core`` to ``numpy._core``: both names are given, so that a
@@ -134,7 +137,7 @@ def checkpoint_globals() -> List[Tuple[Any, str]]:
     core = importlib.import_module(
         'numpy._core.multiarray' if hasattr(np, '_core') else 'numpy.core.multiarray'
     )
-    allowed = [
+    allowed: List[Tuple[Callable, str]] = [
         (HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
         (np.ndarray, 'numpy.ndarray'),
         (np.dtype, 'numpy.dtype'),
@@ -167,7 +170,7 @@ def allow_mmengine_checkpoints() -> bool:
     release = tuple(int(part) for part in torch.__version__.split('.')[:2])
     if release < (2, 6):
         return False
-    torch.serialization.add_safe_globals(checkpoint_globals())
+    torch.serialization.add_safe_globals([*checkpoint_globals()])
     return True
 
 

@@ -82,7 +82,8 @@ def test_importing_the_package_checks_the_versions(monkeypatch):
 
 
 def test_required_versions_are_those_of_the_requirements(repo_root):
-    text = (repo_root / 'requirements' / 'mminstall.txt').read_text()
+    files = [repo_root / 'requirements' / f'{name}.txt' for name in ('mminstall', 'lite')]
+    text = '\n'.join(path.read_text() for path in files)
     lines = [line for line in text.splitlines() if line and not line.startswith('#')]
     assert sorted(lines) == sorted(names[-1] + bounds for _, names, bounds in REQUIRED)
 
@@ -123,7 +124,7 @@ class TestMissingExtension:
             ext.nms(1, threshold=0.5)
         assert not hasattr(ext, '__path__')
         with pytest.raises(AttributeError, match='__wrapped__'):
-            ext.__wrapped__
+            _ = ext.__wrapped__
         monkeypatch.undo()
 
     def test_everything_of_mmseg_imports(self):

@@ -14,6 +14,7 @@ from golden import ROOT
 
 import mmseg
 
+pytestmark = pytest.mark.slow
 CONFIG = ROOT / 'configs/more/more_vit-t_shapes.py'
 MMSEG_TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
 MAPS = ('cam', 'lam', 'fused', 'attention')
@@ -120,7 +121,7 @@ def trained(shapes, tmp_path_factory):
 def test_mmseg_train_script(trained):
     work_dir, output = trained
     steps = [line for line in scalars(work_dir) if 'loss' in line]
-    assert [set(k[5:] for k in step if k.startswith('loss_')) for step in steps] == [
+    assert [{k[5:] for k in step if k.startswith('loss_')} for step in steps] == [
         {'cls', 'cls_aux', 'mct'},
         {'cls', 'cls_aux', 'mct', 'ptc', 'cre', 'ure'},
     ] + 2 * [{'cls', 'cls_aux', 'mct', 'ptc', 'cre', 'ure', 'seg', 'energy'}]

@@ -13,6 +13,7 @@ from golden import ROOT
 
 from mmseg.registry import MODELS
 
+pytestmark = pytest.mark.slow
 CONFIG = ROOT / 'configs/more/more_vit-t_shapes.py'
 SMALL = {
     'model.backbone.arch.embed_dims': 16,

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Create .venv in this checkout with everything that training, the demo and the tests need.
+# Create .venv in this checkout with everything that training and the demo need.
 #
-#   bash tools/setup_env.sh
+#   bash tools/setup_env.sh            # to train, test, infer; the demo
+#   bash tools/setup_env.sh --tests    # what tests and checks need as well
 #
 # The third-party packages (about 5.5 GB) are installed once per machine, in a folder that
-# every checkout with the same requirements shares; .venv refers to it and holds this
-# project alone. What is finished is not done again, what was interrupted starts over.
+# every checkout with the same requirements shares; what the tests need on top of them lies
+# in a folder of its own beside them. .venv refers to both and holds this project alone. What
+# is finished is not done again, what was interrupted starts over. What nothing here needs,
+# such as mim, comes by .venv/bin/python -m pip install -r requirements/optional.txt.
 #
 # Settings, all optional:
 #   PYTHON               the interpreter (default: python3.11 where there is one, else python3)
@@ -17,6 +20,12 @@ set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
+WITH_TESTS=
+case "$*" in
+    '') ;;
+    --tests) WITH_TESTS=1 ;;
+    *) printf 'usage: bash tools/setup_env.sh [--tests]\n' >&2; exit 2 ;;
+esac
 CACHE_HOME=${XDG_CACHE_HOME:-$HOME/.cache}
 ENV_DIR=${MMSEG_MORE_ENV_DIR:-$CACHE_HOME/mmseg_more}
 START=$SECONDS
@@ -77,7 +86,7 @@ step() {
 install_packages() {
     # the other of two that started together has finished it in the meantime
     [ -e "$SHARED/.complete" ] && return
-    rm -rf "$SHARED"
+    rm -rf "$SHARED" "$TESTS"
     local free_gb
     free_gb=$(df -Pk "$ENV_DIR" | awk 'NR == 2 {print int($4 / 1048576)}')
     [ "$free_gb" -ge 7 ] ||
@@ -95,8 +104,7 @@ install_packages() {
     "$SHARED/bin/python" -m pip freeze | grep -E '^torch' >"$SHARED/torch.txt"
     step "installing the OpenMMLab packages and the rest (1 to 2 minutes)" \
         "${pip[@]}" -c "$SHARED/torch.txt" -r "$requirements/runtime.txt" \
-        -r "$requirements/mminstall.txt" -r "$requirements/tests.txt" \
-        -r "$requirements/optional.txt"
+        -r "$requirements/mminstall.txt" -r "$requirements/lite.txt"
     step "checking torch against torchvision (they must come from the same index)" \
         "$SHARED/bin/python" -c 'import torchvision; torchvision.ops.nms'
     step "checking OpenCV and the dense CRF" \
@@ -104,10 +112,36 @@ install_packages() {
     touch "$SHARED/.complete"
 }
 
-# Scripts of the shared environment (mim, torchrun, pytest, ...), run with .venv's Python
+# What tests need goes into an environment of its own, which sees the shared packages and
+# installs nothing that is there already.
+install_test_packages() {
+    [ -e "$TESTS/.complete" ] && return
+    rm -rf "$TESTS"
+    LOG=$TESTS.log
+    : >"$LOG"
+    step "creating the environment of the tests" "$PYTHON_BIN" -m venv --without-pip "$TESTS"
+    refer "$TESTS" "$SHARED" _shared_packages
+    "$SHARED/bin/python" -m pip freeze >"$TESTS/constraints.txt"
+    step "installing what the tests need (half a minute)" "$TESTS/bin/python" -m pip \
+        --no-input install --progress-bar off -c "$TESTS/constraints.txt" \
+        -r "$ROOT/requirements/tests.txt"
+    touch "$TESTS/.complete"
+}
+
+# refer FROM TO NAME: let the environment FROM see the packages of the environment TO
+refer() {
+    local paths='import sysconfig; print(sysconfig.get_path("purelib"))' other
+    other=$("$2/bin/python" -c "$paths")
+    # addsitedir, not the bare path: the .pth files in there are read as well
+    printf 'import site; site.addsitedir(%s)\n' \
+        "$("$PYTHON_BIN" -c 'import sys; print(ascii(sys.argv[1]))' "$other")" \
+        >"$("$1/bin/python" -c "$paths")/$3.pth"
+}
+
+# Scripts of a shared environment (mim, torchrun, pytest, ...), run with .venv's Python
 link_scripts() {
     local script name
-    for script in "$SHARED"/bin/*; do
+    for script in "$1"/bin/*; do
         name=$(basename "$script")
         if [ -e "$VENV/bin/$name" ] || ! head -c 2 "$script" | grep -q '^#!' ||
             ! head -n 1 "$script" | grep -q python; then
@@ -135,14 +169,8 @@ create_venv() {
     LOG=$VENV/setup.log
     : >"$LOG"
     step "creating .venv" "$PYTHON_BIN" -m venv --without-pip "$VENV"
-    local paths='import sysconfig; print(sysconfig.get_path("purelib"))'
-    local shared_site
-    shared_site=$("$SHARED/bin/python" -c "$paths")
-    # addsitedir, not the bare path: the .pth files in there are read as well
-    printf 'import site; site.addsitedir(%s)\n' \
-        "$("$PYTHON_BIN" -c 'import sys; print(ascii(sys.argv[1]))' "$shared_site")" \
-        >"$("$VENV/bin/python" -c "$paths")/_shared_packages.pth"
-    link_scripts
+    refer "$VENV" "$SHARED" _shared_packages
+    link_scripts "$SHARED"
     step "installing this project, editable" "$VENV/bin/python" -m pip --no-input install \
         --no-deps --no-build-isolation -e "$ROOT"
     step "checking that everything registers" "$VENV/bin/python" -c 'import mmseg_more'
@@ -150,14 +178,31 @@ create_venv() {
     say "ready: $VENV"
 }
 
+add_tests() {
+    [ "$(cat "$TESTS_MARK" 2>/dev/null)" = "$TESTS" ] && return
+    refer "$VENV" "$TESTS" _test_packages
+    link_scripts "$TESTS"
+    printf '%s\n' "$TESTS" >"$TESTS_MARK"
+    say "ready for tests and checks"
+}
+
 PYTHON_BIN=$(find_python)
 PLATFORM=$("$PYTHON_BIN" -c 'import platform, sys
 print(sys.implementation.cache_tag, platform.system(), platform.machine())')
+# requirements NAME...: the lines of files of requirements/, without comments
+requirements() {
+    local name
+    for name in "$@"; do
+        sed 's/#.*//' "$ROOT/requirements/$name.txt" | grep .
+    done
+}
 SHARED=$ENV_DIR/env-$({
-    sed 's/#.*//' "$ROOT"/requirements/*.txt | grep .
+    requirements runtime mminstall lite
     echo "$PLATFORM ${TORCH_INDEX_URL:-}"
 } | checksum)
+TESTS=$SHARED-tests-$(requirements tests | checksum)
 MARK=$VENV/.made-by-setup_env
+TESTS_MARK=$VENV/.with-tests
 STAMP="$ROOT $SHARED $(cat "$ROOT/setup.py" "$ROOT/pyproject.toml" \
     "$ROOT/mmseg_more/version.py" | checksum)"
 
@@ -167,4 +212,11 @@ if [ ! -e "$SHARED/.complete" ]; then
 fi
 if [ "$(cat "$MARK" 2>/dev/null)" != "$STAMP" ]; then
     with_lock "$ROOT/.venv.lock" create_venv
+fi
+[ -n "$WITH_TESTS" ] || exit 0
+if [ ! -e "$TESTS/.complete" ]; then
+    with_lock "$SHARED.lock" install_test_packages
+fi
+if [ "$(cat "$TESTS_MARK" 2>/dev/null)" != "$TESTS" ]; then
+    with_lock "$ROOT/.venv.lock" add_tests
 fi

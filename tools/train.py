@@ -4,7 +4,7 @@
     torchrun --nproc_per_node 2 tools/train.py CONFIG --launcher pytorch
 
 It adds to MMSegmentation's own script, which works on the same configs: misspelled keys
-are errors, and --amp and --launcher work without a GPU.
+are errors, --amp and --launcher work without a GPU, and resume=True in a config is kept.
 """
 
 import argparse
@@ -23,7 +23,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='resume from the latest checkpoint in the work_dir automatically',
+        help='resume from the latest checkpoint in the work_dir automatically; '
+        'the same as resume=True in the config',
     )
     parser.add_argument(
         '--amp',
@@ -66,7 +67,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = args.cfg
-    cfg.resume = args.resume
+    if args.resume:
+        cfg.resume = True
     runner = launch.build_runner(cfg)
     runner.train()
     launch.finish()

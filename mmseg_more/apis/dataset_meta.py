@@ -41,6 +41,7 @@ def resolve_dataset_meta(
     for where, source in sources.items():
         meta = source()
         if meta.get('classes'):
+            origin = where
             break
     else:
         raise ValueError(
@@ -55,7 +56,7 @@ def resolve_dataset_meta(
     for what, values in (('classes', names), ('palette', colors)):
         if len(values) != num_classes + 1:
             raise ValueError(
-                f'{what} of the {where} has {len(values)} entries, the model needs '
+                f'{what} of the {origin} has {len(values)} entries, the model needs '
                 f'{num_classes + 1}: background and {num_classes} classes'
             )
     return dict(classes=names, palette=[[int(v) for v in color] for color in colors])

@@ -1,12 +1,13 @@
 from .coco14 import COCO14ImageLevelDataset
 from .image_level_dataset import ImageLevelDataset
 from .pseudo_label_dataset import PseudoLabelDataset
-from .transforms import PackImageLevelInputs, PILColorJitter, RandomRescale
+from .transforms import LoadMask, PackImageLevelInputs, PILColorJitter, RandomRescale
 from .voc import VOCImageLevelDataset
 
 __all__ = [
     'COCO14ImageLevelDataset',
     'ImageLevelDataset',
+    'LoadMask',
     'PILColorJitter',
     'PackImageLevelInputs',
     'PseudoLabelDataset',

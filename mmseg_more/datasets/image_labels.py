@@ -10,7 +10,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
-from typing import Container, Dict, Iterable, List, Sequence, Tuple, Union
+from typing import Container, Dict, Iterable, List, Sequence, Set, Tuple, Union
 
 ImageLabels = Dict[str, List[str]]
 CSV_HEADER = ['image', 'labels']
@@ -104,7 +104,7 @@ def _from_coco(content: dict, path: Path) -> ImageLabels:
     try:
         names = {entry['id']: entry['name'] for entry in content['categories']}
         files = {entry['id']: Path(entry['file_name']).stem for entry in content['images']}
-        present = {image_id: set() for image_id in files}
+        present: Dict[int, Set[int]] = {image_id: set() for image_id in files}
         for entry in content['annotations']:
             present[entry['image_id']].add(entry['category_id'])
         return {

@@ -1,7 +1,7 @@
 import logging
 import os.path as osp
 from collections import Counter
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Container, Dict, List, Optional, Sequence, Union
 
 import cv2
 import mmengine.fileio as fileio
@@ -14,6 +14,10 @@ from mmseg.registry import DATASETS
 from .image_labels import label_indices, name_few, read_label_file, read_voc_annotation
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+MASK_NUMBERINGS = ('metainfo', 'dataset')
+# Masks are PNGs of 8 bits whose value 255 stands for "ignored": 0 is background, and 254
+# the last class.
+MAX_CLASSES = 254
 
 
 def voc_palette(num_colors: int) -> List[List[int]]:
@@ -55,9 +59,15 @@ class ImageLevelDataset(BaseSegDataset):
         with_masks: Whether samples carry ``seg_map_path``. None: as ``test_mode``.
         skip_unlabeled: Whether to leave out images without any class.
         img_suffix: Suffixes images may have, in lower case.
-        metainfo: ``classes`` (background first) and, optionally, ``palette`` (VOC's
-            colours unless given). A choice of the dataset's own classes leaves the other
-            ones out; any other names replace them.
+        metainfo: ``classes`` (background first, 254 others at most) and, optionally,
+            ``palette`` (VOC's colours unless given). A choice of the dataset's own classes
+            leaves the other ones out; any other names replace them.
+        mask_numbering: What the values of the masks count: ``'metainfo'``, the classes of
+            ``metainfo``; ``'dataset'``, all classes that the dataset itself has (VOC's 20,
+            whatever is chosen of them). The names cannot tell masks of one's own, with
+            VOC's class names, from a choice of VOC's classes in VOC's masks: where masks
+            are read and ``metainfo`` chooses or reorders classes of the dataset, it must be
+            said. None where it does not.
         data_prefix: ``img_path``, ``seg_map_path`` and ``xml_path`` below ``data_root``.
         kwargs: As in :class:`mmseg.datasets.BaseSegDataset`.
 
@@ -68,7 +78,8 @@ class ImageLevelDataset(BaseSegDataset):
 
     Raises:
         ValueError, FileNotFoundError: When built, if the split is empty, lists an image
-            twice or one that does not exist, or if a label is missing or unknown.
+            twice or one that does not exist, if a label is missing or unknown, if there
+            are too many classes, or if the masks could be numbered in two ways.
     """
 
     def __init__(
@@ -81,11 +92,14 @@ class ImageLevelDataset(BaseSegDataset):
         metainfo: Optional[dict] = None,
         data_prefix: Optional[dict] = None,
         test_mode: bool = False,
+        mask_numbering: Optional[str] = None,
+        lazy_init: bool = False,
         **kwargs,
     ) -> None:
         self.label_file = label_file
         self.skip_unlabeled = skip_unlabeled
         self.with_masks = test_mode if with_masks is None else with_masks
+        self.mask_numbering = mask_numbering
         suffixes = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
         super().__init__(
             ann_file=ann_file,
@@ -95,8 +109,13 @@ class ImageLevelDataset(BaseSegDataset):
             if data_prefix is None
             else {k: v for k, v in data_prefix.items() if v is not None},
             test_mode=test_mode,
+            # the files are looked up below, when it is known what the masks count
+            lazy_init=True,
             **kwargs,
         )
+        self.label_map = self._metainfo['label_map'] = self._mask_label_map()
+        if not lazy_init:
+            self.full_init()
 
     # ------------------------------------------------------------------ meta information
 
@@ -112,6 +131,12 @@ class ImageLevelDataset(BaseSegDataset):
         twice = [name for name, count in Counter(classes).items() if count > 1]
         if twice:
             raise ValueError(f'metainfo `classes` names {name_few(twice)} twice')
+        if len(classes) > MAX_CLASSES + 1:
+            raise ValueError(
+                f'metainfo `classes` names {len(classes) - 1} classes beside the '
+                f'background; masks of 8 bits, with 255 for "ignored", tell {MAX_CLASSES} '
+                'apart at most'
+            )
         loaded['classes'] = classes
         return loaded
 
@@ -122,14 +147,43 @@ class ImageLevelDataset(BaseSegDataset):
             return super().get_label_map(new_classes)
         return None
 
+    def _mask_label_map(self) -> Optional[Dict[int, int]]:
+        """New value by old value of the masks; None where they stay as they are."""
+        numbering = self.mask_numbering
+        if numbering not in (None, *MASK_NUMBERINGS):
+            raise ValueError(
+                f'`mask_numbering` must be one of {MASK_NUMBERINGS} or None, got '
+                f'{numbering!r}'
+            )
+        own, chosen = self.METAINFO.get('classes', ()), self._metainfo['classes']
+        if numbering == 'dataset' and not set(chosen) <= set(own):
+            raise ValueError(
+                f"`mask_numbering='dataset'` needs a choice of the {len(own)} classes of "
+                f'{type(self).__name__}; the classes are {name_few(chosen)}'
+            )
+        return None if numbering == 'metainfo' else self.get_label_map(chosen)
+
+    def _check_mask_numbering(self) -> None:
+        if self.mask_numbering is None and self.label_map is not None:
+            own, chosen = self.METAINFO['classes'], self._metainfo['classes']
+            name = chosen[-1]
+            raise ValueError(
+                f'`metainfo` chooses or reorders classes of {type(self).__name__}, and the '
+                'masks may count either. Masks that come with the dataset count all its '
+                f'{len(own) - 1} classes ({name!r} is {own.index(name)}): set '
+                "`mask_numbering='dataset'`. Masks of your own count those of `metainfo` "
+                f"({name!r} is {chosen.index(name)}): set `mask_numbering='metainfo'`."
+            )
+
     def _update_palette(self) -> list:
-        classes = self._metainfo['classes']
-        own = list(classes) == list(self.METAINFO.get('classes', ()))
-        palette = self._metainfo.get('palette', [])
-        inherited = palette == self.METAINFO.get('palette', []) and not own
-        if palette and not (inherited and self.label_map is None):
-            return super()._update_palette()
-        return voc_palette(len(classes))
+        own, chosen = self.METAINFO.get('classes', ()), self._metainfo['classes']
+        palette = self._metainfo.get('palette') or []
+        if not palette or palette == self.METAINFO.get('palette'):
+            if not set(chosen) <= set(own):
+                return voc_palette(len(chosen))
+            colors = self.METAINFO.get('palette') or voc_palette(len(own))
+            return [colors[own.index(name)] for name in chosen]
+        return super()._update_palette()
 
     @property
     def num_classes(self) -> int:
@@ -145,6 +199,8 @@ class ImageLevelDataset(BaseSegDataset):
 
     def load_data_list(self) -> List[dict]:
         """Find the images, their labels and, if asked for, their masks."""
+        if self.with_masks:
+            self._check_mask_numbering()
         images = self._find_files('img_path', self.img_suffix)
         ids = self._read_split(images) if self.ann_file else sorted(images)
         if not ids:
@@ -245,13 +301,19 @@ class ImageLevelDataset(BaseSegDataset):
 
     def _load_labels(self, ids: List[str]) -> Optional[Dict[str, List[int]]]:
         """Label indices by image ID, None if there is no source of labels."""
-        source = self.label_file or self.data_prefix.get('xml_path')
         if self.label_file:
-            found = {
+            source = self.label_file
+            labels = {
                 self._image_id(key): names for key, names in read_label_file(source).items()
             }
-        elif source:
-            found = self._find_files('xml_path', ('.xml',))
+            self._check_labelled(ids, labels, source)
+        elif self.data_prefix.get('xml_path'):
+            source = self.data_prefix['xml_path']
+            annotations = self._find_files('xml_path', ('.xml',))
+            self._check_labelled(ids, annotations, source)
+            labels = {
+                image_id: read_voc_annotation(annotations[image_id]) for image_id in ids
+            }
         elif self.test_mode:
             return None
         else:
@@ -259,22 +321,23 @@ class ImageLevelDataset(BaseSegDataset):
                 'training needs image labels: give `label_file`, or '
                 '`xml_path` in `data_prefix`'
             )
-        missing = [image_id for image_id in ids if image_id not in found]
+        classes, own = self._metainfo['classes'], self.METAINFO.get('classes', ())
+        unused = set(own) - set(classes) if set(classes) <= set(own) else set()
+        return {
+            image_id: label_indices(
+                labels[image_id], classes[1:], unused, f'{source}, image {image_id!r}'
+            )
+            for image_id in ids
+        }
+
+    @staticmethod
+    def _check_labelled(ids: List[str], labelled: Container[str], source: str) -> None:
+        missing = [image_id for image_id in ids if image_id not in labelled]
         if missing:
             raise ValueError(
                 f'{source} has no labels for {len(missing)} of {len(ids)} images: '
                 f'{name_few(missing)}; add them (an empty list for no class)'
             )
-        if not self.label_file:
-            found = {image_id: read_voc_annotation(found[image_id]) for image_id in ids}
-        foreground = self._metainfo['classes'][1:]
-        unused = set(self.METAINFO.get('classes', ())[1:]) if self.label_map else set()
-        return {
-            image_id: label_indices(
-                found[image_id], foreground, unused, f'{source}, image {image_id!r}'
-            )
-            for image_id in ids
-        }
 
     def _without_unlabeled(self, ids: List[str], labels: Dict[str, list]) -> List[str]:
         """Drop or keep the images of no class, and log how many there are."""
@@ -309,12 +372,19 @@ class ImageLevelDataset(BaseSegDataset):
             if key not in info:
                 continue
             content = fileio.get(info[key], backend_args=self.backend_args)
-            if (
-                not content
-                or cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-                is None
-            ):
+            decoded = (
+                cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+                if content
+                else None
+            )
+            if decoded is None:
                 raise ValueError(
                     f'{info[key]} ({len(content)} bytes) does not decode as an image; '
                     'replace the file or take it out of the split'
+                ) from error
+            if key == 'seg_map_path' and 1 in decoded.shape[:2]:
+                raise ValueError(
+                    f'{info[key]} has {decoded.shape[0]}x{decoded.shape[1]} pixels, and '
+                    "LoadAnnotations drops a side of one pixel: use dict(type='LoadMask') "
+                    f'in its place in the pipeline ({error})'
                 ) from error

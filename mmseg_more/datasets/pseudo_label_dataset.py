@@ -18,11 +18,14 @@ class PseudoLabelDataset(VOCImageLevelDataset):
     """Images with the masks that :class:`PseudoLabelHook` wrote, for a second stage.
 
     No truth is read, and no image label: what a stock model needs is in the folder of the
-    masks and in its ``manifest.json``. Config example::
+    masks and in its ``manifest.json``. The masks count the classes of ``metainfo``, also
+    where these are a choice of VOC's: so they were written, and the manifest says of which
+    classes. Config example::
 
         dict(type='PseudoLabelDataset', pseudo_dir='work_dirs/demo/pseudo_labels',
              data_root='data/VOCdevkit/VOC2012',
-             ann_file='ImageSets/Segmentation/train_aug.txt', pipeline=[...])
+             ann_file='ImageSets/Segmentation/train_aug.txt',
+             pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadMask'), ...])
 
     Args:
         pseudo_dir: Folder of the masks; relative to the current folder, not to
@@ -30,7 +33,8 @@ class PseudoLabelDataset(VOCImageLevelDataset):
         ann_file: Split file below ``data_root``. Empty: every image below the image
             folder.
         data_prefix: ``img_path``, unless it is VOC's ``JPEGImages``.
-        kwargs: As in :class:`VOCImageLevelDataset`.
+        kwargs: As in :class:`VOCImageLevelDataset`, ``with_masks`` and
+            ``mask_numbering`` aside, which are given.
 
     Each item of ``data_list`` has ``img_path``, ``img_id``, ``num_classes`` and
     ``seg_map_path``; masks hold 0 for background, ``k + 1`` for class ``k``.
@@ -50,7 +54,13 @@ class PseudoLabelDataset(VOCImageLevelDataset):
         self.pseudo_dir = pseudo_dir
         folders = dict(xml_path=None, **(data_prefix or {}))
         folders['seg_map_path'] = osp.abspath(pseudo_dir)
-        super().__init__(ann_file=ann_file, data_prefix=folders, with_masks=True, **kwargs)
+        super().__init__(
+            ann_file=ann_file,
+            data_prefix=folders,
+            with_masks=True,
+            mask_numbering='metainfo',
+            **kwargs,
+        )
 
     def load_data_list(self) -> List[dict]:
         """As in the base class, after a look into the manifest."""

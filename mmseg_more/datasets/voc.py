@@ -13,7 +13,17 @@ class VOCImageLevelDataset(ImageLevelDataset):
     ``ImageSets/Segmentation/*.txt`` list the images, ``Annotations/ID.xml`` give the
     labels (all objects, the difficult ones too) unless a ``label_file`` is given, and
     ``SegmentationClass/ID.png`` the masks for validation. The classes are VOC's 20 and
-    background; ``metainfo`` replaces them for another dataset in this layout.
+    background; ``metainfo`` chooses some of them, or replaces them for another dataset in
+    this layout. A choice of VOC's classes for validation says what the masks count::
+
+        # VOC's own masks, in which a dog is 12: it becomes 2, a horse becomes 255
+        dict(type='VOCImageLevelDataset', data_root='data/VOCdevkit/VOC2012',
+             metainfo=dict(classes=('background', 'cat', 'dog')),
+             mask_numbering='dataset', ...)
+        # masks of your own, in which a dog is 2
+        dict(type='VOCImageLevelDataset', data_root='data/mine',
+             metainfo=dict(classes=('background', 'cat', 'dog')),
+             mask_numbering='metainfo', ...)
 
     Args:
         ann_file: Split file below ``data_root``.

@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from typing import Callable, Optional, TypeVar
+from typing import Any, Callable, List, Optional, TypeVar
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
@@ -70,10 +70,10 @@ def prepare_distributed(cfg: Config) -> bool:
 
 
 def _init_gloo(timeout: Optional[float]) -> None:
-    options = {}
-    if timeout is not None:
-        options['timeout'] = datetime.timedelta(seconds=timeout)
-    torch_dist.init_process_group(backend='gloo', **options)
+    torch_dist.init_process_group(
+        backend='gloo',
+        timeout=None if timeout is None else datetime.timedelta(seconds=timeout),
+    )
 
 
 def on_main_process(action: Callable[[], Result]) -> Result:
@@ -85,13 +85,14 @@ def on_main_process(action: Callable[[], Result]) -> Result:
     Raises:
         OSError, ValueError: Those of ``action``, in every process.
     """
-    answer = [None, None]
+    answer: List[Any] = [None, None]  # the result and the error, one of them
     if is_main_process():
         try:
             answer[0] = action()
         except (OSError, ValueError) as error:
             answer[1] = error
     broadcast_object_list(answer)
-    if answer[1] is not None:
-        raise answer[1]
-    return answer[0]
+    result, failure = answer
+    if failure is not None:
+        raise failure
+    return result

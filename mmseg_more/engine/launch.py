@@ -4,7 +4,7 @@ import difflib
 import inspect
 import os
 import os.path as osp
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
@@ -157,7 +157,7 @@ def _similar_files(path: str) -> List[str]:
     """Configs with a similar name, in the folder of ``path`` and below configs/."""
     folders = [osp.dirname(path) or '.']
     folders.extend(root for root, _, _ in os.walk('configs'))
-    names = {}
+    names: Dict[str, str] = {}
     for folder in folders:
         if osp.isdir(folder):
             for name in os.listdir(folder):

@@ -36,6 +36,8 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ...     paramwise_cfg=dict(custom_keys=dict(graph=dict(lr_mult=10.))))
     """
 
+    optimizer_cfg: dict
+
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the wrapper for the parameters of ``model``."""
         wrapper = self._build_fused(model)

@@ -142,7 +142,7 @@ def confusion_at_thresholds(histogram: Tensor) -> Tensor:
 
 
 def image_f1(score: Tensor, truth: Tensor) -> Tensor:
-    """F1 of the image labels of each image (METHOD: over the classes).
+    """F1 of the image labels of each image (docs/method.md, section 8: over the classes).
 
     ``F1 = 2 TP / (2 TP + FP + FN)`` over the K classes, where a class is
     predicted at ``score > 0.5``, that is at a logit above 0.

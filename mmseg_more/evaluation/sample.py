@@ -1,6 +1,6 @@
 """Reads what is evaluated from a data sample, and says what is missing."""
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ def read_sample(sample: dict, num_classes: int, ignore_index: int = 255) -> Eval
     return EvaluatedSample(truth, pred, maps, indices, **scores)
 
 
-def read_pixels(sample: dict, name: str, channels: int, size: Tuple[int, int]) -> Tensor:
+def read_pixels(sample: dict, name: str, channels: int, size: Sequence[int]) -> Tensor:
     """The values ``(channels, H, W)`` of a field, their shape checked.
 
     Raises:

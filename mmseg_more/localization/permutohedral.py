@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _SIMD_WIDTH = 4  # pydensecrf handles points in groups of four
+_KEPT_BUFFER = 2**25  # largest that glibc keeps for the next one, in bytes
 
 
 class Lattice(NamedTuple):
@@ -42,7 +43,8 @@ class Lattice(NamedTuple):
     a missing neighbour is the vertex itself."""
     taps: Tensor
     """Weights 1, 1/2, 1/2 of the blur, 0 for a missing neighbour, float32
-    ``(d + 1, M, 3)``."""
+    ``(d + 1, M, 3)``; on the first axis times ``1 / (1 + 2^-d)``, pydensecrf's constant
+    for the volume of the blur."""
 
 
 class _Keys(NamedTuple):
@@ -185,15 +187,19 @@ def _blur_neighbours(keys: Tensor, steps: Sequence[int]) -> Tuple[Tensor, Tensor
     neighbours = itself[:, None].repeat(len(steps), 3).view(-1, count, 3)
     for axis, step in enumerate(steps):
         wanted = keys + step
-        found = torch.searchsorted(keys, wanted).clamp_(max=count - 1)
+        if step == 1:  # the next one, if any
+            found = numbers[1:].clamp(max=count - 1).long()
+        else:
+            found = torch.searchsorted(keys, wanted).clamp_(max=count - 1)
         exists = keys.index_select(0, found) == wanted
         neighbours[axis, :, 1] = torch.where(exists, found, itself)
         # The relation is mutual: I am the other neighbour of the one I found.
         neighbours[axis, :, 2] = numbers.scatter(
             0, found.masked_fill_(~exists, count), itself
         )[:count]
-    taps = (neighbours != itself[:, None]) * 0.5
+    taps = (neighbours != itself[:, None]).float().mul_(0.5)
     taps[..., 0] = 1
+    taps[0] /= 1 + 2.0 ** -(len(steps) - 1)
     return neighbours, taps
 
 
@@ -252,10 +258,12 @@ def build_lattice(features: Tensor, bounds: Sequence[Tuple[float, float]]) -> La
         .view_as(rank)
     )
     neighbours, taps = _blur_neighbours(keys.index_select(0, starts), layout.steps)
+    points_of_corners = torch.arange(len(owner), device=keys.device, dtype=torch.int32)
+    points_of_corners = points_of_corners.clamp_(max=total - 1).repeat(dims + 1)
     return Lattice(
         vertices=vertices[:, :total].t().contiguous(),
         weights=weights[:, :total].t().contiguous(),
-        entries=(order % len(owner)).clamp_(max=total - 1).int(),
+        entries=points_of_corners.index_select(0, order),
         entry_weights=weights.flatten().index_select(0, order),
         starts=starts.int(),
         neighbours=neighbours,
@@ -276,8 +284,16 @@ def filter_on_lattice(lattice: Lattice, values: Tensor) -> Tensor:
     Returns:
         float32 ``(P, C)``.
     """
-    dims = len(lattice.neighbours) - 1
+    channels = values.shape[1]
+    # Buffers beyond this are taken from the system, and cleared by it, each time.
+    num_parts = math.ceil(4 * channels * len(lattice.starts) / _KEPT_BUFFER)
+    if num_parts > 1 and values.device.type == 'cpu':
+        parts = values.split(math.ceil(channels / num_parts), dim=1)
+        return torch.cat([_filter(lattice, part) for part in parts], dim=1)
+    return _filter(lattice, values)
 
+
+def _filter(lattice: Lattice, values: Tensor) -> Tensor:
     def weighted_sums(
         table: Tensor, rows: Tensor, weights: Tensor, starts: Optional[Tensor] = None
     ) -> Tensor:
@@ -289,8 +305,7 @@ def filter_on_lattice(lattice: Lattice, values: Tensor) -> Tensor:
     )
     for rows, taps in zip(lattice.neighbours, lattice.taps):
         values = weighted_sums(values, rows, taps)
-    alpha = 1 / (1 + 2**-dims)  # pydensecrf's constant for the volume of the blur
-    return weighted_sums(values, lattice.vertices, lattice.weights * alpha)
+    return weighted_sums(values, lattice.vertices, lattice.weights)
 
 
 @torch.no_grad()

@@ -22,12 +22,15 @@ CLASS_EPSILON = 0.02
 They cannot win there. What they take part in are ties of two other classes:
 without them .005 % of the pixels of 50 images of noise (500x375, 21 classes, 9 of
 them left) got another label, and none on the shapes; with .05 it was more than
-.01 %. ``tools/analysis/benchmark_masks.py`` measures it."""
+.01 %. ``benchmarks/masks.py`` measures it."""
 _LOWEST = 1e-5  # probabilities are clipped here, as pydensecrf's unary_from_softmax does
 # From so many channels on, softmax over the last dimension is the faster layout.
 _MANY_CHANNELS = 16
 # The spatial kernel of larger batches is not kept: it takes some 130 bytes a pixel.
 _LARGEST_KEPT = 2**19
+
+# Up to here pydensecrf is the faster on a CPU: see benchmarks/crf.py.
+_SMALL_IMAGE = 8192
 
 Array = TypeVar('Array', np.ndarray, Tensor)
 Image = Union[np.ndarray, Tensor]
@@ -105,9 +108,9 @@ def dense_crf_batch(
 ) -> List[Array]:
     """Refine the class probabilities of several images of one size.
 
-    On a GPU all of them go through one lattice: equal to :func:`dense_crf` within 1e-6
-    (sums of another length). On a CPU, where that saves nothing, it is
-    :func:`dense_crf` of one after the other.
+    On a GPU all of them go through one lattice: equal to :func:`dense_crf` within 1e-5
+    (rounding). On a CPU, where that saves nothing, it is :func:`dense_crf` of one after
+    the other.
 
     Args:
         images: As for :func:`dense_crf`, all of one size.
@@ -134,7 +137,7 @@ def dense_crf_batch(
     sizes = {tuple(prob.shape[1:]) for prob in probs}
     if len(sizes) > 1:
         raise ValueError(f'dense_crf_batch expects images of one size, got {sorted(sizes)}')
-    tensors = [torch.as_tensor(prob) for prob in probs]
+    tensors = [_as_tensor(prob) for prob in probs]
     if all(tensor.device.type == 'cpu' for tensor in tensors):
         refined = [
             _refine([image], [tensor], options, epsilon, backend)[0]
@@ -173,7 +176,7 @@ def dense_crf_mask(
     """
     check_crf_inputs(image, probs)
     dense_labels = check_crf_labels(labels, len(probs))
-    refined = dense_crf(image, torch.as_tensor(probs), options, epsilon, backend)
+    refined = dense_crf(image, _as_tensor(probs), options, epsilon, backend)
     return label_pixels(refined, dense_labels)
 
 
@@ -248,7 +251,8 @@ def check_crf_labels(labels: Union[np.ndarray, Tensor], channels: int) -> np.nda
 def choose_crf_backend(backend: str, probs: Tensor) -> str:
     """Who refines ``probs``, ``(C, H, W)``: 'lattice' or 'pydensecrf'.
 
-    ``'auto'`` is the lattice.
+    ``'auto'`` is the lattice, except on the CPU for images of up to 8192 pixels, where
+    pydensecrf is the faster if it is installed.
 
     Raises:
         ValueError: For an unknown name.
@@ -257,13 +261,18 @@ def choose_crf_backend(backend: str, probs: Tensor) -> str:
         raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
     if backend != 'auto':
         return backend
-    if probs.device.type == 'cpu' and find_spec('pydensecrf') is not None:
-        return 'pydensecrf'
-    return 'lattice'
+    small = probs.device.type == 'cpu' and probs[0].numel() <= _SMALL_IMAGE
+    return 'pydensecrf' if small and find_spec('pydensecrf') is not None else 'lattice'
 
 
 def _as_array(values: Union[np.ndarray, Tensor]) -> np.ndarray:
     return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _as_tensor(values: Union[np.ndarray, Tensor]) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    return torch.from_numpy(np.require(values, requirements=('C', 'W')))
 
 
 def _strong_channels(probs: Tensor, epsilon: float) -> Tensor:
@@ -289,9 +298,7 @@ def _refine(
             for image, prob in zip(images, kept)
         ]
     else:
-        pixels = torch.stack(
-            [torch.as_tensor(image, device=probs[0].device) for image in images]
-        )
+        pixels = torch.stack([_as_tensor(image).to(probs[0].device) for image in images])
         strong = _mean_field(pixels, kept, options)
     refined = [torch.zeros_like(prob, dtype=torch.float32) for prob in probs]
     for out, keep, values in zip(refined, keeps, strong):
@@ -317,23 +324,15 @@ def _mean_field(
     channels = max(len(prob) for prob in probs)
     if channels == 1:
         return [torch.ones_like(prob) for prob in probs]  # the only class takes everything
-    unary = torch.full(
-        (channels, batch_size, height * width), -torch.inf, device=images.device
-    )
-    for index, prob in enumerate(probs):
-        unary[: len(prob), index] = prob.flatten(1).clamp(_LOWEST, 1).log_()
-    logits = unary.flatten(1)
+    logits = _log_probs(probs, channels)
     dim = 0
     if channels >= _MANY_CHANNELS:
         logits, dim = logits.t().contiguous(), 1
 
-    spatial = (
-        _spatial_kernel
-        if batch_size * height * width <= _LARGEST_KEPT
-        else (_spatial_kernel.__wrapped__)
-    )
+    small = batch_size * height * width <= _LARGEST_KEPT
+    spatial_kernel = _spatial_kernel if small else _spatial_kernel.__wrapped__
     kernels = (
-        spatial(
+        spatial_kernel(
             batch_size,
             height,
             width,
@@ -351,14 +350,21 @@ def _mean_field(
     current = logits.softmax(dim)
     for _ in range(options.num_iters):
         points = current if dim else current.t().contiguous()
-        update = logits.clone()
-        for kernel in kernels:
-            message = filter_on_lattice(kernel, points)
-            update += message if dim else message.t()
-        current = update.softmax(dim)
+        messages = filter_on_lattice(kernels[0], points)
+        messages += filter_on_lattice(kernels[1], points)
+        current = (logits + (messages if dim else messages.t())).softmax(dim)
     refined = current.t() if dim else current
     refined = refined.reshape(channels, batch_size, height, width)
     return [refined[: len(prob), index] for index, prob in enumerate(probs)]
+
+
+def _log_probs(probs: Sequence[Tensor], channels: int) -> Tensor:
+    """Logarithms of clipped probabilities, ``(C, B * N)``, -inf where there is none."""
+    pixels = probs[0][0].numel()
+    logs = probs[0].new_full((channels, len(probs), pixels), -torch.inf)
+    for index, prob in enumerate(probs):
+        torch.log(prob.flatten(1).clamp(_LOWEST, 1), out=logs[: len(prob), index])
+    return logs.flatten(1)
 
 
 @lru_cache(maxsize=2)

@@ -89,6 +89,9 @@ class FolderLock:
         self.path.unlink(missing_ok=True)
         os.close(file)
 
+    def __del__(self) -> None:
+        self.release()
+
     def _refusal(self) -> BlockingIOError:
         try:
             holder = json.loads(self.path.read_text())

@@ -517,4 +517,68 @@ def test_settings_ask_for_no_more_than_needed():
 def test_inputs_are_named_after_files():
     found = list_inputs([Path(__file__), 'http://host/b.jpg', noise(2, 2)])
     assert [item.name for item in found] == [Path(__file__).stem, 'b', 'array_00000002']
-    assert [item.index for item in found] == [0, 1, 2]
+    assert [item.position for item in found] == [0, 1, 2]
+
+
+# -------------------------------------------------------- what ends in the middle
+@pytest.mark.parametrize('batch_size', [1, 3])
+def test_network_that_fails_on_one_image(
+    inferencer, folder, tmp_path, monkeypatch, batch_size
+):
+    """It is named in its place; the other images go on."""
+    whole = inferencer.model.test_step
+
+    def fail(data):
+        if any(str(sample.img_path).endswith('b.png') for sample in data['data_samples']):
+            raise RuntimeError('out of memory')
+        return whole(data)
+
+    monkeypatch.setattr(inferencer.model, 'test_step', fail)
+    out = tmp_path / 'out'
+    result = inferencer(str(folder), batch_size=batch_size, out_dir=str(out))
+    assert result['errors'] == [
+        None,
+        f'{folder / "b.png"}: the network fails: RuntimeError: out of memory',
+        None,
+    ]
+    assert sorted(os.listdir(out / 'pred')) == ['a.png', 'c.png']
+    scores = json.loads((out / 'scores.json').read_text())
+    assert 'out of memory' in scores['b']['error'] and 'scores' in scores['c']
+    assert inferencer.model.localization_request is None
+    with pytest.raises(ValueError, match='b.png: the network fails'):
+        inferencer(str(folder / 'b.png'))
+
+
+def test_scores_of_a_run_that_is_interrupted(inferencer, folder, tmp_path, monkeypatch):
+    """Ctrl-C while the third image is read: the scores of two are there."""
+    load = inferencer.loader
+
+    def interrupted(path):
+        if str(path).endswith('c.jpg'):
+            raise KeyboardInterrupt
+        return load(path)
+
+    monkeypatch.setattr(inferencer, 'loader', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        inferencer(str(folder), out_dir=str(tmp_path / 'out'))
+    scores = json.loads((tmp_path / 'out' / 'scores.json').read_text())
+    assert sorted(scores) == ['a', 'b']
+    # a caller that takes no more
+    stream = inferencer.stream(str(folder), out_dir=str(tmp_path / 'one'))
+    next(stream)
+    stream.close()
+    assert list(json.loads((tmp_path / 'one' / 'scores.json').read_text())) == ['a']
+
+
+def test_what_waits_for_the_crf_is_little(inferencer, reference):
+    """Maps of classes that may not appear, and logits, are not kept."""
+    settings = inferencer.settings(source='lam', crf=True)
+    assert settings.request.policy == 'predicted' and not settings.request.logits
+    (result,) = inferencer.stream(reference, source='lam', crf=True)
+    assert set(result.sample.keys()) == {'pred_sem_seg', 'pred_score', 'pred_label'}
+    (result,) = inferencer.stream(reference)
+    assert set(result.sample.keys()) == {'pred_sem_seg', 'pred_score', 'pred_label'}
+    (result,) = inferencer.stream(reference, source='lam', crf=True, maps='cam')
+    assert result.sample.cam.data.shape[0] == 20 and 'lam' not in result.sample
+    with_logits = inferencer(reference, True, source='lam', crf=True)
+    assert with_logits.seg_logits.data.shape == (21, *reference.shape[:2])

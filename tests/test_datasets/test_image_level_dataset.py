@@ -19,6 +19,7 @@ from mmseg_more.datasets import (
 
 from mmseg.registry import DATASETS
 
+VOC = tuple(VOCImageLevelDataset.METAINFO['classes'])
 CAT, DOG = 7, 11  # of VOC's 20 classes, without background
 TRAIN = [dict(type='LoadImageFromFile'), dict(type='PackImageLevelInputs')]
 VAL = [
@@ -107,11 +108,60 @@ class TestVOC:
             test_mode=True,
             pipeline=VAL,
             metainfo=dict(classes=('background', 'dog')),
+            mask_numbering='dataset',
         )
         sample = dataset[1]['data_samples']
         assert sample.gt_label.tolist() == [0]  # the cat is left out
         assert sample.gt_sem_seg.data.unique().tolist() == [0, 1, 255]
         assert dataset.metainfo['palette'] == [[0, 0, 0], [64, 0, 128]]
+
+    @pytest.mark.parametrize('classes', [VOC[:1] + VOC[:0:-1], VOC[:13], PETS['classes']])
+    def test_masks_count_classes_of_metainfo_or_of_voc(self, voc_root, classes):
+        """The same file, read as VOC's masks and as those of a user's own numbering."""
+        mask = np.zeros((40, 50), np.uint8)
+        mask[:20], mask[20:25] = len(classes) - 1, 255
+        cv2.imwrite(str(voc_root / 'SegmentationClass' / 'b.png'), mask)
+
+        def values(numbering):
+            dataset = VOCImageLevelDataset(
+                data_root=str(voc_root),
+                test_mode=True,
+                pipeline=VAL,
+                metainfo=dict(classes=classes),
+                mask_numbering=numbering,
+            )
+            return dataset[1]['data_samples'].gt_sem_seg.data.unique().tolist()
+
+        assert values('metainfo') == [0, len(classes) - 1, 255]
+        original = VOC[len(classes) - 1]
+        mapped = classes.index(original) if original in classes else 255
+        assert values('dataset') == sorted({0, mapped, 255})
+        with pytest.raises(
+            ValueError,
+            match="the masks may count either.*all its 20 classes.*'dataset'`.*'metainfo'`",
+        ):
+            values(None)
+
+    def test_masks_need_no_numbering_where_only_one_is_possible(self, voc_root):
+        other = dict(classes=('background', 'cat', 'unicorn', 'dog'))
+        for metainfo, numbering in ((None, None), (dict(classes=VOC), None), (other, None)):
+            dataset = VOCImageLevelDataset(
+                data_root=str(voc_root),
+                test_mode=True,
+                pipeline=TRAIN,
+                metainfo=metainfo,
+                mask_numbering=numbering,
+            )
+            assert dataset.label_map is None
+        with pytest.raises(ValueError, match='needs a choice of the 21 classes of VOC'):
+            voc(voc_root, metainfo=other, mask_numbering='dataset')
+        with pytest.raises(ValueError, match="must be one of .* or None, got 'voc'"):
+            voc(voc_root, mask_numbering='voc')
+
+    def test_other_order_keeps_the_colours_of_the_classes(self, voc_root):
+        colors = VOCImageLevelDataset.METAINFO['palette']
+        dataset = voc(voc_root, metainfo=dict(classes=VOC[:1] + VOC[:0:-1]))
+        assert dataset.metainfo['palette'] == colors[:1] + colors[:0:-1]
 
     def test_other_classes_in_this_layout(self, voc_root):
         dataset = voc(voc_root, metainfo=PETS)
@@ -209,6 +259,36 @@ class TestFolder:
     def test_background_comes_first(self, voc_root, classes):
         with pytest.raises(ValueError, match='must begin with "background"'):
             self.build(voc_root, metainfo=dict(classes=classes))
+
+    @pytest.mark.parametrize('count', [254, 255, 300])
+    def test_as_many_classes_as_a_mask_tells_apart(self, voc_root, count):
+        names = [f'class {index}' for index in range(count)]
+        (voc_root / 'labels.json').write_text(
+            json.dumps({'a': names[-1:], 'b': [], 'c': []})
+        )
+        metainfo = dict(classes=('background', *names))
+        if count <= 254:
+            sample = self.build(voc_root, metainfo=metainfo)[0]['data_samples']
+            assert sample.gt_label.tolist() == [count - 1]
+        else:
+            with pytest.raises(ValueError, match=f'names {count} classes .*254 apart'):
+                self.build(voc_root, metainfo=metainfo)
+
+    def test_masks_count_the_classes_given(self, voc_root):
+        """VOC's names mean nothing special in a folder that is not in VOC's layout."""
+        mask = np.arange(3, dtype=np.uint8)[:, None].repeat(50, 1).repeat(14, 0)[:40]
+        for name in 'abc':
+            cv2.imwrite(str(voc_root / 'SegmentationClass' / f'{name}.png'), mask)
+        dataset = ImageLevelDataset(
+            data_root=str(voc_root),
+            pipeline=VAL,
+            test_mode=True,
+            label_file='labels.json',
+            metainfo=PETS,
+            data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+        )
+        truth = dataset[0]['data_samples'].gt_sem_seg.data[0].numpy()
+        np.testing.assert_array_equal(truth, mask)
 
     def test_class_named_twice(self, voc_root):
         with pytest.raises(ValueError, match="names 'cat' twice"):

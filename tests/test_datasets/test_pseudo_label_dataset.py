@@ -5,7 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from PIL import Image
 
+from golden import ROOT
 from mmseg_more.datasets import PseudoLabelDataset, VOCImageLevelDataset
 from mmseg_more.files import palette_png
 
@@ -130,3 +134,69 @@ def test_masks_of_other_classes(voc_root, pseudo):
     with pytest.raises(ValueError, match='are of 2 classes .*, this data set has 21'):
         build(voc_root, pseudo)
     assert len(build(voc_root, pseudo, metainfo=dict(classes=('background', 'cat')))) == 3
+
+
+@pytest.mark.parametrize(
+    'classes',
+    [('background', 'cat', 'dog'), tuple(VOC[:1] + VOC[:0:-1])],
+    ids=['some', 'another order'],
+)
+def test_masks_of_some_of_vocs_classes(voc_root, pseudo, classes):
+    """They count the classes of the manifest, which are those of the data set."""
+    write_manifest(pseudo, classes=list(classes))
+    dataset = build(voc_root, pseudo, metainfo=dict(classes=classes))
+    for value in range(3):
+        truth = dataset[value]['data_samples'].gt_sem_seg.data
+        assert truth.unique().tolist() == [value]
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 7), (7, 1)])
+@pytest.mark.parametrize('config', ['shapes', 'voc12'])
+def test_images_with_a_side_of_one_pixel(voc_root, pseudo, config, size):
+    """Through the shipped pipelines of the second stage, training and validation."""
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(voc_root / 'JPEGImages/b.jpg')
+    mask = np.full(size, 1, np.uint8)
+    (pseudo / 'b.png').write_bytes(palette_png(mask, [(0, 0, 0)] * 21))
+    cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/{config}_pseudo_labels.py')
+    init_default_scope('mmseg')
+    for pipeline in (cfg.train_pipeline, cfg.test_pipeline):
+        dataset = PseudoLabelDataset(
+            str(pseudo), data_root=str(voc_root), pipeline=pipeline
+        )
+        item = dataset[1]
+        truth = item['data_samples'].gt_sem_seg.data
+        # a crop is of the image's size, in validation the truth keeps that of the file
+        training = pipeline is cfg.train_pipeline
+        assert truth.shape == (1, *(item['inputs'].shape[1:] if training else size))
+        assert (truth == 1).all()
+
+
+def test_stock_loading_of_one_pixel_names_the_image(voc_root, pseudo):
+    """With LoadAnnotations of MMSegmentation, which drops the side."""
+    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(voc_root / 'JPEGImages/b.jpg')
+    (pseudo / 'b.png').write_bytes(
+        palette_png(np.zeros((1, 1), np.uint8), [(0, 0, 0)] * 21)
+    )
+    dataset = PseudoLabelDataset(
+        str(pseudo),
+        data_root=str(voc_root),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='mmseg.LoadAnnotations'),
+            dict(type='RandomResize', scale=(8, 8), ratio_range=(1, 2)),
+        ],
+    )
+    with pytest.raises(ValueError, match=r"b.png has 1x1 pixels, .* dict\(type='LoadMask'"):
+        dataset[1]
+
+
+def test_mask_of_another_size(voc_root, pseudo):
+    mask = np.zeros((4, 5), np.uint8)
+    (pseudo / 'b.png').write_bytes(palette_png(mask, [(0, 0, 0)] * 21))
+    dataset = PseudoLabelDataset(
+        str(pseudo),
+        data_root=str(voc_root),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='mmseg.LoadMask')],
+    )
+    with pytest.raises(ValueError, match=r'b.png has shape \(4, 5\), .*b.jpg \(40, 50\)'):
+        dataset[1]

@@ -32,7 +32,7 @@ def _neighbours(maps, dilations):
 
 
 def _affinity(images, dilations):
-    """METHOD, section 5, word for word, in float64."""
+    """docs/method.md, section 5, word for word, in float64."""
     images = images.double()
     neighbours = _neighbours(images, dilations)
     std = neighbours.std(dim=2, keepdim=True)

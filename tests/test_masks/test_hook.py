@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -34,9 +35,10 @@ from mmseg_more.masks import (
     seg_probabilities,
     use_pseudo_labels,
 )
+from mmseg_more.masks.identity import weights_sha256
 from mmseg_more.models.structures import LocalizationRequest
 
-from mmseg.registry import HOOKS
+from mmseg.registry import HOOKS, MODELS
 
 
 @pytest.fixture(autouse=True)
@@ -255,7 +257,7 @@ def test_after_training(data, tmp_path):
     cfg = mask_config(data, tmp_path / 'masks', split='train')
     hook = dict(cfg.custom_hooks.pop(), after_train=True, split='train')
     training = mask_run.config(data)
-    training.custom_hooks = [*training.custom_hooks, hook]
+    training.custom_hooks = [hook]
     training.merge_from_dict(
         {
             'train_cfg.max_iters': 1,
@@ -335,3 +337,71 @@ def test_two_processes(data, tmp_path):
     names = sorted(IMAGES)
     assert shares == [names[::2], names[1::2]]
     assert files(tmp_path / 'two') == files(tmp_path / 'one')
+
+
+def training_with_masks(data, tmp_path, **hook):
+    """A training of one iteration, after which masks are made."""
+    cfg = mask_run.config(data)
+    options = dict(bkg=0.5, scales=(1.0, 0.5), num_workers=1, split='train')
+    cfg.custom_hooks = [
+        dict(
+            dict(options, **hook),
+            type='PseudoLabelHook',
+            out_dir=str(tmp_path / 'masks'),
+            after_train=True,
+        )
+    ]
+    cfg.merge_from_dict(
+        {
+            'train_cfg.max_iters': 1,
+            'work_dir': str(tmp_path / 'work'),
+            'val_cfg': None,
+            'val_dataloader': None,
+            'val_evaluator': None,
+            'default_hooks.checkpoint.interval': 1,
+            'default_hooks.checkpoint.save_best': None,
+            'train_dataloader.dataset.pipeline': [
+                dict(type='LoadImageFromFile'),
+                dict(type='Resize', scale=(48, 48)),
+                dict(type='PackImageLevelInputs'),
+            ],
+        }
+    )
+    return cfg
+
+
+def test_a_folder_of_another_run_is_noticed_before_the_training(data, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / 'masks')
+    before = files(tmp_path / 'masks')
+    with pytest.raises(ValueError, match='holds 6 masks of other weights than this train'):
+        mask_run.train(training_with_masks(data, tmp_path))
+    with pytest.raises(ValueError, match='settings.source is lam there, cam now'):
+        mask_run.train(training_with_masks(data, tmp_path, source='cam'))
+    assert files(tmp_path / 'masks') == before
+    assert not list((tmp_path / 'work').glob('*.pth'))  # nothing was trained
+
+
+def test_a_training_that_was_resumed_goes_on_with_its_masks(data, tmp_path):
+    cfg = training_with_masks(data, tmp_path)
+    mask_run.train(cfg)
+    whole = files(tmp_path / 'masks')
+    (tmp_path / 'masks' / 'b.png').unlink()
+    cfg = training_with_masks(data, tmp_path)
+    cfg.resume, cfg.load_from = True, None
+    mask_run.train(cfg)
+    again = files(tmp_path / 'masks')
+    assert again == whole and manifest(tmp_path / 'masks')['complete']
+
+
+def test_masks_of_the_averaged_weights(data, tmp_path):
+    """Those of EMAHook, where there is one; other hooks see nothing of this loop."""
+    cfg = training_with_masks(data, tmp_path)
+    cfg.custom_hooks.append(dict(type='EMAHook', momentum=0.5))
+    cfg.test_dataloader.dataset.label_file = 'of another split'
+    mask_run.train(cfg)
+    saved = torch.load(tmp_path / 'work' / 'iter_1.pth', weights_only=False)
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(saved['state_dict'])  # EMAHook saves the average as the model
+    assert manifest(tmp_path / 'masks')['checkpoint']['weights_sha256'] == weights_sha256(
+        model
+    )

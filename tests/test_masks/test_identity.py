@@ -82,6 +82,7 @@ def test_annotations_go_by_any_name():
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='mmseg.LoadAnnotations'),
+        dict(type='LoadMask'),
         dict(type=LoadAnnotations),
         LoadAnnotations(),
         dict(type='Pack'),

@@ -49,7 +49,7 @@ def test_unweighted_losses(name):
             golden[f's0.loss.{official}'],
             rtol=1e-5,
             atol=1e-9,
-            msg=lambda m: f'{ours}: {m}',
+            msg=lambda m, name=ours: f'{name}: {m}',
         )
 
 
@@ -74,7 +74,7 @@ def test_total_and_gradients(name):
             expected,
             rtol=1e-4,
             atol=1e-4 * expected.abs().max().item(),
-            msg=lambda m: f'{key}: {m}',
+            msg=lambda m, name=key: f'{name}: {m}',
         )
 
 
@@ -151,7 +151,7 @@ def test_trajectory():
                 golden[f'{pre}loss.{official}'],
                 rtol=1e-3,
                 atol=0,
-                msg=lambda m: f'step {step} {ours}: {m}',
+                msg=lambda m, name=f'step {step} {ours}': f'{name}: {m}',
             )
         optimizer.zero_grad()
         total.backward()

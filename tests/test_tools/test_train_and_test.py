@@ -81,6 +81,18 @@ def test_resume_continues_where_it_stopped(run, config, tmp_path):
     torch.testing.assert_close(parts['weight'], whole['weight'])
 
 
+@pytest.mark.parametrize(
+    'in_config, flag, first',
+    [(False, False, 0), (False, True, 2), (True, False, 2), (True, True, 2)],
+)
+def test_config_and_flag_both_resume(run, config, tmp_path, in_config, flag, first):
+    half = ('train', config, '--work-dir', tmp_path / 'run', '--cfg-options')
+    run(*half, 'train_cfg.max_iters=2', 'experiment_name=part1_' + config.stem)
+    config.write_text(config.read_text() + f'resume = {in_config}\n')
+    run(*half, 'experiment_name=part2_' + config.stem, *['--resume'] * flag)
+    assert read_record(tmp_path / 'run')['first'] == first
+
+
 def test_amp_without_a_gpu(run, config, tmp_path):
     run('train', config, '--work-dir', tmp_path / 'exact')
     run(

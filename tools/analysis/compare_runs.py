@@ -1,4 +1,4 @@
-"""Compare the runs of two folders seed by seed: are the losses finite, do the figures agree?
+"""Compare the runs of two folders seed by seed: finite losses, figures that agree?
 
     python tools/analysis/compare_runs.py work_dirs/amp/float32 work_dirs/amp/bfloat16
 

@@ -1,4 +1,5 @@
 from .formatting import PackImageLevelInputs
+from .loading import LoadMask
 from .processing import PILColorJitter, RandomRescale
 
-__all__ = ['PILColorJitter', 'PackImageLevelInputs', 'RandomRescale']
+__all__ = ['LoadMask', 'PILColorJitter', 'PackImageLevelInputs', 'RandomRescale']

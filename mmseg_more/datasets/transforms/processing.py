@@ -66,7 +66,7 @@ class RandomRescale(BaseTransform):
             raise ValueError(
                 f'`ratio_range` must be (low, high) with 0 < low <= high, got {ratio_range}'
             )
-        self.ratio_range = tuple(ratio_range)
+        self.ratio_range = (ratio_range[0], ratio_range[1])
         self.interpolation = interpolation
 
     @cache_randomness

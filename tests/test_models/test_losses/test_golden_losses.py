@@ -126,7 +126,7 @@ def test_loss_weight(name):
 
 # ------------------------------------------------------------ properties
 def _cre_reference(tokens, patches, labels, image_labels, tau):
-    """METHOD section 6 word for word, in whatever precision is given."""
+    """docs/method.md, section 6, word for word, in whatever precision is given."""
     total = 0.0
     for b in range(len(tokens)):
         for k in image_labels[b].nonzero().flatten().tolist():

@@ -1,0 +1,134 @@
+"""Optimisations of the training step that the product can go without.
+
+Each is an option of the config or an argument of a function: the comparison sets it to
+what computes the same in the straightforward way.
+"""
+
+import sys
+from contextlib import contextmanager
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, NamedTuple, Tuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mmseg_more.localization.bilateral import choose_backend
+
+
+class StepOption(NamedTuple):
+    """An optimisation that a whole step can be run without."""
+
+    absent: Callable[[nn.Module, Tensor], ContextManager]
+    """Takes it away from a model, for a batch of images, within a block."""
+    stages: Tuple[str, ...]
+    """Names of the stages that it concerns; * stands for any characters."""
+    description: str
+    """What is done instead."""
+
+
+class CamArgument(NamedTuple):
+    """An optimisation that is an argument of ``training_cams``: that call is measured."""
+
+    name: str
+    """The argument; None takes the optimisation away."""
+    description: str
+    """What is done instead."""
+
+
+class _ExplicitAttention(TorchFunctionMode):
+    """Attention as ``softmax(q k^T / sqrt(d)) v``, its matrices in memory."""
+
+    def __init__(self, keep: bool) -> None:
+        super().__init__()
+        self.keep = keep
+        self.matrices: List[Tensor] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        query, key, value = args[:3]
+        logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+        matrix = logits.softmax(dim=-1)
+        if self.keep:
+            self.matrices.append(matrix)
+        return matrix @ value
+
+
+@contextmanager
+def _explicit_attention(
+    model: nn.Module, images: Tensor, keep: bool = False
+) -> Iterator[None]:
+    """Without fused attention. ``keep``: until the pass through the ViT is over."""
+    mode = _ExplicitAttention(keep)
+    hook = model.backbone.register_forward_hook(lambda *_: mode.matrices.clear())
+    with hook, mode:
+        yield
+
+
+@contextmanager
+def _option(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Give an option of a built model another value, and undo that."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _whole_passes(model: nn.Module, images: Tensor) -> ContextManager:
+    """``localization.chunk_size``: CAM passes run all images at once."""
+    return _option(model.localizer, 'chunk_size', sys.maxsize)
+
+
+@contextmanager
+def _straightforward(model: nn.Module, images: Tensor) -> Iterator[None]:
+    with _explicit_attention(model, images, keep=True), _whole_passes(model, images):
+        yield
+
+
+def _other_backend(model: nn.Module, images: Tensor) -> ContextManager:
+    """``losses.energy.backend``: the one that is not chosen for such a batch."""
+    losses = model.loss_schedule.losses
+    if 'energy' not in losses:
+        raise ValueError('--compare energy: the energy is no loss of this config')
+    loss = losses['energy']
+    batch_size, _, height, width = images.shape
+    probs = images.new_empty(1).expand(
+        batch_size,
+        model.num_classes + 1,
+        int(height * loss.scale_factor),
+        int(width * loss.scale_factor),
+    )
+    chosen = choose_backend(loss.backend, probs)
+    return _option(loss, 'backend', 'lattice' if chosen == 'pydensecrf' else 'pydensecrf')
+
+
+STEP_OPTIONS: Dict[str, StepOption] = dict(
+    attention=StepOption(
+        _explicit_attention,
+        ('forward', 'backward', 'cam_x*'),
+        'attention matrices computed, and kept for the backward pass',
+    ),
+    chunks=StepOption(_whole_passes, ('cam_x*',), 'CAM passes of all images at once'),
+    straightforward=StepOption(
+        _straightforward,
+        ('forward', 'backward', 'cam_x*'),
+        'both: attention matrices of all blocks kept until each pass over all images '
+        'is over',
+    ),
+    energy=StepOption(
+        _other_backend,
+        ('energy',),
+        'energy by the backend that is not chosen, of lattice and pydensecrf',
+    ),
+)
+CAM_ARGUMENTS: Dict[str, CamArgument] = dict(
+    scale_1=CamArgument('tokens', 'scale 1 of the CAM run again'),
+    present_classes=CamArgument('classes', 'CAMs of all classes at full size'),
+)
+OPTIMISATIONS: Dict[str, str] = {
+    name: optimisation.description
+    for name, optimisation in {**STEP_OPTIONS, **CAM_ARGUMENTS}.items()
+}
+"""Name -> what is done instead, of all of them."""
