@@ -147,10 +147,11 @@ class ProtocolMetric(CountingMetric):
     def _process_image(self, sample: dict, maker: MaskMaker) -> None:
         num_classes = self._num_classes()
         read = read_sample(sample, num_classes, self.ignore_index)
+        indices = read.map_indices
         size = tuple(read.truth.shape)
         logits = read_pixels(sample, 'seg_logits_ms', num_classes + 1, size)
         maps = {
-            name + suffix: read_pixels(sample, name + suffix, num_classes, size)
+            name + suffix: read_pixels(sample, name + suffix, len(indices), size)
             for name in MAPS
             for suffix in ('', '_ms')
         }
@@ -161,13 +162,18 @@ class ProtocolMetric(CountingMetric):
         for name in MAPS:
             for protocol, suffix in (('raw', ''), ('ms', '_ms')):
                 counts[f'{name}/{protocol}'] = self.thresholds.histogram(
-                    name, maps[name + suffix], read.gt_score, read.truth, self.ignore_index
+                    name,
+                    maps[name + suffix],
+                    read.gt_score,
+                    read.truth,
+                    self.ignore_index,
+                    indices,
                 )
         number = self._new_image((sample.get('img_shape'), size))
         self._add(number, counts)
         present = read.gt_score.nonzero().flatten()
         probabilities = {
-            name: map_probabilities(maps[f'{name}_ms'], present) for name in MAPS
+            name: map_probabilities(maps[f'{name}_ms'], present, indices) for name in MAPS
         }
         probabilities[SEGMENTATION] = seg_probabilities(logits)
         image = read_rgb(sample['img_path'], size, self.backend_args)
