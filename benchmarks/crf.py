@@ -103,8 +103,9 @@ def measure_time(args: argparse.Namespace) -> List[dict]:
                     )
                     print(
                         f'{threads} threads, {size[0]}x{size[1]} {kind}, '
-                        f'{channels} channels: lattice {seconds["lattice"]:.3f} s, pydensecrf '
-                        f'{seconds["pydensecrf"]:.3f} s, ratio {rows[-1]["ratio"]:.2f}',
+                        f'{channels} channels: lattice {seconds["lattice"]:.3f} s, '
+                        f'pydensecrf {seconds["pydensecrf"]:.3f} s, '
+                        f'ratio {rows[-1]["ratio"]:.2f}',
                         flush=True,
                     )
     return rows

@@ -1,6 +1,7 @@
-"""Time and memory of MoRe's maps at several scales, beside what their arithmetic needs.
+"""Time and memory of MoRe's maps at several scales, and of masks with the dense CRF.
 
-    python benchmarks/maps.py configs/more/more_vit-b_voc.py --size 448 --json maps.json
+    python benchmarks/maps.py configs/more/more_vit-b_voc.py \
+        --size 448 --crf --json maps.json
 
 CAM, LAM, fused maps, class scores and segmentation come from one set of passes over image
 and flip (``MoRe.predict``); random weights, random images. Keys of the JSON file, times in
@@ -12,9 +13,15 @@ seconds per image, memory in MB (2^20 bytes):
   ``gemm_bound_s`` = flops / rate, ``ratio`` = maps_s / gemm_bound_s;
 * ``separate_s``: the same with passes of their own for LAM, CAM and segmentation, in turns
   with the shared ones; ``shared_to_separate`` = maps_s / separate_s;
-* ``peak_mb``, ``base_mb``: as in step.py, of this process.
+* ``peak_mb``, ``base_mb``: as in step.py, of this process;
+* ``crf`` (--crf): LAM masks of the image's classes, on ``images`` images: ``network_s``
+  (their maps alone), ``crf_s`` (CRF alone, one image after the other), ``masks_s`` and
+  ``images_per_s`` (both, by ``MaskMaker``: ``workers`` processes refine while the network
+  goes on, none on a GPU), ``bound_s`` = max(network_s, crf_s / workers), or their sum
+  without workers, ``ratio`` = masks_s / bound_s, ``sequential_ratio`` =
+  (network_s + crf_s) / masks_s.
 
-What becomes of the maps, masks with the dense CRF, is measured by masks.py.
+Masks of real images, with what they need of memory and disk, are measured by masks.py.
 """
 
 import argparse
@@ -22,8 +29,9 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 from mmengine.config import Config
 
@@ -33,6 +41,14 @@ from benchmarks.common import report, workload
 from benchmarks.common.flops import shared_passes_flops
 from benchmarks.common.gemm import GemmMeter, linear_shapes, synchronize
 from benchmarks.common.memory import MemoryMeter, release_memory
+from mmseg_more.masks import (
+    ClassProbabilities,
+    MadeMask,
+    MaskMaker,
+    MaskRecipe,
+    dense_crf_mask,
+    usable_cores,
+)
 from mmseg_more.models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
 
 from mmseg.structures import SegDataSample
@@ -76,29 +92,21 @@ class MapsBenchmark:
         )
 
     @torch.no_grad()
-    def predict(
-        self, maps: Sequence[str], scales: Sequence[float], seg_scales: Sequence[float]
-    ) -> List[SegDataSample]:
+    def predict(self, request: Optional[LocalizationRequest]) -> List[SegDataSample]:
         """One call of the model on the batch."""
-        self.model.localization_request = LocalizationRequest(
-            maps=tuple(maps),
-            cam_scales=(),
-            lam_scales=(),
-            ms_scales=tuple(scales),
-            seg_scales=tuple(seg_scales),
-        )
+        self.model.localization_request = request
         with workload.autocast(self.dtype, self.device):
             return self.model.test_step(self.data)
 
     def shared(self) -> List[SegDataSample]:
         """CAM, LAM, fused maps, scores and segmentation from one set of passes."""
-        return self.predict(('cam', 'lam', 'fused'), self.scales, self.seg_scales)
+        return self.predict(_request(('cam', 'lam', 'fused'), self.scales, self.seg_scales))
 
     def separate(self) -> None:
         """The same by passes of their own for LAM, CAM and segmentation."""
-        self.predict(('lam',), self.scales, ())
-        self.predict(('cam',), self.scales, ())
-        self.predict((), (), self.seg_scales)
+        self.predict(_request(('lam',), self.scales))
+        self.predict(_request(('cam',), self.scales))
+        self.predict(_request((), (), self.seg_scales))
 
     def timed(self, function: Callable[[], Any]) -> float:
         """Seconds that a call takes, per image."""
@@ -151,6 +159,86 @@ class MapsBenchmark:
             maps_s_all=shared,
         )
 
+    def run_with_crf(self, batches: int, workers: Optional[int] = None) -> Dict[str, Any]:
+        """Measure masks, the CRF working while the network goes on.
+
+        Network alone, CRF alone and both together are measured on as many images, one
+        after the other.
+
+        Args:
+            batches: Batches of images, at least 1.
+            workers: CRF processes; None for one per usable core.
+
+        Returns:
+            ``crf`` of what the head of this file documents.
+        """
+        recipe = MaskRecipe('lam', scales=self.scales, crf=True)
+        recipe = recipe.resolve(localizes=True, with_labels=True)
+        if self.device.type != 'cpu':
+            workers = 0
+        elif workers is None:
+            workers = usable_cores()
+        inputs = list(self._probabilities(recipe))
+        dense_crf_mask(inputs[0][0], *inputs[0][1])  # what is set up in a first call
+
+        def network() -> None:
+            for _ in range(batches):
+                list(self._probabilities(recipe))
+
+        def refine() -> None:
+            for image, probabilities in batches * inputs:
+                dense_crf_mask(image, *probabilities)
+
+        def both() -> None:
+            with MaskMaker(recipe, workers) as maker:
+                for _ in range(batches):
+                    for image, probabilities in self._probabilities(recipe):
+                        _check(maker.add('', probabilities, lambda image=image: image))
+                _check(maker.drain())
+
+        network_s, crf_s, masks_s = (
+            self.timed(function) / batches for function in (network, refine, both)
+        )
+        bound_s = max(network_s, crf_s / workers) if workers else network_s + crf_s
+        return dict(
+            images=batches * self.batch_size,
+            workers=workers,
+            network_s=network_s,
+            crf_s=crf_s,
+            masks_s=masks_s,
+            images_per_s=1 / masks_s,
+            bound_s=bound_s,
+            ratio=masks_s / bound_s,
+            sequential_ratio=(network_s + crf_s) / masks_s,
+        )
+
+    def _probabilities(
+        self, recipe: MaskRecipe
+    ) -> Iterator[Tuple[np.ndarray, ClassProbabilities]]:
+        """Images of the batch, RGB ``(H, W, 3)``, and what the CRF starts from."""
+        samples = self.predict(recipe.request())
+        for image, sample in zip(self.data['inputs'], samples):
+            pixels = image.flip(0).permute(1, 2, 0).contiguous().numpy()
+            yield pixels, recipe.probabilities(sample, recipe.allowed(sample))
+
+
+def _request(
+    maps: Sequence[str], scales: Sequence[float], seg_scales: Sequence[float] = ()
+) -> LocalizationRequest:
+    return LocalizationRequest(
+        maps=tuple(maps),
+        cam_scales=(),
+        lam_scales=(),
+        ms_scales=tuple(scales),
+        seg_scales=tuple(seg_scales),
+    )
+
+
+def _check(masks: Sequence[MadeMask]) -> None:
+    for made in masks:
+        if made.error is not None:
+            raise RuntimeError(made.error)
+
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -169,8 +257,15 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         default=SEG_SCALES,
         help='scales of the segmentation; none: without',
     )
+    parser.add_argument('--crf', action='store_true', help='also measure maps + CRF')
+    parser.add_argument(
+        '--crf-workers', type=int, help='CRF processes; default: the usable cores'
+    )
+    parser.add_argument('--crf-batches', type=int, default=8, help='batches for maps + CRF')
     args = parser.parse_args(argv)
     args.cfg = workload.load(parser, args)
+    if args.crf_batches < 1 or (args.crf_workers or 0) < 0:
+        parser.error('--crf-batches must be at least 1, --crf-workers not negative')
     return args
 
 
@@ -192,6 +287,13 @@ def show(figures: Dict) -> None:
             **figures,
         )
     )
+    if 'crf' in figures:
+        print(
+            'maps + CRF: {masks_s:.4g} s per image ({images_per_s:.4g} images/s) with '
+            '{workers} workers; network {network_s:.4g} s, CRF {crf_s:.4g} s: {ratio:.3f} '
+            'x the bound of {bound_s:.4g} s, {sequential_ratio:.2f} times as fast as one '
+            'after the other.'.format(**figures['crf'])
+        )
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -212,6 +314,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         **report.machine(device),
     )
     figures.update(benchmark.run(args.iters, args.warmup))
+    if args.crf:
+        figures['crf'] = benchmark.run_with_crf(args.crf_batches, args.crf_workers)
     report.write_json(args.json, figures)
     show(figures)
 

@@ -12,7 +12,7 @@ from mmengine.structures import PixelData
 
 from golden import ROOT
 from mmseg_more.engine.config_check import check_config
-from mmseg_more.engine.hooks.utils import find_hooks
+from mmseg_more.engine.hooks.utils import add_hook, find_hooks, remove_hooks
 
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
 from mmseg.structures import SegDataSample
@@ -171,3 +171,34 @@ def test_baseline_differs_in_the_regularisation_alone():
         base.model.losses[name].loss_weight = full.model.losses[name].loss_weight
     base.model.graph = full.model.graph
     assert base.to_dict() == full.to_dict()
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+def test_classes_stand_in_one_place(path):
+    cfg = Config.fromfile(path)
+    assert 'num_classes' in cfg.model and 'num_classes' not in cfg
+    for part, keys in dict(
+        backbone=('num_classes',),
+        graph=('embed_dims',),
+        decode_head=('num_classes', 'in_channels'),
+    ).items():
+        assert not set(keys) & set(cfg.model[part] or ())
+
+
+def test_hooks_of_a_user_take_none_of_ours_away(tmp_path):
+    """README's line: masks after the training."""
+    (tmp_path / 'mine.py').write_text(
+        f"_base_ = '{ROOT}/configs/more/more_vit-b_voc.py'\n"
+        "custom_hooks = [dict(type='PseudoLabelHook', out_dir='masks')]\n"
+        'default_hooks = dict(localization=dict(cam_scales=(1.0,)))\n'
+    )
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    assert find_hooks(cfg, 'IterationHook') and find_hooks(cfg, 'SanityCheckHook')
+    assert find_hooks(cfg, 'PseudoLabelHook') == cfg.custom_hooks
+    (hook,) = find_hooks(cfg, 'LocalizationHook')
+    assert hook.cam_scales == (1.0,) and hook.maps == ('cam', 'lam', 'fused')
+    remove_hooks(cfg, 'LocalizationHook', 'PseudoLabelHook')
+    assert cfg.custom_hooks == [] and 'localization' not in cfg.default_hooks
+    add_hook(cfg, hook)
+    assert find_hooks(cfg, 'LocalizationHook') == cfg.custom_hooks == [hook]
+    assert len(Config.fromfile(TWO_STAGE[0]).default_hooks) == 7

@@ -1,6 +1,7 @@
 """Test a segmentor; the arguments are those of MMSegmentation's tools/test.py.
 
-    python tools/test.py configs/more/more_vit-b_voc.py work_dirs/more_vit-b_voc/iter_20000.pth
+    python tools/test.py configs/more/more_vit-b_voc.py \\
+        work_dirs/more_vit-b_voc/iter_20000.pth
 
 It adds to MMSegmentation's own script, which works on the same configs: misspelled keys
 are errors, several metrics in one evaluator can be given --out, --launcher works without

@@ -18,7 +18,7 @@ InputsType = Union[InputType, Sequence[InputType]]
 class InferenceInput(NamedTuple):
     """One image to come."""
 
-    index: int
+    position: int
     """Its place among the inputs."""
     name: str
     """What its files are called, without suffix."""

@@ -19,8 +19,9 @@ class ImageResult(NamedTuple):
     input: InferenceInput
     """The image."""
     sample: Optional[SegDataSample]
-    """``pred_sem_seg`` (the mask), ``pred_score``, ``pred_label`` and the requested maps (and
-    ``seg_logits`` with ``keep_logits``), at the size of the image; None after an error."""
+    """``pred_sem_seg`` (the mask), ``pred_score``, ``pred_label`` and the requested maps,
+    and ``seg_logits`` with ``keep_logits``, at the size of the image; None after an
+    error."""
     error: Optional[str] = None
     """What went wrong, with the name of the image; None where nothing did."""
     pixels: Optional[np.ndarray] = None
@@ -32,24 +33,26 @@ class ImageResult(NamedTuple):
         """Score in [0, 1] of each class by its name; ``classes`` has background first."""
         return {
             name: round(float(score), 4)
-            for name, score in zip(classes[1:], self.sample.pred_score)
+            for name, score in zip(classes[1:], self._sample().pred_score)
         }
 
     def predicted(self, classes: Sequence[str]) -> List[str]:
         """Names of the predicted classes."""
-        return [classes[1 + int(index)] for index in self.sample.pred_label]
+        return [classes[1 + int(index)] for index in self._sample().pred_label]
 
     def mask(self) -> np.ndarray:
         """Dense labels ``(H, W)`` uint8, 0 = background."""
-        return self.sample.pred_sem_seg.data[0].numpy().astype(np.uint8)
+        return self._sample().pred_sem_seg.data[0].numpy().astype(np.uint8)
 
     def maps(self) -> Dict[str, np.ndarray]:
         """The requested maps by name, float32 ``(K, H, W)`` in [0, 1]."""
-        return {
-            name: self.sample.get(name).data.numpy()
-            for name in MAP_NAMES
-            if name in self.sample
-        }
+        sample = self._sample()
+        return {name: sample.get(name).data.numpy() for name in MAP_NAMES if name in sample}
+
+    def _sample(self) -> SegDataSample:
+        if self.sample is None:
+            raise ValueError(f'there is no result: {self.error}')
+        return self.sample
 
 
 def summary(result: ImageResult, classes: Sequence[str]) -> Dict[str, Any]:

@@ -132,7 +132,7 @@ class MoReInferencer(BaseInferencer):
         show_progress: bool = True,
     ) -> None:
         init_default_scope(scope)
-        self._names = dict(classes=classes, palette=palette)
+        self._classes, self._palette = classes, palette
         self._built: Optional[nn.Module] = None
         if isinstance(model, nn.Module):
             self._built, model = model, getattr(model, 'cfg', None)
@@ -161,7 +161,7 @@ class MoReInferencer(BaseInferencer):
         return self._built.to(device).eval()
 
     def _load_weights_to_model(
-        self, model: nn.Module, checkpoint: Optional[dict], cfg: Config
+        self, model: Any, checkpoint: Optional[dict], cfg: Config
     ) -> None:
         """Load all weights or none; give the model its ``dataset_meta``."""
         if not hasattr(model, 'localization_request'):
@@ -177,10 +177,10 @@ class MoReInferencer(BaseInferencer):
                 raise ValueError(' '.join(str(error).split())) from error
         elif self._built is None:
             print_log('no weights are given: the model is random', 'current', WARNING)
-        if checkpoint is None and self._names['classes'] is None:
+        if checkpoint is None and self._classes is None:
             checkpoint = dict(meta=dict(dataset_meta=getattr(model, 'dataset_meta', None)))
         model.dataset_meta = resolve_dataset_meta(
-            model.num_classes, cfg, checkpoint, **self._names
+            model.num_classes, cfg, checkpoint, self._classes, self._palette
         )
 
     def _init_pipeline(self, cfg: Config) -> Compose:
@@ -240,7 +240,7 @@ class MoReInferencer(BaseInferencer):
                 if is_single(inputs):
                     raise ValueError(result.error)
                 print_log(result.error, 'current', WARNING)
-            parts[result.input.index] = (
+            parts[result.input.position] = (
                 result.sample
                 if return_datasamples
                 else unpack(result, self.model.dataset_meta['classes'])
@@ -466,6 +466,8 @@ class MoReInferencer(BaseInferencer):
             return None
         meta, pictures = self.model.dataset_meta, []
         for result in inputs:
+            if result.sample is None or result.pixels is None:
+                continue  # it has an error
             picture = draw_prediction(
                 _as_rgb(result.pixels),
                 result.mask(),

@@ -1,8 +1,10 @@
 """Raw, multi-scale, multi-scale with CRF: all protocols in one run, one table."""
 
 import weakref
+from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
+import numpy as np
 import torch
 from mmengine.logging import MMLogger, print_log
 from torch import Tensor
@@ -20,7 +22,7 @@ from .functional import SegmentationFigures, confusion_matrix, segmentation_figu
 from .localization_metric import SEGMENTATION
 from .protocol_report import PROTOCOLS, format_protocols, size_range
 from .report import class_ious, mean_figures, write_json
-from .sample import EvaluatedSample, read_pixels, read_sample
+from .sample import read_pixels, read_sample
 from .thresholds import MapThresholds
 
 MAPS = ('cam', 'lam', 'fused')
@@ -128,23 +130,28 @@ class ProtocolMetric(CountingMetric):
                 f'use_protocols puts it there; the request is {request}'
             )
         try:
-            if self._maker is None:
-                self._maker = MaskMaker(self.recipe, self.num_workers)
-                # once, at the latest when a run that broke off is forgotten
-                self._close_maker = weakref.finalize(self, self._maker.close)
+            maker = self._open_maker()
             for sample in data_samples:
-                self._process_image(sample)
+                self._process_image(sample, maker)
         except BaseException:
             self._reset()
             raise
 
-    def _process_image(self, sample: dict) -> None:
+    def _open_maker(self) -> MaskMaker:
+        if self._maker is None:
+            self._maker = MaskMaker(self.recipe, self.num_workers)
+            # once, at the latest when a run that broke off is forgotten
+            self._close_maker = weakref.finalize(self, self._maker.close)
+        return self._maker
+
+    def _process_image(self, sample: dict, maker: MaskMaker) -> None:
         num_classes = self._num_classes()
         read = read_sample(sample, num_classes, self.ignore_index)
+        indices = read.map_indices
         size = tuple(read.truth.shape)
         logits = read_pixels(sample, 'seg_logits_ms', num_classes + 1, size)
         maps = {
-            name + suffix: read_pixels(sample, name + suffix, num_classes, size)
+            name + suffix: read_pixels(sample, name + suffix, len(indices), size)
             for name in MAPS
             for suffix in ('', '_ms')
         }
@@ -155,43 +162,31 @@ class ProtocolMetric(CountingMetric):
         for name in MAPS:
             for protocol, suffix in (('raw', ''), ('ms', '_ms')):
                 counts[f'{name}/{protocol}'] = self.thresholds.histogram(
-                    name, maps[name + suffix], read.gt_score, read.truth, self.ignore_index
+                    name,
+                    maps[name + suffix],
+                    read.gt_score,
+                    read.truth,
+                    self.ignore_index,
+                    indices,
                 )
         number = self._new_image((sample.get('img_shape'), size))
         self._add(number, counts)
-        self._submit(
-            sample, number, read, {name: maps[f'{name}_ms'] for name in MAPS}, logits
-        )
+        present = read.gt_score.nonzero().flatten()
+        probabilities = {
+            name: map_probabilities(maps[f'{name}_ms'], present, indices) for name in MAPS
+        }
+        probabilities[SEGMENTATION] = seg_probabilities(logits)
+        image = read_rgb(sample['img_path'], size, self.backend_args)
+        truth = read.truth.cpu()
+        for name, value in probabilities.items():
+            title = f'{sample["img_path"]} ({name})'
+            payload = (number, name, truth)
+            self._collect(maker.add(title, value, partial(np.asarray, image), payload))
 
     def _confusion(self, pred: Tensor, truth: Tensor) -> Tensor:
         return confusion_matrix(
             pred, truth.to(pred.device), self._num_classes() + 1, self.ignore_index
         ).cpu()
-
-    def _submit(
-        self,
-        sample: dict,
-        number: int,
-        read: EvaluatedSample,
-        maps: Dict[str, Tensor],
-        logits: Tensor,
-    ) -> None:
-        image = read_rgb(sample['img_path'], read.truth.shape, self.backend_args)
-        present = read.gt_score.nonzero().flatten()
-        probabilities = {
-            name: map_probabilities(value, present) for name, value in maps.items()
-        }
-        probabilities[SEGMENTATION] = seg_probabilities(logits)
-        truth = read.truth.cpu()
-        for name, value in probabilities.items():
-            self._collect(
-                self._maker.add(
-                    f'{sample["img_path"]} ({name})',
-                    value,
-                    lambda: image,
-                    (number, name, truth),
-                )
-            )
 
     def _collect(self, masks: List[MadeMask]) -> None:
         for made in masks:
@@ -263,14 +258,16 @@ class ProtocolMetric(CountingMetric):
     def _settings(self, results: List[tuple]) -> Dict[str, Any]:
         """What has to be known to compare the figures; JSON takes it."""
         networks, originals = zip(*results)
+        request, crf = self.localization_request, self.recipe.crf_settings
+        assert request is not None and crf is not None  # process() has seen to it
         return dict(
             split=self.split,
             num_images=len(results),
             image_size=size_range(originals),
             network_size=size_range(networks),
-            ms_scales=list(self.localization_request.ms_scales),
-            seg_scales=list(self.localization_request.seg_scales),
+            ms_scales=list(request.ms_scales),
+            seg_scales=list(request.seg_scales),
             bkg={name: self.thresholds.bkg[name] for name in MAPS},
-            crf={name: self.recipe.crf[name] for name in DenseCRFOptions._fields},
-            epsilon=self.recipe.crf['epsilon'],
+            crf={name: crf[name] for name in DenseCRFOptions._fields},
+            epsilon=crf['epsilon'],
         )

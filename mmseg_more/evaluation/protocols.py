@@ -72,6 +72,7 @@ def use_protocols(
         lam_scales=(1.0,),
         ms_scales=tuple(ms_scales),
         seg_scales=tuple(seg_scales),
+        policy='image-labels',  # the only classes that maps are scored with
     )
     remove_hooks(cfg, 'LocalizationHook')
     add_hook(cfg, asked)

@@ -1,7 +1,7 @@
 """From the network's output to masks of images and of whole data sets.
 
-maps -> probabilities -> CRF -> masks: :class:`MaskRecipe` says how, :class:`MaskMaker` does it,
-:class:`PseudoLabelHook` and :class:`MaskLoop` do it for a data set, into a folder.
+maps -> probabilities -> CRF -> masks: :class:`MaskRecipe` says how, :class:`MaskMaker` does
+it, :class:`PseudoLabelHook` and :class:`MaskLoop` do it for a data set, into a folder.
 """
 
 from .config import SPLITS, evaluated_bkg, mask_dataloader, use_pseudo_labels

@@ -102,7 +102,7 @@ def mask_dataloader(cfg: Mapping[str, Any], split: str, with_labels: bool) -> Co
     return loader
 
 
-def evaluated_bkg(cfg: Config, source: str) -> Optional[float]:
+def evaluated_bkg(cfg: Config, source: Optional[str]) -> Optional[float]:
     """The background threshold that the config evaluates a map with."""
     evaluators = cfg.get('test_evaluator') or []
     if not isinstance(evaluators, (list, tuple)):

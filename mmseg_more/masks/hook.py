@@ -4,6 +4,7 @@ import logging
 from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+import numpy as np
 from mmengine.dist import barrier, get_dist_info
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
@@ -34,16 +35,16 @@ class PseudoLabelHook(Hook):
 
     It works in any test loop of any segmentor: a MoRe gives masks of its localization
     maps, other segmentors (a stock DeepLabV3+, say) of their segmentation, one image at a
-    time or whole batches. :class:`~mmseg_more.masks.loop.MaskLoop` in ``test_cfg`` adds what
-    a hook cannot do: it leaves out what is finished, shares the images over processes, and
-    goes on after an image that fails. ``tools/test.py CONFIG CHECKPOINT --pseudo-labels DIR``
-    puts both into the config (:func:`~mmseg_more.masks.use_pseudo_labels`).
+    time or whole batches. :class:`~mmseg_more.masks.loop.MaskLoop` in ``test_cfg`` adds
+    what a hook cannot do: it leaves out what is finished, shares the images over processes,
+    and goes on after an image that fails. ``tools/test.py --pseudo-labels DIR`` puts both
+    into the config (:func:`~mmseg_more.masks.use_pseudo_labels`).
 
-    Each image gives ``DIR/NAME.png``, a palette PNG of dense labels (0 background, ``k + 1``
-    class ``k``); NAME is the path of the image below its folder, without suffix.
-    ``DIR/manifest.json`` (see :class:`~mmseg_more.masks.folder.MaskFolder`) says how they were
-    made, and of each image its size, the classes that may appear and the confidence: the
-    mean probability (or map value) of the pixels won by a class.
+    Each image gives ``DIR/NAME.png``, a palette PNG of dense labels (0 background,
+    ``k + 1`` class ``k``); NAME is the path of the image below its folder, without suffix.
+    ``DIR/manifest.json`` (see :class:`~mmseg_more.masks.folder.MaskFolder`) says how they
+    were made, and of each image its size, the classes that may appear and the confidence:
+    the mean probability (or map value) of the pixels won by a class.
 
     Files are written whole or not at all, a folder never holds masks of two settings or
     two checkpoints, and one run at a time writes there. An image that has no mask at the
@@ -187,7 +188,7 @@ class PseudoLabelHook(Hook):
         self, meta: Mapping[str, Any], images: List[MaskImage], recipe: MaskRecipe
     ) -> None:
         """Raise ValueError if the data do not fit masks of this kind."""
-        classes = meta.get('classes') or ()
+        classes: Sequence[str] = meta.get('classes') or ()
         if not 0 < len(classes) <= 255:
             raise ValueError(
                 'a mask holds the labels 0..254 (255 is "ignored"): 254 classes and '
@@ -195,8 +196,8 @@ class PseudoLabelHook(Hook):
             )
         if recipe.policy != 'all' and classes[0] != _BACKGROUND:
             raise ValueError(
-                f'policy={recipe.policy!r} needs the background as the first class, the data '
-                f"set has {classes[0]!r}: take policy='all'"
+                f'policy={recipe.policy!r} needs the background as the first class, the '
+                f"data set has {classes[0]!r}: take policy='all'"
             )
         if recipe.policy == 'image-labels':
             check_labels(images)
@@ -266,8 +267,8 @@ class PseudoLabelHook(Hook):
         )
         raise RuntimeError(
             f'{len(missing)} of {len(self.images)} images have no mask in '
-            f'{self.folder.masks} ({shown}). Repair them or take them out of the split, and '
-            'start the same command again: what is finished stays'
+            f'{self.folder.masks} ({shown}). Repair them or take them out of the split, '
+            'and start the same command again: what is finished stays'
         )
 
     def complete(self, runner: Runner) -> None:
@@ -375,7 +376,7 @@ class _Run:
         folder = self._hook.folder
         for made in masks:
             image, allowed = made.payload
-            if made.error is not None:
+            if made.mask is None:
                 print_log(
                     f'no mask of {image.path}: {made.error}',
                     logger='current',
@@ -383,32 +384,26 @@ class _Run:
                 )
                 folder.record(image.name, dict(error=made.error))
                 continue
-            folder.write(
-                folder.mask_path(image.name),
-                palette_png(made.mask, self.identity['palette']),
-            )
-            folder.record(image.name, self._entry(made, allowed))
+            content = palette_png(made.mask, self.identity['palette'])
+            folder.write(folder.mask_path(image.name), content)
+            entry = dict(size=list(made.mask.shape), **self._describe(made, allowed))
+            folder.record(image.name, entry)
 
-    def _entry(self, made: MadeMask, allowed: Optional[List[int]]) -> Dict[str, Any]:
-        """What the manifest says of a mask."""
-        names = self.class_names
-        shown = {
-            names[label]: round(float(value), 4)
-            for label, value in zip(made.labels, made.confidence)
-            if value == value  # NaN of a label that has won no pixel
-        }
+    def _describe(self, made: MadeMask, allowed: Optional[List[int]]) -> Dict[str, Any]:
+        """What the manifest says of the classes of a mask."""
+        names, shown = self.class_names, {}
+        if made.labels is not None and made.confidence is not None:
+            for label, value in zip(made.labels, made.confidence):
+                if not np.isnan(value):  # of a label that has won no pixel
+                    shown[names[label]] = round(float(value), 4)
         if allowed is None:
             classes = shown.keys() - {_BACKGROUND}
         else:
             classes = {names[index + 1] for index in allowed}
-        return dict(
-            size=list(made.mask.shape),
-            classes=[name for name in names if name in classes],
-            confidence=shown,
-        )
+        return dict(classes=[name for name in names if name in classes], confidence=shown)
 
 
-def _unwrapped(model: nn.Module, tta: bool = False) -> nn.Module:
+def _unwrapped(model: Any, tta: bool = False) -> Any:
     """The model inside the wrappers of several processes, and of augmentation."""
     while is_model_wrapper(model) or tta and isinstance(model, BaseTTAModel):
         model = model.module

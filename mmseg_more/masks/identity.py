@@ -2,7 +2,7 @@
 
 import hashlib
 import os.path as osp
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -29,15 +29,16 @@ def weights_sha256(model: nn.Module) -> str:
     and for the file that they were saved to, with or without the optimizer. The
     wrappers of the model do not count.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    inner: Any = model
+    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
+        inner = inner.module
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(inner.state_dict().items()):
         if not isinstance(value, torch.Tensor):
             continue
         value = value.detach().cpu().contiguous()
         digest.update(f'{name} {value.dtype} {tuple(value.shape)}\n'.encode())
-        digest.update(value.flatten().view(torch.uint8).numpy())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -65,7 +66,7 @@ def model_settings(model: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
     }
 
 
-def without_annotations(pipeline: List[Any]) -> List[Any]:
+def without_annotations(pipeline: Sequence[Any]) -> List[Any]:
     """A pipeline that reads no mask of the truth; the argument stays as it is.
 
     ``LoadAnnotations`` and ``LoadMask`` go, in the branches of ``TestTimeAug`` too.

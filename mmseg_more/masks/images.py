@@ -1,9 +1,7 @@
 """The images that masks are made of, and what the masks are named."""
 
 import os.path as osp
-from typing import List, NamedTuple, Optional, Tuple
-
-from torch.utils.data import Dataset
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..datasets.image_labels import name_few
 
@@ -11,7 +9,7 @@ from ..datasets.image_labels import name_few
 class MaskImage(NamedTuple):
     """One image of the data set."""
 
-    index: int
+    position: int
     """Position in the data set."""
     name: str
     """Path of its mask below the folder of the masks, without suffix."""
@@ -21,7 +19,7 @@ class MaskImage(NamedTuple):
     """Indices ``0..K-1`` of its image labels; None if there are none."""
 
 
-def list_images(dataset: Dataset) -> List[MaskImage]:
+def list_images(dataset: Any) -> List[MaskImage]:
     """The images of a data set, with the names of their masks.
 
     A mask is named after its image: the path below the image folder
@@ -38,7 +36,8 @@ def list_images(dataset: Dataset) -> List[MaskImage]:
             f'do; {type(dataset).__name__} has no `get_data_info`'
         )
     folder = getattr(dataset, 'data_prefix', {}).get('img_path')
-    images, paths = [], {}
+    images: List[MaskImage] = []
+    paths: Dict[str, str] = {}
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         name = _mask_name(info, folder)

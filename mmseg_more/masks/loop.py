@@ -77,7 +77,7 @@ class MaskLoop(TestLoop):
                 'MaskLoop has the network see the images without a mask only, which '
                 'test_evaluator would take for all: set test_evaluator=[]'
             )
-        self._all_images = self.dataloader
+        self._all_images: Any = self.dataloader
         self._hooks = hooks
 
     def run(self) -> dict:
@@ -97,8 +97,8 @@ class MaskLoop(TestLoop):
             rank, world_size = get_dist_info()
             images = writer.todo[rank::world_size]
             self.runner.logger.info(
-                f'{type(writer).__name__}: {len(writer.todo)} of {len(writer.images)} masks '
-                f'are to be made, {len(images)} of them by this process'
+                f'{type(writer).__name__}: {len(writer.todo)} of {len(writer.images)} '
+                f'masks are to be made, {len(images)} of them by this process'
             )
             # the hooks that log look up its length
             self.dataloader = MaskLoader(self._all_images, images, writer.fail)
@@ -153,7 +153,7 @@ class MaskLoop(TestLoop):
 class _Share(Dataset):
     """Some images of a data set; what does not load becomes a LoadError."""
 
-    def __init__(self, dataset: Dataset, images: List[MaskImage]) -> None:
+    def __init__(self, dataset: Any, images: List[MaskImage]) -> None:
         self.dataset = dataset
         self.images = images
         self.metainfo = dataset.metainfo
@@ -163,7 +163,7 @@ class _Share(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         try:
-            return self.dataset[self.images[index].index]
+            return self.dataset[self.images[index].position]
         except Exception as error:  # one image must not end the run
             return LoadError(f'{type(error).__name__}: {error}')
 

@@ -1,14 +1,14 @@
 """The one way from what a network says about an image to its mask."""
 
 import collections
-from typing import Any, Callable, Deque, List, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .dense_crf import DenseCRFOptions
-from .pool import MAX_BYTES, CRFJob, CRFResult, open_crf
+from .pool import MAX_BYTES, CRFJob, CRFQueue, CRFResult, open_crf
 from .probabilities import ClassProbabilities, probabilities_to_mask, won_probability
 from .recipe import MaskRecipe
 
@@ -74,7 +74,7 @@ class MaskMaker:
         self.recipe = recipe
         self._num_workers = num_workers
         self._max_bytes = max_bytes
-        self._crf: Any = None
+        self._crf: Optional[CRFQueue] = None
         self._places: Deque[_Place] = collections.deque()
 
     # ----------------------------------------------------------------- hand in
@@ -100,7 +100,8 @@ class MaskMaker:
         Returns:
             Masks that are ready by now.
         """
-        if self.recipe.crf is None:
+        crf = self.recipe.crf_settings
+        if crf is None:
             mask = probabilities_to_mask(probabilities, self.recipe.bkg)
             return self.add_mask(mask, probabilities, payload)
         place = self._new_place(payload)
@@ -109,10 +110,10 @@ class MaskMaker:
         except (OSError, ValueError) as error:
             place.made = _failed(payload, str(error))
             return self._ready()
-        kept = probabilities.without_weak(self.recipe.crf['epsilon'])
+        kept = probabilities.without_weak(crf['epsilon'])
         place.labels = kept.labels.cpu().numpy()
         job = CRFJob(name, image, kept.probs, kept.labels, place, held_bytes)
-        return self._take(self._open_crf(kept.probs).submit(job))
+        return self._take(self._open_crf(kept.probs, crf).submit(job))
 
     def add_mask(
         self,
@@ -162,10 +163,9 @@ class MaskMaker:
     def __exit__(self, *exc_info: Any) -> None:
         self.close()
 
-    def _open_crf(self, probs: Tensor) -> Any:
+    def _open_crf(self, probs: Tensor, settings: Dict[str, Any]) -> CRFQueue:
         """What runs the CRF: known once it is known where the probabilities are."""
         if self._crf is None:
-            settings = dict(self.recipe.crf or {})
             epsilon, backend = settings.pop('epsilon'), settings.pop('backend')
             self._crf = open_crf(
                 DenseCRFOptions(**settings),
@@ -193,10 +193,11 @@ class MaskMaker:
         return self._ready()
 
     def _ready(self) -> List[MadeMask]:
-        made = []
-        while self._places and self._places[0].made is not None:
-            made.append(self._places.popleft().made)
-        return made
+        ready: List[MadeMask] = []
+        while self._places and (made := self._places[0].made) is not None:
+            ready.append(made)
+            self._places.popleft()
+        return ready
 
 
 def _failed(payload: Any, message: str) -> MadeMask:

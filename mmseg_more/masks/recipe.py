@@ -20,9 +20,9 @@ SOURCES = ('lam', 'cam', 'fused', 'seg')
 class MaskRecipe:
     """How a mask is made from what the network says about an image.
 
-    The defaults are those of masks for training (pseudo labels); those of a prediction are
-    in :data:`PREDICTION`. What is None is left to :meth:`resolve`, which knows the model and
-    the data.
+    The defaults are those of masks for training (pseudo labels); those of a prediction
+    are in :data:`PREDICTION`. What is None is left to :meth:`resolve`, which knows the
+    model and the data.
 
     Args:
         source: 'lam', 'cam' or 'fused' for a localization map, 'seg' for the segmentation.
@@ -144,19 +144,23 @@ class MaskRecipe:
         plain = self.source == 'seg' and not self.scales and not self.crf
         return plain and self.policy == 'all'
 
+    @property
+    def crf_settings(self) -> Optional[Dict[str, Any]]:
+        """All settings of the CRF: fields of :class:`DenseCRFOptions`, ``epsilon`` and
+        ``backend``; None without CRF."""
+        return _crf_settings(self.crf)
+
     def settings(self) -> Dict[str, Any]:
         """All of a resolved recipe, as the manifest says it."""
-        crf = self.crf and {
-            key: value
-            for key, value in self.crf.items()
-            if (key, value) != ('backend', 'auto')
-        }
+        crf = self.crf_settings
+        if crf and crf['backend'] == 'auto':
+            del crf['backend']
         return dict(
             source=self.source,
             scales=list(self.scales or ()),
             classes=self.policy,
             bkg=self.bkg,
-            crf=crf or None,
+            crf=crf,
         )
 
     # ------------------------------------------------------------- the network
@@ -168,31 +172,32 @@ class MaskRecipe:
         Raises:
             ValueError: If the other hook wants the same fields at other scales.
         """
-        if not self.scales:
+        scales = tuple(self.scales or ())
+        if not scales:
             return present
         request = present or LocalizationRequest(
             maps=(),
             cam_scales=(),
             lam_scales=(),
-            policy=self.policy if self.source != 'seg' else 'all',
+            policy='all' if self.source == 'seg' else str(self.policy),
             logits=False,
         )
         kind = 'seg_scales' if self.source == 'seg' else 'ms_scales'
         others = getattr(request, kind)
-        if others not in ((), self.scales):
+        if others not in ((), scales):
             raise ValueError(
-                f'another hook asks for {kind}={others}, the masks need {self.scales}: '
+                f'another hook asks for {kind}={others}, the masks need {scales}: '
                 'remove that hook from the config'
             )
-        request = request._replace(**{kind: self.scales})
-        if self.source != 'seg' and self.source not in request.maps:
-            request = request._replace(maps=(*request.maps, self.source))
-        if request.policy not in ('all', self.policy) and self.source != 'seg':
+        if self.source == 'seg':
+            return request._replace(seg_scales=scales)
+        if request.policy not in ('all', self.policy):
             raise ValueError(
                 f'another hook asks for the maps of policy={request.policy!r}, the masks '
                 f'need {self.policy!r}: give both the same'
             )
-        return request
+        maps = tuple(dict.fromkeys((*request.maps, str(self.source))))
+        return request._replace(ms_scales=scales, maps=maps)
 
     def allowed(self, sample: SegDataSample) -> Optional[List[int]]:
         """Indices ``0..K-1`` of the classes that may appear; None for all.

@@ -36,9 +36,9 @@ class VOCExportHook(PseudoLabelHook):
     (:func:`use_voc_export`). The segmentation of every image of the split, at the
     image's size, goes to ``results/VOC2012/Segmentation/comp6_test_cls/ID.png`` in
     a folder beside FILE (its name without suffix), which works as that of
-    :class:`PseudoLabelHook` with :class:`MaskLoop`: interrupted runs go on, processes share
-    the images out. When every image is there, and nothing else, all masks are read again and
-    checked, and FILE is written: the tree ``results/...``.
+    :class:`PseudoLabelHook`: with :class:`MaskLoop`, interrupted runs go on and processes
+    share the images out. When every image is there, and nothing else, all masks are read
+    again and checked, and FILE is written: the tree ``results/...``.
 
     Args:
         out_file: FILE, ending in .tgz, .tar.gz or .zip.

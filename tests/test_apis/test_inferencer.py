@@ -517,7 +517,7 @@ def test_settings_ask_for_no_more_than_needed():
 def test_inputs_are_named_after_files():
     found = list_inputs([Path(__file__), 'http://host/b.jpg', noise(2, 2)])
     assert [item.name for item in found] == [Path(__file__).stem, 'b', 'array_00000002']
-    assert [item.index for item in found] == [0, 1, 2]
+    assert [item.position for item in found] == [0, 1, 2]
 
 
 # -------------------------------------------------------- what ends in the middle

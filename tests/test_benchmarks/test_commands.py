@@ -106,8 +106,9 @@ def test_wrong_arguments_are_named(arguments, message, capsys):
 
 def test_maps(tmp_path, capsys):
     out = tmp_path / 'maps.json'
-    arguments = ['--scales', '1', '.5', '--seg-scales', '1', '1.25']
-    run('maps', SHAPES, '--json', out, *arguments, *TINY)
+    arguments = ['--scales', '1', '.5', '--seg-scales', '1', '1.25', '--batch-size', 2]
+    crf = ['--crf', '--crf-batches', 3, '--crf-workers', 1]
+    run('maps', SHAPES, '--json', out, *arguments, *crf, *TINY)
     found = load(out)
     assert found['ratio'] == found['maps_s'] / found['gemm_bound_s'] > 0
     assert found['images_per_s'] == 1 / found['maps_s'] and found['peak_mb'] > 0
@@ -116,6 +117,11 @@ def test_maps(tmp_path, capsys):
         found['flops_per_image'] / found['gemm_flops_per_s']
     )
     assert found['scales'] == [1, 0.5] and found['seg_scales'] == [1, 1.25]
+    crf = found['crf']
+    assert crf['workers'] == 1 and crf['images'] == 6
+    assert crf['bound_s'] == max(crf['network_s'], crf['crf_s'])
+    assert crf['ratio'] == crf['masks_s'] / crf['bound_s'] > 0
+    assert crf['images_per_s'] == 1 / crf['masks_s']
     assert 'images/s' in capsys.readouterr().out
 
 

@@ -182,6 +182,41 @@ def test_sizes_and_labels_that_do_not_fit():
         evaluate([sample])
 
 
+def of_labelled_classes(sample):
+    """The sample as LocalizationHook(policy='image-labels') makes it."""
+    sample = sample.clone()
+    indices = sample.gt_score.nonzero().flatten()
+    sample.set_field(indices, 'map_indices')
+    for name in MAPS:
+        sample.set_field(PixelData(data=sample.get(name).data[indices]), name)
+    return sample
+
+
+def test_maps_of_the_labelled_classes_are_enough():
+    samples = [make_sample(i, (10 + i, 13)) for i in range(6)]
+    samples[3].gt_score.zero_()  # and no map at all
+    expected = evaluate(samples, bkg=dict(cam=0.3, lam=0.0))
+    some = [of_labelled_classes(sample) for sample in samples]
+    assert some[3].lam.data.shape == (0, 13, 13)
+    assert evaluate(some, bkg=dict(cam=0.3, lam=0.0)) == expected
+
+
+def test_maps_of_predicted_classes():
+    """A class that was not predicted, or is none of the image's labels, cannot win."""
+    sample = make_sample(1)
+    sample.gt_score = torch.tensor([1.0, 0.0, 1.0])
+    for name in MAPS:
+        sample.get(name).data[0] = 0  # as if it were not there
+    expected = evaluate([sample])
+    sample.set_field(torch.tensor([1, 2]), 'map_indices')
+    for name in MAPS:
+        sample.set_field(PixelData(data=sample.get(name).data[1:]), name)
+    assert evaluate([sample]) == expected
+    sample.set_field(torch.tensor([2]), 'map_indices')
+    with pytest.raises(ValueError, match=r'"cam".*expected \(1, 12, 9\)'):
+        evaluate([sample])
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match='unknown maps.*lamm'):
         LocalizationMetric(bkg=dict(lamm=0.5))

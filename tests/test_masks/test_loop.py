@@ -54,7 +54,7 @@ def test_labels():
         )
     )
     assert [image.labels for image in images] == [(0, 3), (), None]
-    assert [image.index for image in images] == [0, 1, 2]
+    assert [image.position for image in images] == [0, 1, 2]
 
 
 def test_two_images_of_one_name():

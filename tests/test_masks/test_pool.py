@@ -11,10 +11,18 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from mmseg_more.masks import pool as pool_module
-from mmseg_more.masks.dense_crf import CRFMask, dense_crf_mask
-from mmseg_more.masks.pool import CRFJob, DenseCRFPool
+from mmseg_more.masks.dense_crf import CRFMask, DenseCRFOptions, dense_crf_mask
+from mmseg_more.masks.pool import (
+    CRFJob,
+    DenseCRFPool,
+    LatticeCRF,
+    cgroup_cores,
+    open_crf,
+    usable_cores,
+)
 
 WORKERS = 2
 
@@ -225,6 +233,39 @@ def test_workers_end_when_their_parent_is_killed():
     assert len(pids) == 3
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_workers_end_although_another_process_holds_their_pipe():
+    code = (
+        'import os, sys, time, multiprocessing\n'
+        'from mmseg_more.masks.pool import DenseCRFPool\n'
+        'pool = DenseCRFPool(2)\n'
+        'pids = [p.pid for p in multiprocessing.active_children()]\n'
+        'other = os.fork()\n'
+        'if other: print(other, *pids, flush=True)\n'
+        'time.sleep(600)\n'
+    )
+    parent = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
+    other, *pids = (int(pid) for pid in parent.stdout.readline().split())
+    parent.kill()
+    try:
+        deadline = time.monotonic() + 60
+        while any(map(is_running, pids)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert is_running(other) and not any(map(is_running, pids))
+    finally:
+        for pid in filter(is_running, (other, *pids)):
+            os.kill(pid, signal.SIGKILL)
+        parent.communicate()
+
+
+def is_running(pid):
+    try:
+        with open(f'/proc/{pid}/stat') as file:
+            return file.read().rpartition(')')[2].split()[0] not in 'ZX'
+    except FileNotFoundError:
+        return False
+
+
 def test_a_worker_keeps_its_large_buffers(monkeypatch):
     """The pages of a freed buffer are not asked of the system again (by glibc)."""
     size = 2**26
@@ -244,7 +285,287 @@ def test_a_worker_keeps_its_large_buffers(monkeypatch):
         assert second.confidence[0] < 0.1 * pages
 
 
+def test_no_more_than_max_bytes_are_open():
+    """And one job is always admitted, however large."""
+    size = make_job(0).image.nbytes + make_job(0).probs.nbytes
+    taken, returned = 0, 0
+
+    def jobs():
+        nonlocal taken
+        for index in range(12):
+            taken += 1
+            assert taken - returned <= 2 + 1  # the new one is not open yet
+            yield make_job(index, (60, 80) if index == 5 else (6, 8))
+
+    with DenseCRFPool(WORKERS, max_pending=100, max_bytes=2 * size + 1) as pool:
+        for result in pool.map(jobs()):
+            assert result.error is None and result.payload == returned
+            returned += 1
+    assert returned == 12
+
+
+def test_an_image_that_takes_too_long_fails_alone(monkeypatch):
+    refine = pool_module.dense_crf_mask
+
+    def slow(image, *args):
+        if not image[0, 0].any():
+            time.sleep(600)
+        return refine(image, *args)
+
+    monkeypatch.setattr(pool_module, 'dense_crf_mask', slow)
+    jobs = [make_job(0), black(make_job(1)), make_job(2)]
+    with DenseCRFPool(1, timeout=2.0) as pool:
+        before, failed, after = pool.map(jobs)
+    assert failed.error == 'dense CRF of 1.jpg: it took longer than 2.0 s'
+    for job, result in ((jobs[0], before), (jobs[2], after)):
+        assert (result.mask == expected_mask(job).mask).all()
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_tensors_are_refined_like_arrays(num_workers):
+    job = make_job(0)
+    tensors = [torch.from_numpy(array) for array in (job.image, job.probs, job.labels)]
+    with DenseCRFPool(num_workers) as pool:
+        (result,) = pool.map([job._replace(probs=tensors[1], labels=tensors[2])])
+    assert (result.mask == expected_mask(job).mask).all()
+
+
+def test_workers_run_the_lattice_in_one_thread(monkeypatch):
+    """Threads of the process that forked them would be missing there."""
+    refine = pool_module.dense_crf_mask
+
+    def with_threads(*args):
+        mask, confidence = refine(*args)
+        return CRFMask(mask, confidence * 0 + torch.get_num_threads())
+
+    monkeypatch.setattr(pool_module, 'dense_crf_mask', with_threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        job = make_job(0, (100, 120))
+        # leave threads behind that a fork does not copy
+        expected = dense_crf_mask(job.image, job.probs, job.labels, backend='lattice')
+        with DenseCRFPool(1, backend='lattice') as pool:
+            (result,) = pool.map([job])
+    finally:
+        torch.set_num_threads(before)
+    assert result.confidence.tolist() == [1.0, 1.0, 1.0]
+    assert (result.mask == expected.mask).mean() > 0.999
+
+
+def test_workers_leave_ctrl_c_and_the_cores_to_others(monkeypatch):
+    def settings(image, probs, labels, *_):
+        os.kill(os.getpid(), signal.SIGINT)
+        return CRFMask(image[..., 0], np.array([os.nice(0)]))
+
+    monkeypatch.setattr(pool_module, 'dense_crf_mask', settings)
+    with DenseCRFPool(1) as pool:
+        (result,) = pool.map([make_job(0)])
+    assert result.confidence[0] == min(19, os.nice(0) + 10)
+
+
+def test_closing_does_not_wait_for_the_image_at_hand(monkeypatch):
+    monkeypatch.setattr(pool_module, 'dense_crf_mask', lambda *_: time.sleep(600))
+    start = time.monotonic()
+    with DenseCRFPool(WORKERS) as pool:
+        for index in range(6):
+            pool.submit(make_job(index, (300, 400)))
+        time.sleep(0.5)
+    assert not workers()
+    assert time.monotonic() - start < 30
+
+
+# ------------------------------------------------------------ without processes
+def test_lattice_crf_gives_what_one_image_gives():
+    """Images of several sizes, numbers of channels and kinds of input."""
+    jobs = [
+        make_job(i, (40, 50) if i % 4 == 0 else (3, 4), channels=1 + i % 3)
+        for i in range(12)
+    ]
+    for index in (2, 4):
+        jobs[index] = jobs[index]._replace(
+            probs=torch.from_numpy(jobs[index].probs),
+            labels=torch.from_numpy(jobs[index].labels),
+        )
+    with LatticeCRF(batch_bytes=2 * (jobs[1].probs.nbytes + jobs[1].image.nbytes)) as crf:
+        results = list(crf.map(jobs))
+    assert [r.payload for r in results] == list(range(12))
+    for job, result in zip(jobs, results):
+        expected = dense_crf_mask(job.image, job.probs, job.labels, backend='lattice')
+        assert result.name == job.name and result.error is None
+        assert result.mask.dtype == np.uint8
+        assert (result.mask == expected.mask).all()
+        np.testing.assert_array_equal(result.confidence, expected.confidence)
+
+
+def test_lattice_crf_refines_images_of_one_size_together(monkeypatch):
+    batches = []
+    refine = pool_module.dense_crf_batch
+
+    def noting(images, *args):
+        batches.append([len(image) for image in images])
+        return refine(images, *args)
+
+    monkeypatch.setattr(pool_module, 'dense_crf_batch', noting)
+    small, large = make_job(0), make_job(0, (9, 8))
+    size = small.probs.nbytes + small.image.nbytes
+    with LatticeCRF(batch_bytes=2 * size) as crf:
+        assert crf.submit(small) == [] and batches == []
+        crf.submit(large)
+        assert batches == [] or batches == [[9]]  # it may fill a batch of its own
+        batches.clear()
+        assert len(crf.submit(small)) >= 1
+        assert [6, 6] in batches
+        batches.clear()
+        crf.submit(small)
+        crf.drain()
+        assert [6] in batches
+
+
+def test_lattice_crf_is_bounded():
+    size = make_job(0).image.nbytes + make_job(0).probs.nbytes
+    for bound in (dict(max_bytes=2 * size), dict(max_pending=2)):
+        with LatticeCRF(**bound) as crf:
+            assert crf.submit(make_job(0)) == crf.submit(make_job(1)) == []
+            assert [r.payload for r in crf.submit(make_job(2))] == [0, 1]
+            assert [r.payload for r in crf.drain()] == [2]
+
+
+def test_one_of_a_batch_fails_alone(monkeypatch):
+    refine = pool_module.dense_crf_batch
+
+    def small_memory(images, *args):
+        if len(images) > 1 or images[0] is jobs[1].image:
+            raise RuntimeError('out of memory')
+        return refine(images, *args)
+
+    monkeypatch.setattr(pool_module, 'dense_crf_batch', small_memory)
+    jobs = [make_job(0), black(make_job(1)), make_job(2, labels=np.array([0, 1]))]
+    jobs.append(make_job(3, image='not an array'))
+    with LatticeCRF() as crf:
+        good, *failed = crf.map(jobs)
+    assert (good.mask == expected_mask(jobs[0]).mask).all()
+    assert failed[0].error == 'dense CRF of 1.jpg: RuntimeError: out of memory'
+    assert '2.jpg' in failed[1].error and '3 channels' in failed[1].error
+    assert '3.jpg' in failed[2].error and 'AttributeError' in failed[2].error
+
+
+def test_lattice_crf_is_closed():
+    with LatticeCRF() as crf:
+        crf.submit(make_job(0))
+    with pytest.raises(RuntimeError, match='LatticeCRF is closed'):
+        crf.drain()
+
+
+@pytest.mark.parametrize(
+    'backend, device, kind',
+    [
+        ('auto', 'cpu', DenseCRFPool),
+        ('lattice', 'cpu', DenseCRFPool),
+        ('pydensecrf', torch.device('cpu'), DenseCRFPool),
+        ('auto', torch.device('cuda', 0), LatticeCRF),
+        ('lattice', 'cuda', LatticeCRF),
+        ('pydensecrf', 'cuda', DenseCRFPool),
+    ],
+)
+def test_open_crf(backend, device, kind):
+    options = DenseCRFOptions(num_iters=1)
+    with open_crf(options, 0.0, backend, device, num_workers=0, max_bytes=1) as crf:
+        assert type(crf) is kind and crf.max_bytes == 1
+        job = make_job(0)
+        (result,) = crf.map([job])
+    expected = dense_crf_mask(job.image, job.probs, job.labels, options, 0.0)
+    assert (result.mask == expected.mask).all()
+
+
+def test_open_crf_with_an_unknown_backend():
+    for device in ('cpu', 'cuda'):
+        with pytest.raises(ValueError, match='backend must be one of'):
+            open_crf(backend='gpu', device=device)
+
+
+# ---------------------------------------------------------------------- cores
+def groups(folder, membership, **files):
+    """Fake control groups; ``files`` by path, '/' written as '__'."""
+    for path, text in files.items():
+        file = folder / 'cgroup' / path.replace('__', '/').replace('_DOT_', '.')
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (folder / 'membership').write_text(membership)
+    return folder / 'cgroup', folder / 'membership'
+
+
+@pytest.mark.parametrize(
+    'membership, files, cores',
+    [
+        ('0::/\n', dict(cpu_DOT_max='150000 100000\n'), 1.5),
+        ('0::/\n', dict(cpu_DOT_max='max 100000\n'), float('inf')),
+        # nested groups: the smallest quota counts
+        ('0::/a/b\n', dict(a__b__cpu_DOT_max='max 100000', a__cpu_DOT_max='300 100'), 3),
+        ('0::/a/b\n', dict(a__b__cpu_DOT_max='50 100', a__cpu_DOT_max='300 100'), 0.5),
+        # another group's does not
+        ('0::/a\n', dict(b__cpu_DOT_max='50 100'), float('inf')),
+        # a container sees its own group alone
+        ('0::/../docker/x\n', dict(cpu_DOT_max='200000 100000'), 2),
+        # version 1
+        (
+            '4:memory:/m\n3:cpu,cpuacct:/a\n',
+            {
+                'cpu,cpuacct__a__cpu_DOT_cfs_quota_us': '250000\n',
+                'cpu,cpuacct__a__cpu_DOT_cfs_period_us': '100000\n',
+            },
+            2.5,
+        ),
+        (
+            '3:cpu:/a\n0::/\n',
+            dict(cpu__cpu_DOT_cfs_quota_us='-1\n', cpu__cpu_DOT_cfs_period_us='100000\n'),
+            float('inf'),
+        ),
+        ('0::/\n', dict(cpu_DOT_max='nonsense'), float('inf')),
+        ('', {}, float('inf')),
+    ],
+)
+def test_quota_of_the_control_group(tmp_path, membership, files, cores):
+    assert cgroup_cores(*groups(tmp_path, membership, **files)) == cores
+
+
+def test_without_control_groups(tmp_path):
+    assert cgroup_cores(tmp_path, tmp_path / 'missing') == float('inf')
+
+
+@pytest.mark.parametrize(
+    'affinity, quota, world, cores',
+    [
+        (16, float('inf'), None, 16),
+        (16, 1.5, None, 1),
+        (16, 0.5, None, 1),
+        (16, 6.5, None, 6),
+        (4, 6.5, None, 4),
+        (16, 8.0, '4', 2),
+        (16, float('inf'), '4', 4),
+        (2, float('inf'), '4', 1),
+    ],
+)
+def test_usable_cores(monkeypatch, affinity, quota, world, cores):
+    monkeypatch.setattr(
+        os, 'sched_getaffinity', lambda _: set(range(affinity)), raising=False
+    )
+    monkeypatch.setattr(pool_module, 'cgroup_cores', lambda: quota)
+    monkeypatch.delenv('LOCAL_WORLD_SIZE', raising=False)
+    if world is not None:
+        monkeypatch.setenv('LOCAL_WORLD_SIZE', world)
+    assert usable_cores() == cores
+
+
 def test_an_argument_out_of_range():
     for wrong in (dict(num_workers=-1), dict(max_pending=0), dict(epsilon=1.0)):
         with pytest.raises(ValueError, match='expected num_workers'):
             DenseCRFPool(**wrong)
+    for wrong in (dict(max_bytes=0), dict(timeout=0)):
+        with pytest.raises(ValueError, match='expected max_bytes'):
+            DenseCRFPool(**wrong)
+    with pytest.raises(ValueError, match='backend must be one of'):
+        DenseCRFPool(backend='gpu')
+    for wrong in (dict(max_bytes=0), dict(batch_bytes=0), dict(epsilon=1.0)):
+        with pytest.raises(ValueError, match='expected epsilon'):
+            LatticeCRF(**wrong)

@@ -1,4 +1,4 @@
-"""Options of a mask: their defaults, what the model and the data decide, what is refused."""
+"""Options of a mask: defaults, what the model and the data decide, what is refused."""
 
 import pytest
 import torch

@@ -1,8 +1,12 @@
 """The segmentor beyond the reference figures."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import ExponentialMovingAverage
 from mmengine.utils import digit_version
 from torch.testing import assert_close
 
@@ -183,11 +187,108 @@ def test_pretrained_goes_to_the_backbone():
     assert model.backbone.init_cfg == dict(type='Pretrained', checkpoint='vit.pth')
 
 
+def test_classes_and_channels_are_said_once():
+    cfg = tiny_config()
+    for part, keys in dict(
+        backbone=['num_classes'],
+        graph=['embed_dims'],
+        decode_head=['num_classes', 'in_channels'],
+    ).items():
+        for key in keys:
+            cfg[part].pop(key)
+    shapes = {k: v.shape for k, v in MODELS.build(cfg).state_dict().items()}
+    expected = {k: v.shape for k, v in tiny_model().state_dict().items()}
+    assert shapes == expected
+
+
+def test_masks_have_room_for_254_classes():
+    cfg = tiny_config(num_classes=254)
+    cfg.backbone.num_classes, cfg.decode_head.num_classes = 254, 255
+    assert MODELS.build(cfg).num_classes == 254
+    for num_classes in (0, 255, 300):
+        with pytest.raises(ValueError, match=f'1..254, got {num_classes}.* 255 is ignored'):
+            tiny_model(num_classes=num_classes)
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_localizes_by_its_own_weights(copied):
+    model = tiny_model(5000)
+    other = copied(model)
+    assert other.localizer.model is other and other.iteration == 5000
+    inputs, samples = batch([1, 0, 1])
+    expected = model.localize(inputs)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert_close(other.localize(inputs), expected)
+    assert set(other.loss(inputs, samples)) == ALL
+
+
+def test_averaged_weights_localize():
+    model = tiny_model().eval()
+    averaged = ExponentialMovingAverage(model, momentum=0.5)
+    inputs, _ = batch([1, 0, 1])
+    expected = model.localize(inputs)
+    with torch.no_grad():
+        model.classifier.weight.mul_(-1)
+    assert averaged.module.localizer.model is averaged.module
+    assert_close(averaged.module.localize(inputs), expected)
+
+
+def test_a_module_that_is_replaced_is_the_one_that_localizes():
+    model = tiny_model().eval()
+    inputs, _ = batch([1, 0, 1])
+    calls = []
+
+    class Watched(type(model.backbone)):
+        def forward(self, *args, **kwargs):
+            calls.append(len(args[0]))
+            return super().forward(*args, **kwargs)
+
+    cfg = tiny_config().backbone
+    cfg.pop('type')
+    model.backbone = Watched(**cfg)
+    model.localize(inputs)
+    model.localizer.training_cams(inputs)
+    assert calls == [2, 2, 2]
+
+
+def test_cams_without_tokens():
+    """The benchmark's way to run scale 1 again."""
+    model = tiny_model().eval()
+    inputs, _ = batch([1, 0, 1], [0, 1, 0])
+    shared = model.localizer.training_cams(inputs, model.extract_feat(inputs))
+    assert_close(model.localizer.training_cams(inputs), shared, rtol=1e-4, atol=1e-5)
+
+
+def test_stations_of_a_step_are_named_to_the_profiler():
+    model = tiny_model(5000)
+    inputs, samples = batch([1, 0, 1])
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        model.loss(inputs, samples)
+    names = {event.key for event in seen.key_averages() if event.key.startswith('more/')}
+    assert names == {
+        'more/tokens',
+        'more/heads',
+        'more/gcr',
+        'more/cams',
+        'more/cam_x1',
+        'more/cam_x0.5',
+        'more/training_labels',
+        'more/par',
+        'more/losses',
+        *(f'more/{name}' for name in ALL),
+    }
+
+
 @pytest.mark.parametrize(
     'overrides, message',
     [
         (dict(test_cfg=dict(mode='slide')), 'whole'),
-        (dict(num_classes=4), 'disagree on the number of foreground classes'),
+        (
+            dict(num_classes=4),
+            'disagree on the number of foreground classes: .*backbone.num_classes.: 3',
+        ),
         (
             dict(graph=dict(type='GraphCategoryRepresentation', embed_dims=8)),
             'disagree on the number of channels',

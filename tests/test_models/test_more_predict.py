@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from mmseg_more.localization.present import predicted_classes
 from mmseg_more.models import LocalizationRequest
+from mmseg_more.models.segmentors.original_shape import labels_at_original, to_original
 from tiny_model import batch, tiny_model
 
 from mmseg.structures import SegDataSample
@@ -145,3 +146,114 @@ def test_maps_are_unflipped_and_cut(direction, axis):
         (result,) = model.predict(inputs, [SegDataSample(metainfo=meta)])
     cam = model.localize(inputs).cam[0, :, 4:, :48]
     assert torch.equal(result.cam.data, cam.flip(axis))
+
+
+META = dict(ori_shape=(50, 40), img_shape=(64, 64))
+
+
+def predicted(model, request, samples, inputs):
+    model.localization_request = request
+    return model.predict(inputs, [sample.clone() for sample in samples])
+
+
+@pytest.mark.parametrize('policy', ['image-labels', 'predicted'])
+@pytest.mark.parametrize('padding', [{}, dict(img_padding_size=(0, 16, 0, 0))])
+@torch.no_grad()
+def test_maps_of_the_classes_that_are_asked_for(policy, padding):
+    """They are those of a request for all; an image may have none."""
+    model = tiny_model().eval()
+    inputs, samples = batch([1, 0, 1], [0, 1, 0], [0, 0, 0])
+    samples[1].pop('gt_label')  # gt_score says it too
+    for sample in samples:
+        sample.set_metainfo(dict(META, **padding))
+    request = LocalizationRequest(
+        maps=('cam', 'lam', 'fused', 'attention'),
+        cam_scales=(1.0, 0.5),
+        ms_scales=(0.5, 1.0),
+        seg_scales=(1.0,),
+    )
+    every = predicted(model, request, samples, inputs)
+    some = predicted(model, request._replace(policy=policy), samples, inputs)
+    for i, (one, of_all) in enumerate(zip(some, every)):
+        labels = [[0, 2], [1], []][i]
+        expected = labels if policy == 'image-labels' else of_all.pred_label.tolist()
+        assert one.map_indices.dtype == torch.int64
+        assert one.map_indices.tolist() == expected
+        assert 'map_indices' not in of_all
+        for name in request.maps:
+            for field in (name, f'{name}_ms'):
+                assert one.get(field).data.shape == (len(expected), 50, 40)
+                assert_close(
+                    one.get(field).data,
+                    of_all.get(field).data[expected],
+                    rtol=1e-4,  # the scales are summed in another order
+                    atol=1e-5,
+                )
+        assert_close(one.seg_logits_ms.data, of_all.seg_logits_ms.data)
+        assert_close(one.pred_sem_seg.data, of_all.pred_sem_seg.data)
+
+
+@torch.no_grad()
+def test_channels_are_chosen_before_they_are_enlarged(monkeypatch):
+    from mmseg_more.models.segmentors import more
+
+    model = tiny_model().eval()
+    inputs, samples = batch([0, 1, 0])
+    samples[0].set_metainfo(META)
+    enlarged = []
+    monkeypatch.setattr(
+        more,
+        'to_original',
+        lambda values, *args, **kwargs: (
+            enlarged.append(len(values)),
+            to_original(values, *args, **kwargs),
+        )[1],
+    )
+    request = LocalizationRequest(maps=('cam',), policy='image-labels', logits=False)
+    (result,) = predicted(model, request, samples, inputs)
+    assert enlarged == [1] and result.cam.data.shape == (1, 50, 40)
+
+
+def test_policies_that_cannot_be_followed():
+    model = tiny_model().eval()
+    inputs, samples = batch([0, 1, 0])
+    with pytest.raises(ValueError, match="policy must be one of .*got 'some'"):
+        predicted(model, LocalizationRequest(policy='some'), samples, inputs)
+    sample = SegDataSample(metainfo=dict(META, img_path='a.jpg'))
+    with pytest.raises(ValueError, match='gt_label.*a.jpg'):
+        predicted(model, LocalizationRequest(policy='image-labels'), [sample], inputs)
+
+
+@pytest.mark.parametrize('size', [(50, 40), (64, 64), (301, 203)])
+@pytest.mark.parametrize(
+    'meta',
+    [
+        {},
+        dict(flip=True, flip_direction='horizontal'),
+        dict(img_padding_size=(0, 16, 4, 0)),
+    ],
+)
+@pytest.mark.parametrize('chunk_bytes', [1, 2 * 4 * 301 * 203, 2**26])
+@torch.no_grad()
+def test_labels_without_logits_are_the_argmax(monkeypatch, size, meta, chunk_bytes):
+    from mmseg_more.models.segmentors import original_shape
+
+    monkeypatch.setattr(original_shape, '_CHUNK_BYTES', chunk_bytes)
+    model = tiny_model().eval()
+    # many ties: the first class wins
+    model.decode_head.conv_seg.weight.mul_(100).round_()
+    inputs, _ = batch([1, 0, 0])
+    samples = [SegDataSample(metainfo=dict(ori_shape=size, **meta))]
+    (expected,) = predicted(model, None, samples, inputs)
+    request = LocalizationRequest(maps=(), logits=False)
+    (result,) = predicted(model, request._replace(logits=True), samples, inputs)
+    (without,) = predicted(model, request, samples, inputs)
+    assert 'seg_logits' not in without and result.seg_logits.data.shape == (4, *size)
+    assert torch.equal(without.pred_sem_seg.data, result.seg_logits.data.argmax(0)[None])
+    assert without.pred_sem_seg.data.dtype == expected.pred_sem_seg.data.dtype
+
+
+def test_the_first_of_equal_logits_wins():
+    logits = torch.tensor([1.0, 2.0, 2.0, 0.0, 2.0]).view(5, 1, 1).expand(5, 6, 7)
+    labels = labels_at_original(logits, SegDataSample(), (12, 14))
+    assert labels.shape == (1, 12, 14) and (labels == 1).all()

@@ -392,11 +392,11 @@ class MoRe(BaseSegmentor):
             logits = passes.segmentation[i]
             if request is None or request.logits:
                 logits = to_original(logits, sample, input_size=size)
-                sample.set_field(PixelData(data=logits), 'seg_logits')
+                sample.seg_logits = PixelData(data=logits)
                 labels = logits.argmax(dim=0, keepdim=True)
             else:
                 labels = labels_at_original(logits, sample, size)
-            sample.set_field(PixelData(data=labels), 'pred_sem_seg')
+            sample.pred_sem_seg = PixelData(data=labels)
             sample.set_field(passes.scores[i].sigmoid(), 'pred_score')
             sample.set_field(passes.predicted[i].nonzero().flatten(), 'pred_label')
             maps = {name: value[i] for name, value in passes.maps.items()}

@@ -44,7 +44,7 @@ class MoReTTAModel(SegTTAModel):
 
         Args:
             data_samples_list: Per image, its views, each with ``seg_logits``
-                un-flipped and resized to ``ori_shape``.
+                un-flipped and resized to ``ori_shape``, which are used up.
 
         Returns:
             One data sample per image: ``seg_logits (K+1, H, W)``,
@@ -74,12 +74,13 @@ class _ScaleMaximum:
         self._first: Optional[SegDataSample] = None
 
     def add(self, view: SegDataSample) -> None:
-        """Take the logits of a view; they are changed."""
+        """Take a view, whose logits and prediction nobody else needs."""
         scale, logits = _scale(view), view.seg_logits.data
+        for name in ('seg_logits', 'pred_sem_seg'):
+            if name in view:
+                delattr(view, name)
         if self._first is None:
             self._first = view.new()
-            for name in ('seg_logits', 'pred_sem_seg'):
-                self._first.pop(name, None)
         total = self._sums.pop(scale, None)
         total = logits if total is None else total.add_(logits)
         self._expected[scale] -= 1

@@ -1,4 +1,5 @@
 import json
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 
 from golden import model_config
 from mmseg_more.engine.hooks import LocalizationHook
+from mmseg_more.models import MoReTTAModel
 from mmseg_more.models.structures import LocalizationRequest
 
 from mmseg.registry import HOOKS, METRICS, MODELS
@@ -212,6 +214,82 @@ def test_with_the_real_segmentor(tmp_path):
     assert [path.name for path in folder.iterdir()] == ['localization_val_img0_0.png']
 
 
+class SameImages(Images):
+    """The same at each call."""
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        pixels = torch.rand(3, *SIZE, generator=generator)
+        return dict(super().__getitem__(index), inputs=pixels)
+
+
+class Views(Images):
+    """Three scales of image and flip, as mmseg's TestTimeAug gives them."""
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        inputs, samples = [], []
+        for scale in (1, 1.25, 1.5):
+            for flip in (False, True):
+                size = tuple(int(scale * side) for side in SIZE)
+                sample = item['data_samples'].clone()
+                sample.set_metainfo(
+                    dict(img_shape=size, flip=flip, flip_direction='horizontal')
+                )
+                inputs.append(torch.rand(3, *size))
+                samples.append(sample)
+        return dict(inputs=inputs, data_samples=samples)
+
+
+def real_segmentor():
+    cfg = model_config(
+        dict(K=2, dim=16, depth=4, heads=2, pos_img_size=64, patch=8, decoder_mid=8)
+    )
+    cfg.model.data_preprocessor.test_cfg = None
+    return MODELS.build(cfg.model)
+
+
+def test_test_time_augmentation_runs_each_view_once(tmp_path):
+    """Six passes per image and no map; what there is, is scored."""
+    model = real_segmentor()
+    calls = []
+    model.backbone.register_forward_pre_hook(lambda m, args: calls.append(len(args[0])))
+    runner = build_runner(MoReTTAModel(module=model), tmp_path, interval=1)
+    runner.logger.info = mock.Mock()
+    runner.test_loop.dataloader.dataset.__class__ = Views
+    metrics = runner.test()
+    runner.test()
+    assert calls == 2 * 3 * 6 * [2]  # batches of two
+    assert {'seg/mIoU', 'cls/mAP'} <= set(metrics)
+    assert not any(key.startswith(('cam', 'lam', 'fused')) for key in metrics)
+    assert not list(tmp_path.rglob('localization_test_*'))
+    said = [str(call.args[0]) for call in runner.logger.info.call_args_list]
+    assert sum('LocalizationHook: test-time augmentation' in line for line in said) == 1
+    assert model.localization_request is None
+
+
+@pytest.mark.parametrize('policy', ['image-labels', 'predicted'])
+def test_maps_of_few_classes_are_drawn_and_scored(tmp_path, policy):
+    """As those of all; a class without a map has no row."""
+    torch.manual_seed(0)
+    model = real_segmentor()
+    shown, figures = [], []
+    for name in ('all', policy):
+        folder = tmp_path / f'{name}_for_{policy}'  # also the visualizer's name
+        folder.mkdir()
+        runner = build_runner(model, folder, interval=6, policy=name)
+        runner.val_loop.dataloader.dataset.__class__ = SameImages
+        figures.append(runner.val())
+        (file,) = folder.rglob('localization_val_img0_0.png')
+        shown.append(cv2.imread(str(file)))
+    if policy == 'image-labels':
+        assert figures[0] == figures[1]
+        np.testing.assert_array_equal(*shown)
+    else:
+        assert figures[0].keys() == figures[1].keys()
+        assert shown[0].shape == shown[1].shape
+
+
 def test_model_without_request(tmp_path):
     model = Segmentor()
     del model.localization_request
@@ -230,6 +308,7 @@ def test_model_without_request(tmp_path):
         (dict(ms_scales=(1, -1)), 'ms_scales'),
         (dict(seg_scales=(0,)), 'seg_scales'),
         (dict(interval=0), 'interval'),
+        (dict(policy='none'), 'policy must be one of'),
         (dict(alpha=2), 'alpha'),
     ],
 )

@@ -1,6 +1,7 @@
 """Runs that must not start."""
 
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.runner import Runner
 from torch import nn
 
-from mmseg.registry import HOOKS
+import iteration_run
+from tiny_model import tiny_config, tiny_model
+
+from mmseg.registry import HOOKS, MODELS
 
 
 class Net(BaseModel):
@@ -114,3 +118,49 @@ def test_in_a_runner(tmp_path):
     with pytest.raises(ValueError, match='K=7.*K=3'):
         runner.load_or_resume()
     torch.testing.assert_close(model.classifier.weight, before)
+
+
+WARNING = 'THIS TRAINING STARTS FROM RANDOM WEIGHTS'
+
+
+def warned(model, **kwargs):
+    """What the hook says at the start of a training."""
+    logger = mock.Mock()
+    hook = HOOKS.build(dict(type='SanityCheckHook', **kwargs.pop('hook', {})))
+    runner = SimpleNamespace(model=model, cfg=Config(), logger=logger)
+    if 'checkpoint' in kwargs:
+        hook.after_load_checkpoint(runner, kwargs['checkpoint'])
+    hook.before_train(runner)
+    return [call.args[0] for call in logger.warning.call_args_list]
+
+
+def test_random_weights_are_not_passed_over():
+    (message,) = warned(tiny_model())
+    assert WARNING in message and len(message.splitlines()) > 5
+    assert 'model.pretrained=FILE' in message and 'from_scratch=True' in message
+
+
+def test_random_weights_that_are_meant():
+    assert not warned(tiny_model(), hook=dict(from_scratch=True))
+    assert not warned(Net())  # MMEngine's and MMSegmentation's models have theirs
+
+
+def test_weights_that_come_from_a_file():
+    model = MODELS.build(tiny_config(pretrained='vit.pth'))
+    assert not warned(model)
+    model = tiny_model()
+    assert not warned(model, checkpoint=dict(state_dict=model.state_dict()))
+
+
+def test_random_weights_in_a_runner(tmp_path):
+    """Nothing is loaded where `resume=True` finds no checkpoint."""
+    net, _ = iteration_run.model()
+    log = iteration_run.train(
+        net,
+        tmp_path,
+        dict(by_epoch=False, max_iters=1),
+        default_hooks=dict(sanity_check=dict(type='SanityCheckHook')),
+        resume=True,
+    ).logger
+    (file,) = tmp_path.glob('*/*.log')
+    assert log and WARNING in file.read_text()

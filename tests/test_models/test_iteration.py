@@ -1,0 +1,112 @@
+"""The model knows its iteration in whatever training MMEngine runs."""
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+
+import iteration_run
+from iteration_run import BY_EPOCH, BY_ITER
+from tiny_model import batch, tiny_model
+
+
+@pytest.mark.parametrize(
+    'train_cfg, options',
+    [
+        (BY_ITER, dict(custom_hooks=[])),
+        (BY_EPOCH, dict(custom_hooks=[])),
+        (BY_ITER, dict(default_hooks=dict(runtime_info=None))),
+        (BY_ITER, dict(custom_hooks=[dict(type='IterationHook')])),
+        (BY_EPOCH, dict(optim_wrapper=dict(accumulative_counts=2))),
+    ],
+)
+def test_every_step(tmp_path, train_cfg, options):
+    model, seen = iteration_run.model()
+    iteration_run.train(model, tmp_path, train_cfg, **options)
+    assert seen == list(range(6))
+
+
+@pytest.mark.parametrize(
+    'train_cfg, checkpoint, expected, counts',
+    [
+        (dict(BY_ITER, max_iters=7), 'iter_4.pth', [4, 5, 6], 3),
+        (dict(BY_EPOCH, max_epochs=3), 'epoch_1.pth', [3, 4, 5, 6, 7, 8], 1),
+    ],
+)
+def test_resumed(tmp_path, train_cfg, checkpoint, expected, counts):
+    model, _ = iteration_run.model()
+    by_epoch = train_cfg['by_epoch']
+    iteration_run.train(model, tmp_path, BY_EPOCH if by_epoch else BY_ITER)
+    model, seen = iteration_run.model()
+    iteration_run.train(
+        model,
+        tmp_path,
+        train_cfg,
+        load_from=str(tmp_path / checkpoint),
+        resume=True,
+        optim_wrapper=dict(accumulative_counts=counts),
+    )
+    assert seen == expected
+
+
+@pytest.mark.parametrize('hooks', [(), ('IterationHook',)], ids=['no hook', 'hook'])
+def test_two_processes(tmp_path, hooks):
+    torch.multiprocessing.spawn(
+        iteration_run.train_rank, (2, str(tmp_path), hooks), nprocs=2, join=True
+    )
+    for rank in range(2):
+        assert torch.load(tmp_path / f'{rank}.pt') == list(range(6))
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/init', rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_a_second_training_in_the_process(tmp_path, process_group):
+    """Of one name, so of one message hub; resumed, and of a model that was trained."""
+    for start in range(2):
+        model, seen = iteration_run.model()
+        wrapper = MMDistributedDataParallel(model)
+        iteration_run.train(wrapper, tmp_path / str(start), name='one')
+        assert seen == list(range(6))
+    iteration_run.train(
+        wrapper,
+        tmp_path / 'resumed',
+        dict(BY_ITER, max_iters=8),
+        name='one',
+        load_from=str(tmp_path / '1/iter_4.pth'),
+        resume=True,
+    )
+    assert seen == [*range(6), 4, 5, 6, 7]
+
+
+def test_what_is_set_stays_where_nobody_trains(tmp_path):
+    iteration_run.train(iteration_run.model()[0], tmp_path)
+    assert MessageHub.get_current_instance().get_info('iter') == 5
+    inputs, samples = batch([1, 0, 1])
+    model = tiny_model(losses=iteration_run.LOSSES)
+    model.loss(inputs, samples)
+    model(inputs, samples, mode='loss')
+    assert model.iteration == 0
+    model.iteration = 5000
+    model.loss(inputs, samples)
+    model(inputs, samples, mode='loss')
+    # in a loop of one's own, whose optimizer wrapper no runner has started
+    optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-4))
+    data = dict(inputs=list((inputs * 50).byte()), data_samples=samples)
+    for _ in range(2):
+        model.train_step(data, optim_wrapper)
+    assert model.iteration == 5000
+
+
+def test_a_training_goes_on_after_what_was_set(tmp_path):
+    model, seen = iteration_run.model()
+    model.iteration = 5000
+    iteration_run.train(model, tmp_path)
+    assert seen == list(range(6))
