@@ -89,6 +89,7 @@ def test_results_are_those_of_one_image_in_order(num_workers):
         np.testing.assert_array_equal(result.confidence, confidence)
 
 
+@pytest.mark.slow
 def test_spawned_workers_give_the_same():
     jobs = [make_job(i) for i in range(3)]
     with DenseCRFPool(1, start_method='spawn') as pool:
@@ -211,6 +212,7 @@ def test_all_workers_end_after_an_exception(deadly):
         pool.submit(make_job(0))
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed():
     code = (
         'import sys, time, multiprocessing\n'
@@ -233,6 +235,7 @@ def test_workers_end_when_their_parent_is_killed():
     assert len(pids) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
 def test_workers_end_although_another_process_holds_their_pipe():
     code = (
@@ -304,6 +307,7 @@ def test_no_more_than_max_bytes_are_open():
     assert returned == 12
 
 
+@pytest.mark.slow
 def test_an_image_that_takes_too_long_fails_alone(monkeypatch):
     refine = pool_module.dense_crf_mask
 
