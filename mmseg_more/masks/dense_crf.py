@@ -1,4 +1,4 @@
-"""Dense CRF on the probabilities of one image (METHOD: evaluation with CRF)."""
+"""Dense CRF on the probabilities of one image (docs/method.md, section 8)."""
 
 from functools import lru_cache
 from importlib.util import find_spec
