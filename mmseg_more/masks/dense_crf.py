@@ -22,7 +22,7 @@ CLASS_EPSILON = 0.02
 They cannot win there. What they take part in are ties of two other classes:
 without them .005 % of the pixels of 50 images of noise (500x375, 21 classes, 9 of
 them left) got another label, and none on the shapes; with .05 it was more than
-.01 %. ``tools/analysis/benchmark_masks.py`` measures it."""
+.01 %. ``benchmarks/masks.py`` measures it."""
 _LOWEST = 1e-5  # probabilities are clipped here, as pydensecrf's unary_from_softmax does
 # From so many channels on, softmax over the last dimension is the faster layout.
 _MANY_CHANNELS = 16
@@ -74,6 +74,8 @@ def dense_crf(
 
     Krähenbühl & Koltun, 2011: Potts model with a spatial and a bilateral kernel, both
     normalised symmetrically, solved by mean-field iterations from the probabilities.
+    Peak memory for a textured image of 375x500 with 2 and 21 channels: the lattice 205
+    and 404 MB, pydensecrf 77 and 232 MB (``benchmarks/crf.py``).
 
     Args:
         image: RGB, uint8 ``(H, W, 3)``, array or tensor.
