@@ -57,6 +57,7 @@ def test_every_config_is_covered():
     assert folders == {'more', 'two_stage'} and CONFIGS and TWO_STAGE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', TWO_STAGE, ids=lambda p: p.stem)
 def test_two_stage_trains_a_step(path):
     """A stock model, without compiled operations or a GPU."""

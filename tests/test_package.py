@@ -27,10 +27,17 @@ NAMES = {
         'BalancedCrossEntropyLoss',
         'DenseEnergyLoss',
     ),
-    'HOOKS': ('IterationHook', 'LocalizationHook', 'SanityCheckHook'),
+    'HOOKS': ('IterationHook', 'LocalizationHook', 'SanityCheckHook', 'PseudoLabelHook'),
+    'LOOPS': ('MaskLoop',),
     'PARAM_SCHEDULERS': ('PolyWarmupLR',),
-    'METRICS': ('LocalizationMetric',),
-    'DATASETS': ('VOCImageLevelDataset', 'COCO14ImageLevelDataset', 'ImageLevelDataset'),
+    'METRICS': ('LocalizationMetric', 'ProtocolMetric'),
+    'DATASETS': (
+        'VOCImageLevelDataset',
+        'COCO14ImageLevelDataset',
+        'ImageLevelDataset',
+        'PseudoLabelDataset',
+    ),
+    'TRANSFORMS': ('LoadMask', 'PackImageLevelInputs', 'PILColorJitter', 'RandomRescale'),
     'OPTIM_WRAPPERS': ('CPUAmpOptimWrapper',),
 }
 

@@ -43,8 +43,10 @@ class Lattice(NamedTuple):
     a missing neighbour is the vertex itself."""
     taps: Tensor
     """Weights 1, 1/2, 1/2 of the blur, 0 for a missing neighbour, float32
-    ``(d + 1, M, 3)``; on the first axis times ``1 / (1 + 2^-d)``, pydensecrf's constant
-    for the volume of the blur."""
+    ``(d + 1, M, 3)``."""
+    slice_weights: Tensor
+    """What the vertices of a point count for in its result: ``weights`` times
+    ``1 / (1 + 2^-d)``, pydensecrf's constant for the volume of the blur."""
 
 
 class _Keys(NamedTuple):
@@ -199,7 +201,6 @@ def _blur_neighbours(keys: Tensor, steps: Sequence[int]) -> Tuple[Tensor, Tensor
         )[:count]
     taps = (neighbours != itself[:, None]).float().mul_(0.5)
     taps[..., 0] = 1
-    taps[0] /= 1 + 2.0 ** -(len(steps) - 1)
     return neighbours, taps
 
 
@@ -260,14 +261,16 @@ def build_lattice(features: Tensor, bounds: Sequence[Tuple[float, float]]) -> La
     neighbours, taps = _blur_neighbours(keys.index_select(0, starts), layout.steps)
     points_of_corners = torch.arange(len(owner), device=keys.device, dtype=torch.int32)
     points_of_corners = points_of_corners.clamp_(max=total - 1).repeat(dims + 1)
+    of_points = weights[:, :total].t().contiguous()
     return Lattice(
         vertices=vertices[:, :total].t().contiguous(),
-        weights=weights[:, :total].t().contiguous(),
+        weights=of_points,
         entries=points_of_corners.index_select(0, order),
         entry_weights=weights.flatten().index_select(0, order),
         starts=starts.int(),
         neighbours=neighbours,
         taps=taps,
+        slice_weights=of_points * (1 / (1 + 2**-dims)),
     )
 
 
@@ -305,7 +308,7 @@ def _filter(lattice: Lattice, values: Tensor) -> Tensor:
     )
     for rows, taps in zip(lattice.neighbours, lattice.taps):
         values = weighted_sums(values, rows, taps)
-    return weighted_sums(values, lattice.vertices, lattice.weights)
+    return weighted_sums(values, lattice.vertices, lattice.slice_weights)
 
 
 @torch.no_grad()
@@ -313,7 +316,7 @@ def normalize_lattice(lattice: Lattice, weight: float = 1.0) -> Lattice:
     """Lattice of the symmetrically normalised kernel, times a weight.
 
     ``weight * n_i K_ij n_j`` with ``n = 1 / sqrt(K 1)``: pydensecrf's
-    ``NORMALIZE_SYMMETRIC``. The factors go into the points' coordinates, so that
+    ``NORMALIZE_SYMMETRIC``. The factors go into the points' weights, so that
     filtering costs as much as without them.
 
     Args:
@@ -323,6 +326,6 @@ def normalize_lattice(lattice: Lattice, weight: float = 1.0) -> Lattice:
     ones = lattice.weights.new_ones(len(lattice.weights), 1)
     norm = (filter_on_lattice(lattice, ones) + 1e-20).rsqrt()
     return lattice._replace(
-        weights=lattice.weights * (weight * norm),
+        slice_weights=lattice.slice_weights * (weight * norm),
         entry_weights=lattice.entry_weights * norm[:, 0].index_select(0, lattice.entries),
     )

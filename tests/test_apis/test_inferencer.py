@@ -110,6 +110,7 @@ def test_scores_maps_and_mask_are_the_model_s(exact, reference):
     assert result['visualization'] is None and result['errors'] is None
 
 
+@pytest.mark.slow
 def test_multi_scale(exact, reference):
     sample = exact(
         reference, True, source='seg', multi_scale=True, maps=['cam', 'attention']
@@ -132,6 +133,7 @@ def test_mask_of_a_map(inferencer, reference, source):
     assert torch.equal(sample.pred_sem_seg.data[0], expected.long())
 
 
+@pytest.mark.slow
 def test_mask_with_crf(inferencer, reference):
     for source in ('lam', 'seg'):
         sample = inferencer(
@@ -174,6 +176,7 @@ def test_predicted_classes_restrict_the_segmentation(inferencer, reference):
     assert not set(everything.unique().tolist()) <= allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('crf', [False, True])
 def test_no_class_at_all_is_background(weights, tmp_path, crf):
     """An image without any predicted class."""
@@ -195,6 +198,7 @@ def test_no_class_at_all_is_background(weights, tmp_path, crf):
         assert result['visualization'].dtype == np.uint8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(1, 50), (50, 1), (1, 1), (7, 333)])
 def test_images_of_any_size(inferencer, size):
     result = inferencer(
@@ -372,6 +376,7 @@ def test_pictures(inferencer, reference, monkeypatch):
 
 
 # -------------------------------------------------------------------------- faults
+@pytest.mark.slow
 @pytest.mark.parametrize('crf', [False, True])
 def test_corrupt_image_in_a_folder(inferencer, folder, tmp_path, crf):
     arguments = dict(source='lam', crf=crf, bkg=0.3, num_workers=1)
@@ -570,6 +575,7 @@ def test_scores_of_a_run_that_is_interrupted(inferencer, folder, tmp_path, monke
     assert list(json.loads((tmp_path / 'one' / 'scores.json').read_text())) == ['a']
 
 
+@pytest.mark.slow
 def test_what_waits_for_the_crf_is_little(inferencer, reference):
     """Maps of classes that may not appear, and logits, are not kept."""
     settings = inferencer.settings(source='lam', crf=True)

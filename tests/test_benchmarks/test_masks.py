@@ -75,6 +75,7 @@ def test_wrong_arguments_are_named(arguments, message, data, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_noise_needs_no_checkpoint(data, tmp_path):
     out = tmp_path / 'masks.json'
     arguments = ['--noise', 1, '--noise-size', 30, 40, '--workers', 1, '--device', 'cpu']
@@ -82,6 +83,7 @@ def test_noise_needs_no_checkpoint(data, tmp_path):
     assert list(json.loads(out.read_text())['masks']) == ['noise']
 
 
+@pytest.mark.slow
 def test_what_is_loaded_is_no_message(data):
     records, logger = [], MMLogger.get_current_instance()
     handler = logging.Handler()

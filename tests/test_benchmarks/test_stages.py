@@ -100,6 +100,7 @@ def gradients(benchmark, step):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_a_staged_step_is_the_step(tiny_config, dtype):
     benchmark = StepBenchmark(tiny_config, 2, CPU, dtype)

@@ -33,6 +33,7 @@ def gradients(benchmark, context=None):
     return found
 
 
+@pytest.mark.slow
 def test_run(benchmark):
     assert benchmark.model.iteration == 1201  # one past the last `begin`
     found = benchmark.run(iters=2)

@@ -111,6 +111,7 @@ def test_closest_counts_slips():
     assert closest('trancgf', ['train_cfg']) is None
 
 
+@pytest.mark.slow
 def test_configs_that_exist_are_accepted(repo_root):
     """This package's and a selection of MMSegmentation's."""
     others = sorted(Path(mmseg.__path__[0], '.mim', 'configs').glob('*/*.py'))[::60]

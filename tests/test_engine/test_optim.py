@@ -201,6 +201,7 @@ def test_wrong_argument_of_the_optimizer():
         wrapper_for(network(), wieght_decay=0.1)
 
 
+@pytest.mark.slow
 def test_compiled_step_of_mmengine(tmp_path):
     """MMEngine's own `compile`, which takes the optimizer's step in, next to groups."""
     cfg = Config.fromstring(tiny_run.CONFIG, '.py')

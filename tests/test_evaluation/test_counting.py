@@ -1,5 +1,6 @@
 """Counts of several ranks."""
 
+import pytest
 import torch
 import torch.multiprocessing as mp
 
@@ -8,6 +9,7 @@ from localization_samples import evaluate_rank, make_protocol_sample, metrics
 NUM_IMAGES = 5
 
 
+@pytest.mark.slow
 def test_two_ranks_count_each_image_once(tmp_path):
     samples = [make_protocol_sample(i, tmp_path) for i in range(NUM_IMAGES)]
     mp.spawn(evaluate_rank, args=(2, str(tmp_path), NUM_IMAGES), nprocs=2)

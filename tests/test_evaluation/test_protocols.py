@@ -165,6 +165,7 @@ def test_workers_and_batches_change_nothing(samples):
     assert evaluate(build(num_workers=0), samples, batch_size=1) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('failing', [0, NUM_IMAGES - 1])
 @pytest.mark.parametrize('kind', ['error', 'killed'])
 def test_no_figures_without_the_crf_of_an_image(samples, monkeypatch, kind, failing):

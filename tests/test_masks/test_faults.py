@@ -27,6 +27,7 @@ def default_scope():
         yield
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(data, tmp_path):
     """SIGKILL in the middle, with the CRF at work; then byte-identical masks."""
     run_masks(data, tmp_path / 'whole', crf=True, soft_maps=True)
@@ -93,6 +94,7 @@ def test_changed_labels_are_done_again(data, masks, tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 1])
 def test_corrupt_image(data, tmp_path, workers):
     copy = mask_run.make_data(tmp_path / 'data')

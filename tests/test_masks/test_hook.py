@@ -222,6 +222,7 @@ def test_another_hook_that_wants_other_scales(data, tmp_path):
         hook.recipe.request(LocalizationRequest(ms_scales=(2.0,)))
 
 
+@pytest.mark.slow
 def test_masks_do_not_depend_on_workers_of_the_loader(data, tmp_path):
     run_masks(data, tmp_path / 'none', crf=True, num_workers=0)
     cfg = mask_config(data, tmp_path / 'two', crf=True)
@@ -230,6 +231,7 @@ def test_masks_do_not_depend_on_workers_of_the_loader(data, tmp_path):
     assert files(tmp_path / 'none') == files(tmp_path / 'two')
 
 
+@pytest.mark.slow
 def test_test_time_augmentation(data, tmp_path):
     cfg = mask_run.config(data)
     resize = cfg.tta_pipeline[1].transforms[0]
@@ -252,6 +254,7 @@ def test_test_time_augmentation(data, tmp_path):
         mask_run.run(cfg)
 
 
+@pytest.mark.slow
 def test_after_training(data, tmp_path):
     """The masks of the training's last weights; `tools/test.py` goes on with them."""
     cfg = mask_config(data, tmp_path / 'masks', split='train')
@@ -306,6 +309,7 @@ def test_bad_arguments(tmp_path, arguments, message):
         PseudoLabelHook(str(tmp_path), **arguments)
 
 
+@pytest.mark.slow
 def test_two_processes(data, tmp_path):
     """No image twice, none lost; the same bytes as of one process."""
     run_masks(data, tmp_path / 'one', crf=True)
@@ -381,6 +385,7 @@ def test_a_folder_of_another_run_is_noticed_before_the_training(data, finished, 
     assert not list((tmp_path / 'work').glob('*.pth'))  # nothing was trained
 
 
+@pytest.mark.slow
 def test_a_training_that_was_resumed_goes_on_with_its_masks(data, tmp_path):
     cfg = training_with_masks(data, tmp_path)
     mask_run.train(cfg)

@@ -37,6 +37,7 @@ def other_run(tmp_path):
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_second_run_says_who_holds_the_folder(tmp_path, other_run):
     lock = FolderLock(tmp_path)
     with pytest.raises(BlockingIOError) as error:
@@ -50,6 +51,7 @@ def test_a_second_run_says_who_holds_the_folder(tmp_path, other_run):
         FolderLock(tmp_path).acquire()
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_run_is_gone(tmp_path, other_run):
     other_run.kill()
     other_run.wait()
@@ -75,6 +77,7 @@ def test_twice_in_one_process(tmp_path):
     second.release()
 
 
+@pytest.mark.slow
 def test_a_forked_worker_does_not_keep_it(tmp_path):
     lock = FolderLock(tmp_path)
     lock.acquire()

@@ -62,6 +62,7 @@ def labels(content):
     return np.asarray(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'options',
     [

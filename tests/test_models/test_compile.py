@@ -9,6 +9,7 @@ from mmengine.optim import OptimWrapper
 from tiny_model import batch, tiny_config, tiny_model
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     torch.__version__ < '2.4' and sys.version_info >= (3, 12),
     reason='this PyTorch does not compile on this Python',

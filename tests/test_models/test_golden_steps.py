@@ -118,6 +118,7 @@ def test_intermediate_maps_and_labels(name):
     same(after.segmentation, 's0.refined')
 
 
+@pytest.mark.slow
 def test_trajectory():
     """Four steps with AdamW across the start of seg and energy."""
     golden = Golden('trajectory_voc_1999')

@@ -50,6 +50,7 @@ def test_resumed(tmp_path, train_cfg, checkpoint, expected, counts):
     assert seen == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('hooks', [(), ('IterationHook',)], ids=['no hook', 'hook'])
 def test_two_processes(tmp_path, hooks):
     torch.multiprocessing.spawn(

@@ -29,6 +29,7 @@ def watched(model):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'chunk_size, expected',
     [
@@ -109,6 +110,7 @@ def test_cams_of_the_present_classes():
         assert_close(some, present.select(of_all), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_losses_as_from_the_cams_of_all_classes(monkeypatch):
     """The step works on the present classes alone and nothing else changes."""
     from mmseg_more.localization.present import PresentClasses

@@ -83,6 +83,7 @@ def run(dtype, steps=10):
     return history[:steps]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dtype', TYPES)
 def test_ten_steps(dtype):
     exact, found = run(torch.float32), run(dtype)

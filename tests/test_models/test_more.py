@@ -121,6 +121,7 @@ def test_other_image_sizes(size):
 
 
 # older releases have no float16 autocast on the CPU
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'dtype',
     [torch.bfloat16, torch.float16]

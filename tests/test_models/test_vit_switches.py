@@ -92,6 +92,7 @@ def fresh_dynamo():
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_compiled_once_for_all_blocks_and_sizes(fresh_dynamo):
     backend = CountingBackend()
     plain, compiled = vit(), vit(compile=dict(backend=backend))

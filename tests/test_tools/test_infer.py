@@ -49,6 +49,7 @@ def written(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob('*.*'))
 
 
+@pytest.mark.slow
 def test_folders_and_files(infer, files, capsys):
     status = infer(
         files / 'one',

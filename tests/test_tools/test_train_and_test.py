@@ -112,6 +112,7 @@ def test_amp_without_a_gpu(run, config, tmp_path):
     assert amp['weight'] != exact['weight']
 
 
+@pytest.mark.slow
 def test_two_processes(run, config, tmp_path, repo_root):
     """Two of batch 2 are one of batch 4: same weights, every sample once."""
     run('train', config, '--work-dir', tmp_path / 'one')

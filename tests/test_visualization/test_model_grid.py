@@ -113,6 +113,7 @@ def test_data_without_truth(model):
         run_stages(model, data)
 
 
+@pytest.mark.slow
 def test_command(model, golden, repo_root, tmp_path, capsys):
     spec = importlib.util.spec_from_file_location(
         'draw_grid', repo_root / 'tools/analysis/draw_grid.py'

@@ -80,6 +80,7 @@ def test_is_registered_in_mmseg():
     assert HOOKS.get('IterationHook') is not None
 
 
+@pytest.mark.slow
 def test_iteration_based_and_resume(tmp_path):
     model = RecordingModel()
     train(model, tmp_path, 'iter', dict(by_epoch=False, max_iters=8))

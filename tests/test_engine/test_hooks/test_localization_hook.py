@@ -110,6 +110,7 @@ def default_scope():
         yield
 
 
+@pytest.mark.slow
 def test_request_lasts_for_the_validation(tmp_path):
     model = Segmentor()
     runner = build_runner(
@@ -161,6 +162,7 @@ def test_request_lasts_for_the_test(tmp_path):
     assert model.localization_request is None
 
 
+@pytest.mark.slow
 def test_training_after_an_interrupted_validation(tmp_path):
     model = Segmentor(fail=True)
     runner = build_runner(model, tmp_path, draw=False)
@@ -172,6 +174,7 @@ def test_training_after_an_interrupted_validation(tmp_path):
     assert all(request is None for mode, request in model.requests if mode == 'loss')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('visualizer', ['Visualizer', 'SegLocalVisualizer'])
 def test_pictures_reach_every_backend(tmp_path, visualizer):
     runner = build_runner(Segmentor(), tmp_path, visualizer, interval=2, max_images=2)
@@ -194,6 +197,7 @@ def test_pictures_reach_every_backend(tmp_path, visualizer):
     } == names
 
 
+@pytest.mark.slow
 def test_with_the_real_segmentor(tmp_path):
     cfg = model_config(
         dict(K=2, dim=16, depth=4, heads=2, pos_img_size=64, patch=8, decoder_mid=8)
