@@ -14,7 +14,9 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from golden import data_samples
-from tiny_model import tiny_model
+from tiny_model import tiny_config
+
+from mmseg.registry import MODELS
 
 LOSSES = dict(cls=dict(type='MultiLabelSoftMarginLoss'))  # one pass per step
 BY_ITER = dict(by_epoch=False, max_iters=6)
@@ -35,7 +37,7 @@ class Images(Dataset):
 
 def model(**overrides):
     """With a list `seen` of the iteration at each step."""
-    net = tiny_model(losses=LOSSES, **overrides)
+    net = MODELS.build(tiny_config(losses=LOSSES, **overrides))  # iteration never set
     net.data_preprocessor.size = (64, 64)  # no padding to a crop of 448
     # not an attribute: it would be copied with the model
     seen = []

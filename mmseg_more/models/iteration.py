@@ -3,6 +3,7 @@
 from typing import Any, Optional, Tuple
 
 import torch
+import torch.distributed
 from mmengine.logging import MessageHub
 
 
@@ -26,6 +27,7 @@ class TrainingIteration:
 
     def __init__(self) -> None:
         self.set(0)
+        self._is_known = False
 
     @property
     def value(self) -> int:
@@ -37,6 +39,7 @@ class TrainingIteration:
         """Take this for the iteration."""
         self._value = int(value)
         self._heard = _message_hub_iteration()
+        self._is_known = True
 
     @torch.compiler.disable
     def follow_optimizer(self, optim_wrapper: Any) -> None:
@@ -51,10 +54,21 @@ class TrainingIteration:
 
     @torch.compiler.disable
     def follow_message_hub(self) -> None:
-        """Take the iteration from the message hub, if that has changed."""
+        """Take the iteration from the message hub, if that has changed.
+
+        Raises:
+            RuntimeError: If several processes train, and nobody ever said the iteration.
+        """
         heard = _message_hub_iteration()
         if heard is not None and heard != self._heard:
-            self._value, self._heard = heard[1], heard
+            self._value, self._heard, self._is_known = heard[1], heard, True
+        if not self._is_known and torch.distributed.is_initialized():
+            raise RuntimeError(
+                'the model cannot know the iteration of this training, by which its losses '
+                "begin: MMEngine's RuntimeInfoHook, one of its default hooks, has been "
+                "removed. Keep it, add dict(type='IterationHook'), or, in a loop of your "
+                'own, set model.iteration before each step'
+            )
 
 
 def _message_hub_iteration() -> Optional[Tuple[str, int]]:

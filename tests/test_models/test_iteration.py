@@ -87,6 +87,17 @@ def test_a_second_training_in_the_process(tmp_path, process_group):
     assert seen == [*range(6), 4, 5, 6, 7]
 
 
+def test_nobody_says_the_iteration(tmp_path, process_group):
+    """Better no training than one whose losses never begin."""
+    hooks = dict(default_hooks=dict(runtime_info=None))
+    net, seen = iteration_run.model()
+    with pytest.raises(RuntimeError, match='RuntimeInfoHook.*IterationHook'):
+        iteration_run.train(MMDistributedDataParallel(net), tmp_path, **hooks)
+    hooks['custom_hooks'] = [dict(type='IterationHook')]
+    iteration_run.train(MMDistributedDataParallel(net), tmp_path, **hooks)
+    assert seen == list(range(6))
+
+
 def test_what_is_set_stays_where_nobody_trains(tmp_path):
     iteration_run.train(iteration_run.model()[0], tmp_path)
     assert MessageHub.get_current_instance().get_info('iter') == 5

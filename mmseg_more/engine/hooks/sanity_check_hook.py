@@ -141,8 +141,8 @@ def _message(different: Dict[str, Shapes]) -> str:
         return (
             f'the checkpoint was trained for K={theirs} classes, the model is built '
             f'for K={ours} (without background). Use the config it was trained with, '
-            f'or set model.num_classes={theirs} and every num_classes that follows '
-            f'from it; to fine-tune on other classes, start from a pretrained '
+            f'or set model.num_classes={theirs} (its parts follow where they do not say '
+            f'it themselves); to fine-tune on other classes, start from a pretrained '
             f'backbone (model.backbone.init_cfg) instead of load_from. [{shown}]'
         )
     return (
