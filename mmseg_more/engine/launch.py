@@ -16,6 +16,15 @@ from .config_check import check_config
 from .distributed import prepare_distributed
 from .optim import adapt_amp
 
+_MMENGINE_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+)
+
 
 def load_config(
     path: str,
@@ -50,8 +59,17 @@ def load_config(
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('./work_dirs', osp.splitext(osp.basename(path))[0])
+    _drop_unset_hooks(cfg)
     check_config(cfg)
     return cfg
+
+
+def _drop_unset_hooks(cfg: Config) -> None:
+    """Let None switch off any default hook: MMEngine takes it for its own ones alone."""
+    hooks = cfg.get('default_hooks') or {}
+    for key in [key for key, hook in hooks.items() if hook is None]:
+        if key not in _MMENGINE_HOOKS:
+            del hooks[key]
 
 
 def check_checkpoint(path: str) -> None:

@@ -15,6 +15,14 @@ def test_work_dir_priority(tmp_path):
     assert launch.load_config(str(path), work_dir='given').work_dir == 'given'
 
 
+def test_default_hooks_are_switched_off_by_none(tmp_path):
+    path = tmp_path / 'name.py'
+    path.write_text("default_hooks = dict(logger=None, more=dict(type='X'), other=None)")
+    cfg = launch.load_config(str(path), {'default_hooks.more': None})
+    # MMEngine leaves out its own hooks that are None, and fails on any other
+    assert cfg.default_hooks == dict(logger=None)
+
+
 def test_addresses_are_not_looked_up():
     launch.check_checkpoint('https://example.org/a.pth')
     with pytest.raises(FileNotFoundError, match='Training writes iter_N.pth'):
