@@ -50,7 +50,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     for name, values in (
         ('sizes', (224, 320, 448)),
         ('batch-sizes', (1, 2, 4)),
-        ('classes', (20, 80, 300)),
+        ('classes', (20, 80, 254)),
         ('scales', (1, 2, 3, 4)),
     ):
         parser.add_argument(

@@ -1,4 +1,4 @@
-"""Every shipped config builds, and says what METHOD says."""
+"""Every shipped config builds, and says what docs/method.md says."""
 
 import copy
 

@@ -42,7 +42,7 @@ class ProtocolMetric(CountingMetric):
 
     Maps show the classes of the image label only; without CRF a pixel is background
     where they are ``<= bkg``, for the CRF the background is 1 - their maximum
-    (METHOD: evaluation). The segmentation is free to show all classes. Everything is
+    (docs/method.md, section 8). The segmentation is free to show all classes. Everything is
     scored at the original size of the image. The CRF runs in worker processes while
     the network goes on.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Tokens(NamedTuple):
-    """What the backbone returns (METHOD: paper section 3.1)."""
+    """What the backbone returns (docs/method.md, section 1)."""
 
     classes: Tensor
     """Class tokens after the final norm, ``(B, K, D)``."""
@@ -89,6 +89,6 @@ sample), those that the network predicts (its ``pred_label``), or all K."""
 MAP_NAMES: Tuple[str, ...] = ('cam', 'lam', 'fused', 'attention')
 """Maps that can be requested, in the order of tables and pictures."""
 MASK_SCALES: Tuple[float, ...] = (1.0, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0)
-"""Scales of the maps that become masks (METHOD, section 4)."""
+"""Scales of the maps that become masks (docs/method.md, section 4)."""
 SEG_SCALES: Tuple[float, ...] = (1.0, 1.25, 1.5)
-"""Scales of the multi-scale segmentation (METHOD, section 8)."""
+"""Scales of the multi-scale segmentation (docs/method.md, section 8)."""

@@ -31,7 +31,7 @@ def _energy(probs, images, gate, backend):
 
 @pytest.mark.parametrize('backend', ['auto', 'lattice', 'pydensecrf'])
 def test_value_and_gradient_are_the_definitions(backend):
-    """METHOD, section 6, word for word."""
+    """docs/method.md, section 6, word for word."""
     probs, images, gate = _inputs()
     energy = _energy(probs, images, gate, backend)
     (3 * energy).backward()

@@ -20,8 +20,8 @@ _OFFICIAL = ('encoder.blocks.', 'graph_layer.')
 _FROM_SCRATCH = f"""
 {'*' * 78}
 THIS TRAINING STARTS FROM RANDOM WEIGHTS. Neither pretrained weights nor a checkpoint
-were given. A ViT that has not been pretrained learns next to nothing from some thousand
-images, however many days it takes.
+were given. The method, its schedules and its thresholds are made for a ViT that has been
+pretrained; from random weights such a training takes as long, and its maps mean little.
 
 Name the file of a plain ViT, in timm's or mmpretrain's names:
     --cfg-options model.pretrained=FILE
