@@ -461,6 +461,7 @@ def test_names_that_do_not_fit_or_are_not_known(tmp_path, weights):
     assert inferencer(noise(4, 5))['predictions'].shape == (4, 5)
 
 
+@pytest.mark.slow
 def test_config_as_file_and_config_in_the_checkpoint(
     weights, tmp_path, reference, inferencer
 ):

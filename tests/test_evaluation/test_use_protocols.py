@@ -58,6 +58,7 @@ def test_what_cannot_be_scored_by_protocols():
         use_protocols(Config(dict(model=dict(type='MoRe'))))
 
 
+@pytest.mark.slow
 def test_a_run_of_the_model(tmp_path):
     images = {name: mask_run.IMAGES[name] for name in 'abc'}
     data = mask_run.make_data(tmp_path / 'data', images)

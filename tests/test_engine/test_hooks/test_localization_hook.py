@@ -126,6 +126,7 @@ def test_request_lasts_for_the_validation(tmp_path):
     assert 'fused/mIoU' not in metrics
 
 
+@pytest.mark.slow
 def test_multi_scale_fields_and_metrics_that_ask(tmp_path):
     cfg = model_config(
         dict(K=2, dim=16, depth=4, heads=2, pos_img_size=64, patch=8, decoder_mid=8)
@@ -253,6 +254,7 @@ def real_segmentor():
     return MODELS.build(cfg.model)
 
 
+@pytest.mark.slow
 def test_test_time_augmentation_runs_each_view_once(tmp_path):
     """Six passes per image and no map; what there is, is scored."""
     model = real_segmentor()
@@ -272,6 +274,7 @@ def test_test_time_augmentation_runs_each_view_once(tmp_path):
     assert model.localization_request is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('policy', ['image-labels', 'predicted'])
 def test_maps_of_few_classes_are_drawn_and_scored(tmp_path, policy):
     """As those of all; a class without a map has no row."""
