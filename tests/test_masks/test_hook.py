@@ -255,13 +255,19 @@ def test_test_time_augmentation(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_after_training(data, tmp_path):
-    """The masks of the training's last weights; `tools/test.py` goes on with them."""
-    cfg = mask_config(data, tmp_path / 'masks', split='train')
-    hook = dict(cfg.custom_hooks.pop(), after_train=True, split='train')
-    training = mask_run.config(data)
-    training.custom_hooks = [hook]
-    training.merge_from_dict(
+def training_with_masks(data, tmp_path, **hook):
+    """A training of one iteration, after which masks are made."""
+    cfg = mask_run.config(data)
+    options = dict(bkg=0.5, scales=(1.0, 0.5), num_workers=1, split='train')
+    cfg.custom_hooks = [
+        dict(
+            dict(options, **hook),
+            type='PseudoLabelHook',
+            out_dir=str(tmp_path / 'masks'),
+            after_train=True,
+        )
+    ]
+    cfg.merge_from_dict(
         {
             'train_cfg.max_iters': 1,
             'work_dir': str(tmp_path / 'work'),
@@ -277,6 +283,12 @@ def test_after_training(data, tmp_path):
             ],
         }
     )
+    return cfg
+
+
+def test_after_training(data, tmp_path):
+    """The masks of the training's last weights; `tools/test.py` goes on with them."""
+    training = training_with_masks(data, tmp_path)
     training.test_evaluator = [dict(type='LocalizationMetric')]
     mask_run.train(training)
     done = files(tmp_path / 'masks')
@@ -341,37 +353,6 @@ def test_two_processes(data, tmp_path):
     names = sorted(IMAGES)
     assert shares == [names[::2], names[1::2]]
     assert files(tmp_path / 'two') == files(tmp_path / 'one')
-
-
-def training_with_masks(data, tmp_path, **hook):
-    """A training of one iteration, after which masks are made."""
-    cfg = mask_run.config(data)
-    options = dict(bkg=0.5, scales=(1.0, 0.5), num_workers=1, split='train')
-    cfg.custom_hooks = [
-        dict(
-            dict(options, **hook),
-            type='PseudoLabelHook',
-            out_dir=str(tmp_path / 'masks'),
-            after_train=True,
-        )
-    ]
-    cfg.merge_from_dict(
-        {
-            'train_cfg.max_iters': 1,
-            'work_dir': str(tmp_path / 'work'),
-            'val_cfg': None,
-            'val_dataloader': None,
-            'val_evaluator': None,
-            'default_hooks.checkpoint.interval': 1,
-            'default_hooks.checkpoint.save_best': None,
-            'train_dataloader.dataset.pipeline': [
-                dict(type='LoadImageFromFile'),
-                dict(type='Resize', scale=(48, 48)),
-                dict(type='PackImageLevelInputs'),
-            ],
-        }
-    )
-    return cfg
 
 
 def test_a_folder_of_another_run_is_noticed_before_the_training(data, finished, tmp_path):
