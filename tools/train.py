@@ -69,8 +69,7 @@ def main() -> None:
     cfg = args.cfg
     if args.resume:
         cfg.resume = True
-    runner = launch.build_runner(cfg)
-    runner.train()
+    launch.build_runner(cfg).train()
     launch.finish()
 
 

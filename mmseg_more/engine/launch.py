@@ -1,6 +1,7 @@
 """What tools/train.py and tools/test.py share: from command-line arguments to a config."""
 
 import difflib
+import gc
 import inspect
 import os
 import os.path as osp
@@ -104,8 +105,13 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def finish() -> None:
-    """Leave the process group, which PyTorch warns about otherwise."""
+    """Leave the process group, which PyTorch warns about otherwise.
+
+    The caller keeps no reference to the runner: its model holds the group, and a group that
+    is still held at the end of the process can abort it.
+    """
     if torch_dist.is_available() and torch_dist.is_initialized():
+        gc.collect()  # a runner is full of cycles
         torch_dist.destroy_process_group()
 
 
