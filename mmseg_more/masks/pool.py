@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -93,7 +94,7 @@ class _OpenJob:
         return CRFResult(name, None, None, f'dense CRF of {name}: {reply}', payload)
 
 
-class CRFQueue:
+class CRFQueue(ABC):
     """Refine many images; results in order of submission.
 
     Memory does not grow with the number of images: a job is admitted once those that are
@@ -173,11 +174,13 @@ class CRFQueue:
             len(self._open) < self.max_pending and taken + new.num_bytes <= self.max_bytes
         )
 
+    @abstractmethod
     def _start(self, new: _OpenJob) -> None:
-        raise NotImplementedError
+        """Begin with a job, the latest of ``self._open``."""
 
+    @abstractmethod
     def _wait_for_oldest(self) -> None:
-        raise NotImplementedError
+        """Wait until the oldest open job is done, or for a while."""
 
     def _reply(self, future: 'Future[Reply]') -> Reply:
         return future.result()
