@@ -81,7 +81,7 @@ class PseudoLabelHook(Hook):
         backend_args: Optional[dict] = None,
         **recipe: Any,
     ) -> None:
-        self.recipe = MaskRecipe(**recipe)
+        self.recipe = MaskRecipe().replace(**recipe)
         self.folder = MaskFolder(out_dir)
         self.soft_maps = soft_maps
         self.num_workers = num_workers

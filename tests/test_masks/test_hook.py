@@ -321,6 +321,11 @@ def test_bad_arguments(tmp_path, arguments, message):
         PseudoLabelHook(str(tmp_path), **arguments)
 
 
+def test_unknown_options_are_named(tmp_path):
+    with pytest.raises(TypeError, match=r"\['classes'\], known are source, .*, policy"):
+        PseudoLabelHook(str(tmp_path), classes='predicted')
+
+
 @pytest.mark.slow
 def test_two_processes(data, tmp_path):
     """No image twice, none lost; the same bytes as of one process."""
