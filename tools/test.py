@@ -143,7 +143,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--classes',
         choices=POLICIES,
-        help='which classes a pseudo label may show (default: image-labels; of seg all, '
+        help='which classes a mask may show (default: image-labels; of seg all, '
         'where the data have no labels)',
     )
     group.add_argument(

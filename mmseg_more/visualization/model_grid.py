@@ -15,7 +15,13 @@ from ..models.structures import LocalizationRequest
 from .drawing import TITLES, color_labels, draw_grid, heat_overlay, label_legend, strongest
 
 MAPS = ('attention', 'cam', 'lam')
-COLUMNS = ('image', *(TITLES[name] for name in MAPS), 'pseudo label', 'prediction', 'truth')
+COLUMNS = (
+    'image',
+    *(TITLES[name] for name in MAPS),
+    'training label',
+    'prediction',
+    'truth',
+)
 
 
 class Stages(NamedTuple):
@@ -34,7 +40,7 @@ def run_stages(model, data: dict) -> Stages:
     """Run one image through every stage that has a picture.
 
     The maps are those of validation: CAM at the training scales, LAM and
-    attention at scale 1. The pseudo label is the refined label that the
+    attention at scale 1. The training label is the refined label that the
     segmentation loss would train on.
 
     Args:
@@ -99,7 +105,7 @@ def draw_model_grid(
     """Grid with a row per image and a column per stage.
 
     Columns: image, raw attention, CAM and LAM of the present classes, refined
-    pseudo label, prediction, truth.
+    training label, prediction, truth.
 
     Args:
         model (MoRe): In evaluation mode.

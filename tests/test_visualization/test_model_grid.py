@@ -71,7 +71,7 @@ def test_stages_at_the_original_size(model):
     for value in (*stages.maps.values(), *stages.labels.values()):
         assert value.shape == ORIGINAL
     # only the class of the image label, background and ignored
-    assert set(np.unique(stages.labels['pseudo label'])) <= {0, 2, 255}
+    assert set(np.unique(stages.labels['training label'])) <= {0, 2, 255}
     assert (stages.labels['truth'] == 2).all()
     assert model.localization_request is None
 
@@ -94,7 +94,7 @@ def test_padding_is_cut_off(model):
     finally:
         preprocessor.test_cfg = before
     assert (padded.image == plain.image).all()
-    assert padded.labels['pseudo label'].shape == ORIGINAL
+    assert padded.labels['training label'].shape == ORIGINAL
 
 
 def test_grid(model):

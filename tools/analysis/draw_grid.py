@@ -2,7 +2,7 @@
 
     python tools/analysis/draw_grid.py CONFIG CHECKPOINT OUT.png [--num 8]
 
-Columns: image, raw attention, CAM, LAM, refined pseudo label, prediction, truth. The
+Columns: image, raw attention, CAM, LAM, refined training label, prediction, truth. The
 images are spread evenly over the validation set.
 """
 
