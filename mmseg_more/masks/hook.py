@@ -8,7 +8,6 @@ import numpy as np
 from mmengine.dist import barrier, get_dist_info
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -18,6 +17,7 @@ from mmseg.structures import SegDataSample
 from ..datasets.image_labels import name_few
 from ..datasets.image_level_dataset import voc_palette
 from ..engine.distributed import on_main_process
+from ..engine.hooks.utils import has_test_time_augmentation, innermost
 from ..files import palette_png, read_rgb
 from .config import evaluated_bkg, mask_dataloader
 from .folder import MaskFolder, soft_map
@@ -173,11 +173,11 @@ class PseudoLabelHook(Hook):
 
     def _resolve(self, runner: Runner) -> MaskRecipe:
         """The recipe, with what depends on the model and the data."""
-        model = _unwrapped(runner.model)
+        model = innermost(runner.model, augmentation=False)
         recipe = self.recipe.resolve(
-            localizes=hasattr(_unwrapped(model, tta=True), 'localization_request'),
+            localizes=hasattr(innermost(model), 'localization_request'),
             with_labels=any(image.labels is not None for image in self.images),
-            augmented=isinstance(model, BaseTTAModel),
+            augmented=has_test_time_augmentation(model),
         )
         if recipe.needs_bkg:
             bkg = evaluated_bkg(runner.cfg, recipe.source)
@@ -313,7 +313,7 @@ class _Run:
         self.missing: Dict[str, str] = {}
         """Names of images without a mask, and why, at the end."""
         self._hook = hook
-        self._model = _unwrapped(model, tta=True)
+        self._model = innermost(model)
         self._maker = MaskMaker(recipe, hook.num_workers)
         self._awaited: Dict[str, MaskImage] = {}
 
@@ -401,10 +401,3 @@ class _Run:
         else:
             classes = {names[index + 1] for index in allowed}
         return dict(classes=[name for name in names if name in classes], confidence=shown)
-
-
-def _unwrapped(model: Any, tta: bool = False) -> Any:
-    """The model inside the wrappers of several processes, and of augmentation."""
-    while is_model_wrapper(model) or tta and isinstance(model, BaseTTAModel):
-        model = model.module
-    return model

@@ -5,8 +5,9 @@ import os.path as osp
 from typing import Any, Dict, List, Optional, Sequence
 
 import torch
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
+
+from ..engine.hooks.utils import innermost
 
 _LOADERS_OF_TRUTH = ('LoadAnnotations', 'LoadMask')
 _IRRELEVANT = frozenset(
@@ -29,11 +30,8 @@ def weights_sha256(model: nn.Module) -> str:
     and for the file that they were saved to, with or without the optimizer. The
     wrappers of the model do not count.
     """
-    inner: Any = model
-    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
-        inner = inner.module
     digest = hashlib.sha256()
-    for name, value in sorted(inner.state_dict().items()):
+    for name, value in sorted(innermost(model).state_dict().items()):
         if not isinstance(value, torch.Tensor):
             continue
         value = value.detach().cpu().contiguous()

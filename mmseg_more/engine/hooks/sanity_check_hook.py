@@ -5,7 +5,6 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -13,6 +12,7 @@ from mmseg.registry import HOOKS
 
 from ...models import MoRe
 from ..config_check import check_config
+from .utils import innermost
 
 # Beginnings of names that the official MoRe code has, and this package has not
 _OFFICIAL = ('encoder.blocks.', 'graph_layer.')
@@ -66,9 +66,7 @@ class SanityCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Warn of random weights; pretrained ones and checkpoints are loaded by now."""
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
+        model = innermost(runner.model, augmentation=False)
         if self.from_scratch or self._loaded or not isinstance(model, MoRe):
             return
         if not (model.init_cfg or model.backbone.init_cfg):
@@ -77,10 +75,7 @@ class SanityCheckHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Check the shapes, before the checkpoint is copied into the model."""
         self._loaded = True
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
-        check_state_dict(model, checkpoint.get('state_dict', checkpoint))
+        check_state_dict(innermost(runner.model), checkpoint.get('state_dict', checkpoint))
 
 
 def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:

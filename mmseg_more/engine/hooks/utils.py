@@ -7,6 +7,20 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 
+def innermost(model: nn.Module, augmentation: bool = True) -> Any:
+    """Return the model inside its wrappers.
+
+    Args:
+        model (nn.Module): The runner's model, wrapped or not.
+        augmentation (bool): Whether a model for test-time augmentation counts as a
+            wrapper too. Defaults to True.
+    """
+    inner: Any = model  # whose `module` and other attributes nn.Module does not declare
+    while is_model_wrapper(inner) or augmentation and isinstance(inner, BaseTTAModel):
+        inner = inner.module
+    return inner
+
+
 def unwrap_model(model: nn.Module, attribute: str) -> Any:
     """Return the model inside its wrappers, checked to have ``attribute``.
 
@@ -21,9 +35,7 @@ def unwrap_model(model: nn.Module, attribute: str) -> Any:
     Raises:
         AttributeError: The model has no such attribute.
     """
-    inner: Any = model  # whose `module` and other attributes nn.Module does not declare
-    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
-        inner = inner.module
+    inner = innermost(model)
     if not hasattr(inner, attribute):
         raise AttributeError(
             f'{type(inner).__name__} has no attribute "{attribute}": the hook '
@@ -36,10 +48,7 @@ def unwrap_model(model: nn.Module, attribute: str) -> Any:
 
 def has_test_time_augmentation(model: nn.Module) -> bool:
     """Whether the runner's model, wrapped or not, merges several views of an image."""
-    inner: Any = model
-    while is_model_wrapper(inner):
-        inner = inner.module
-    return isinstance(inner, BaseTTAModel)
+    return isinstance(innermost(model, augmentation=False), BaseTTAModel)
 
 
 def find_hooks(cfg: Config, *types: str) -> List[Mapping[str, Any]]:
