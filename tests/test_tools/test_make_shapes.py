@@ -69,12 +69,12 @@ def test_labels_are_the_classes_of_the_mask(shapes, tool):
     seen = set()
     for image_id, names in labels.items():
         values = set(np.unique(mask(shapes, image_id)).tolist()) - {0}
-        assert names and names == [tool.CLASSES[v - 1] for v in sorted(values)]
+        assert names and names == [tool.DEMO.classes[v - 1] for v in sorted(values)]
         root = ElementTree.parse(shapes / 'Annotations' / f'{image_id}.xml').getroot()
         assert {o.findtext('name') for o in root.iterfind('object')} == set(names)
         seen |= values
     assert len(labels) == 50 and seen == set(range(1, 7))
-    assert (shapes / 'classes.txt').read_text().split() == list(tool.CLASSES)
+    assert (shapes / 'classes.txt').read_text().split() == list(tool.DEMO.classes)
 
 
 def test_objects_are_large_enough(shapes):
@@ -152,7 +152,7 @@ def test_readable_as_voc(shapes, tool, label_file):
         ann_file='ImageSets/Segmentation/val.txt',
         label_file=label_file,
         test_mode=True,
-        metainfo=dict(classes=('background', *tool.CLASSES)),
+        metainfo=dict(classes=('background', *tool.DEMO.classes)),
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations'),
@@ -164,3 +164,29 @@ def test_readable_as_voc(shapes, tool, label_file):
         sample = item['data_samples']
         present = [v - 1 for v in sample.gt_sem_seg.data.unique().tolist() if v > 0]
         assert sample.gt_label.tolist() == present
+
+
+def test_natural_scenes(tool, tmp_path):
+    root = tmp_path / 'natural'
+    tool.main([str(root), '--scenes', 'natural', '--num-train', '120', '--num-val', '1'])
+    labels = json.loads((root / 'image_labels.json').read_text())
+    assert Image.open(root / 'JPEGImages' / 'train_00000.jpg').size == (224, 224)
+    assert (root / 'classes.txt').read_text().split() == list(tool.NATURAL.classes)
+    assert len(tool.NATURAL.classes) == 20
+    counts = {name: 0 for name in tool.NATURAL.classes}
+    for names in labels.values():
+        for name in names:
+            counts[name] += 1
+    first, last = list(counts.values())[:5], list(counts.values())[13:18]
+    assert sum(first) > 2 * sum(last) > 0  # a long tail
+    boats = [names for names in labels.values() if 'boat' in names]
+    with_water = sum('water' in names for names in boats)
+    assert len(boats) > with_water > 0.6 * len(boats)  # hardly one without the other
+    assert counts['water'] > with_water
+
+
+def test_natural_scenes_are_other_data(tool, tmp_path):
+    arguments = ['--num-train', '1', '--num-val', '1', '--size', '96']
+    tool.main([str(tmp_path / 'data'), *arguments])
+    with pytest.raises(SystemExit, match='other settings'):
+        tool.main([str(tmp_path / 'data'), *arguments, '--scenes', 'natural'])

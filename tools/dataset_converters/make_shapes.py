@@ -23,8 +23,9 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from shapes_scene import CLASSES, Scene, draw_scene
+from shapes_scene import DEMO, NATURAL, Scene, World, draw_scene
 
+WORLDS = dict(demo=DEMO, natural=NATURAL)
 SETTINGS_FILE = 'settings.json'
 DRAWING_VERSION = 1  # raise it when the same arguments would give another dataset
 SPLITS = ('train', 'val')  # the position is part of each image's seed
@@ -66,10 +67,18 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--size',
         type=int,
-        default=96,
-        help='side of the images in pixels (default: %(default)s)',
+        help='side of the images in pixels (default: 96, of natural scenes 224)',
+    )
+    parser.add_argument(
+        '--scenes',
+        choices=tuple(WORLDS),
+        default='demo',
+        help='six classes on drawn backgrounds; or twenty with a long tail, a boat and its '
+        'water, on photographs (default: %(default)s)',
     )
     args = parser.parse_args(argv)
+    if args.size is None:
+        args.size = 224 if args.scenes == 'natural' else 96
     if args.num_train < 1 or args.num_val < 1:
         parser.error('--num-train and --num-val must be at least 1')
     if args.seed < 0:
@@ -79,7 +88,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def annotation_xml(image_id: str, scene: Scene) -> str:
+def annotation_xml(image_id: str, scene: Scene, classes: Sequence[str]) -> str:
     """A VOC annotation: class and box (1-based, inclusive) of every object."""
     height, width = scene.mask.shape
     lines = [
@@ -95,7 +104,7 @@ def annotation_xml(image_id: str, scene: Scene) -> str:
         corners = ''.join(f'<{tag}>{value + 1}</{tag}>' for tag, value in corners)
         lines += [
             '  <object>',
-            f'    <name>{CLASSES[label]}</name>',
+            f'    <name>{classes[label]}</name>',
             '    <difficult>0</difficult>',
             f'    <bndbox>{corners}</bndbox>',
             '  </object>',
@@ -103,7 +112,9 @@ def annotation_xml(image_id: str, scene: Scene) -> str:
     return '\n'.join(lines + ['</annotation>', ''])
 
 
-def write_image(root: Path, image_id: str, scene: Scene, palette: List[int]) -> List[str]:
+def write_image(
+    root: Path, image_id: str, scene: Scene, palette: List[int], classes: Sequence[str]
+) -> List[str]:
     """Write image, mask and annotation; returns the names of the visible classes."""
     Image.fromarray(scene.image).save(
         root / 'JPEGImages' / f'{image_id}.jpg', quality=95, subsampling=0
@@ -111,12 +122,14 @@ def write_image(root: Path, image_id: str, scene: Scene, palette: List[int]) -> 
     mask = Image.fromarray(scene.mask)
     mask.putpalette(palette)
     mask.save(root / 'SegmentationClass' / f'{image_id}.png')
-    annotation = annotation_xml(image_id, scene)
+    annotation = annotation_xml(image_id, scene, classes)
     (root / 'Annotations' / f'{image_id}.xml').write_text(annotation, encoding='utf-8')
-    return [CLASSES[value - 1] for value in np.unique(scene.mask) if value > 0]
+    return [classes[value - 1] for value in np.unique(scene.mask) if value > 0]
 
 
-def write_dataset(root: Path, counts: Dict[str, int], seed: int, size: int) -> None:
+def write_dataset(
+    root: Path, counts: Dict[str, int], seed: int, size: int, world: World
+) -> None:
     """Draw all images of all splits into ``root``, an existing empty folder."""
     for folder in (
         'JPEGImages',
@@ -129,15 +142,15 @@ def write_dataset(root: Path, counts: Dict[str, int], seed: int, size: int) -> N
     for number, split in enumerate(SPLITS):
         ids = [f'{split}_{index:05d}' for index in range(counts[split])]
         for index, image_id in enumerate(ids):
-            scene = draw_scene(np.random.default_rng([seed, number, index]), size)
-            labels[image_id] = write_image(root, image_id, scene, palette)
+            scene = draw_scene(np.random.default_rng([seed, number, index]), size, world)
+            labels[image_id] = write_image(root, image_id, scene, palette, world.classes)
         (root / 'ImageSets' / 'Segmentation' / f'{split}.txt').write_text(
             '\n'.join(ids) + '\n', encoding='utf-8'
         )
     (root / 'image_labels.json').write_text(
         json.dumps(labels, indent=0) + '\n', encoding='utf-8'
     )
-    (root / 'classes.txt').write_text('\n'.join(CLASSES) + '\n', encoding='utf-8')
+    (root / 'classes.txt').write_text('\n'.join(world.classes) + '\n', encoding='utf-8')
 
 
 def check_out(out: Path, settings: dict) -> bool:
@@ -170,6 +183,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         seed=args.seed,
         size=args.size,
     )
+    if args.scenes != 'demo':  # the demo's settings stay as they were written before
+        settings['scenes'] = args.scenes
+    world = WORLDS[args.scenes]
     if check_out(out, settings):
         print(f'{args.out}: already there')
         return 0
@@ -179,7 +195,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     unfinished.mkdir()
     try:
         write_dataset(
-            unfinished, dict(train=args.num_train, val=args.num_val), args.seed, args.size
+            unfinished,
+            dict(train=args.num_train, val=args.num_val),
+            args.seed,
+            args.size,
+            world,
         )
         (unfinished / SETTINGS_FILE).write_text(
             json.dumps(settings, indent=2) + '\n', encoding='utf-8'
@@ -190,7 +210,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         shutil.rmtree(unfinished, ignore_errors=True)
     print(
         f'{args.out}: wrote {args.num_train} training and {args.num_val} validation '
-        f'images of {len(CLASSES)} classes'
+        f'images of {len(world.classes)} classes'
     )
     return 0
 

@@ -1,7 +1,7 @@
 """Procedurally drawn scenes: textured shapes among clutter, with their masks.
 
-Six classes differ by shape and by texture and never by colour. What makes the scenes
-hard for image labels alone:
+Classes differ by shape and by texture and never by colour. What makes the scenes hard for
+image labels alone:
 
 * the texture of an object is strong on one side and fades on the other, so that a
   classifier can be right from a part;
@@ -10,22 +10,26 @@ hard for image labels alone:
 * blobs, polygons and strokes, which belong to no class, lie among the objects;
 * about half of the images hold a large region of one constant colour.
 
+``NATURAL`` adds twenty classes with a long tail, a class that hardly ever comes without
+another (a boat and its water), and photographs as backgrounds.
+
 What makes them solvable: each object has one base colour that differs from its
 surroundings, and a texture keeps its orientation within ``MAX_ROTATION``.
 Coordinates are ``(x, y)`` in pixels; S is the side of the square images.
 """
 
-from typing import List, NamedTuple, Tuple
+from functools import lru_cache
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
+from PIL import Image
+from shapes_categories import SHAPES, TWENTY, Category
 
-CLASSES = ('disk', 'rectangle', 'triangle', 'cross', 'ring', 'hexagon')
 SUPERSAMPLING = 4
 NOMINAL_SIZE = 96  # lengths below are in pixels of an image of this size
-DIAMETER = (30.0, 60.0)
 MAX_ROTATION = 0.4  # radians either way: a texture keeps its rough orientation
-OBJECT_COUNT_PROBABILITY = (0.35, 0.40, 0.25)  # of 1, 2, 3 objects
 MIN_VISIBLE_FRACTION = 0.4
 MIN_VISIBLE_PIXELS = 150
 WEAK_TEXTURE = 0.4  # contrast on the faded side, relative to the strong side
@@ -33,6 +37,41 @@ WEAK_TEXTURE = 0.4  # contrast on the faded side, relative to the strong side
 COOCCURRENCE, BASE_RATE = 0.6, 0.2
 WAVE_CLASSES = (0, 3)
 GRAIN_CLASS = 2
+COMPANION_RATE = 0.85
+PHOTOGRAPH_RATE = 0.7
+PHOTOGRAPHS = Path(__file__).resolve().parent / 'photographs'
+
+
+class World(NamedTuple):
+    """What scenes are made of.
+
+    Attributes:
+        categories: The classes, in the order of their labels.
+        tail: How often the last class is drawn, relative to the first; those in between
+            decline geometrically.
+        companions: Pairs of classes by name: with the first the second is drawn beneath it
+            in ``COMPANION_RATE`` of all cases.
+        photographs: Folder of the images that ``PHOTOGRAPH_RATE`` of the scenes have as
+            background; None for drawn backgrounds alone.
+        counts: How often a scene has 1, 2, ... objects.
+        diameter: Range of the objects' size, in pixels of ``NOMINAL_SIZE``.
+    """
+
+    categories: Tuple[Category, ...]
+    tail: float = 1.0
+    companions: Tuple[Tuple[str, str], ...] = ()
+    photographs: Optional[Path] = None
+    counts: Tuple[float, ...] = (0.35, 0.40, 0.25)
+    diameter: Tuple[float, float] = (30.0, 60.0)
+
+    @property
+    def classes(self) -> Tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(category.name for category in self.categories)
+
+
+DEMO = World(SHAPES)
+NATURAL = World(TWENTY, tail=0.1, companions=(('boat', 'water'),), photographs=PHOTOGRAPHS)
 
 
 class Scene(NamedTuple):
@@ -68,18 +107,18 @@ class Pose(NamedTuple):
     aspect: float
 
 
-def draw_scene(rng: np.random.Generator, size: int) -> Scene:
+def draw_scene(rng: np.random.Generator, size: int, world: World = DEMO) -> Scene:
     """Draw one scene of ``size`` x ``size`` pixels; ``rng`` is all that is random."""
-    count = 1 + rng.choice(len(OBJECT_COUNT_PROBABILITY), p=OBJECT_COUNT_PROBABILITY)
-    labels = rng.integers(len(CLASSES), size=count)
-    poses, alphas = _place_objects(rng, labels, size)
+    count = 1 + rng.choice(len(world.counts), p=world.counts)
+    labels = _choose_labels(rng, count, world)
+    poses, alphas = _place_objects(rng, labels, size, world)
     present = {pose.label for pose in poses}
-    canvas = _draw_background(rng, present, size)
+    canvas = _draw_background(rng, present, size, world)
     for _ in range(rng.integers(4)):
         canvas = _draw_clutter(rng, canvas)
     owner = np.full((size, size), -1)
     for index, (pose, alpha) in enumerate(zip(poses, alphas)):
-        canvas = _draw_object(rng, canvas, pose, alpha)
+        canvas = _draw_object(rng, canvas, world.categories[pose.label], pose, alpha)
         owner[alpha >= 0.5] = index
     canvas += rng.normal(0, 3.0, canvas.shape)
     mask = np.zeros((size, size), np.uint8)
@@ -93,14 +132,40 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
     return Scene(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), mask, boxes)
 
 
-def _place_objects(rng, labels, size):
+def _choose_labels(rng, count, world):
+    """Labels of the objects from the lowest to the topmost."""
+    number = len(world.categories)
+    if world.tail == 1:
+        labels = rng.integers(number, size=count)
+    else:
+        weights = world.tail ** (np.arange(number) / (number - 1))
+        labels = rng.choice(number, size=count, p=weights / weights.sum())
+    companions = {
+        world.classes.index(a): world.classes.index(b) for a, b in world.companions
+    }
+    chosen = []
+    for label in labels:
+        if label in companions and rng.random() < COMPANION_RATE:
+            chosen.append(companions[label])
+        chosen.append(label)
+    return chosen
+
+
+def _place_objects(rng, labels, size, world):
     """Choose poses so that each object keeps a large enough part visible."""
+    companions = dict(world.companions)
     poses, alphas, areas = [], [], []
     for label in labels:
         for attempt in range(30):
             last_resort = not poses and attempt == 29
-            pose = _random_pose(rng, int(label), size, centered=last_resort)
-            alpha, area = _rasterize(pose, size)
+            pose = _random_pose(rng, int(label), size, world, centered=last_resort)
+            category = world.categories[label]
+            if category.upright:
+                pose = pose._replace(angle=0.2 * pose.angle)
+            below = poses[-1] if poses else None
+            if below and companions.get(category.name) == world.classes[below.label]:
+                pose = pose._replace(center=(pose.center[0], below.center[1]))
+            alpha, area = _rasterize(category, pose, size)
             visible = _visible_pixels(alphas + [alpha])
             needed = [
                 max(
@@ -126,8 +191,8 @@ def _visible_pixels(alphas):
     return visible[::-1]
 
 
-def _random_pose(rng, label, size, centered):
-    radius = rng.uniform(*DIAMETER) / 2 * size / NOMINAL_SIZE
+def _random_pose(rng, label, size, world, centered):
+    radius = rng.uniform(*world.diameter) / 2 * size / NOMINAL_SIZE
     center = (0.5, 0.5) if centered else rng.uniform(0.08, 0.92, 2)
     return Pose(
         label,
@@ -138,53 +203,11 @@ def _random_pose(rng, label, size, centered):
     )
 
 
-def _outline(pose: Pose) -> List[np.ndarray]:
-    """Polygons (n, 2) of the unrotated object around the origin; a second is a hole."""
-
-    def regular(corners, start=0.0):
-        theta = start + np.arange(corners) * 2 * np.pi / corners
-        return np.stack([np.cos(theta), np.sin(theta)], 1)
-
-    name = CLASSES[pose.label]
-    if name == 'disk':
-        polygons = [regular(72) * 0.95]
-    elif name == 'rectangle':
-        half = np.array([0.88, 0.88 * pose.aspect])
-        polygons = [np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half]
-    elif name == 'triangle':
-        polygons = [regular(3) * [1.15, 1.25]]
-    elif name == 'cross':
-        a, b = 1.05, 0.42
-        polygons = [
-            np.array(
-                [
-                    [a, -b],
-                    [a, b],
-                    [b, b],
-                    [b, a],
-                    [-b, a],
-                    [-b, b],
-                    [-a, b],
-                    [-a, -b],
-                    [-b, -b],
-                    [-b, -a],
-                    [b, -a],
-                    [b, -b],
-                ]
-            )
-        ]
-    elif name == 'ring':
-        polygons = [regular(72), regular(72) * 0.42]
-    else:
-        polygons = [regular(6) * [1.0, 0.75 + 0.25 * pose.aspect]]
-    return [polygon * pose.radius for polygon in polygons]
-
-
-def _rasterize(pose: Pose, size: int) -> Tuple[np.ndarray, float]:
+def _rasterize(category: Category, pose: Pose, size: int) -> Tuple[np.ndarray, float]:
     """Coverage (S, S) in [0, 1] within the frame, and the whole area in pixels."""
     cos, sin = np.cos(pose.angle), np.sin(pose.angle)
     rotation = np.array([[cos, sin], [-sin, cos]])
-    polygons = _outline(pose)
+    polygons = [outline * pose.radius for outline in category.outline(pose.aspect)]
     areas = [cv2.contourArea(p.astype(np.float32)) for p in polygons]
     coverage = _fill([polygon @ rotation + pose.center for polygon in polygons], size)
     return coverage, areas[0] - sum(areas[1:])
@@ -198,36 +221,19 @@ def _fill(polygons, size):
     return cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA) / 255.0
 
 
-def _texture(pose: Pose, period: float, size: int) -> np.ndarray:
-    """The class's pattern (S, S) in about [-1, 1], in the object's own axes."""
+def _texture(category: Category, pose: Pose, period: float, size: int) -> np.ndarray:
+    """The category's pattern (S, S) in about [-1, 1], in the object's own axes."""
     ys, xs = np.mgrid[:size, :size] + 0.5
     dx, dy = xs - pose.center[0], ys - pose.center[1]
     cos, sin = np.cos(pose.angle), np.sin(pose.angle)
-    u, v = cos * dx + sin * dy, -sin * dx + cos * dy
-    wave = 2 * np.pi / period
-    name = CLASSES[pose.label]
-    if name == 'disk':  # stripes
-        return np.tanh(2.5 * np.sin(wave * v))
-    if name == 'rectangle':  # checkerboard
-        return np.tanh(4 * np.sin(wave * 0.6 * u) * np.sin(wave * 0.6 * v))
-    if name == 'triangle':  # bright dots in staggered rows
-        half_row = (np.floor(v / period) % 2) * period / 2
-        distance = np.hypot((u + half_row) % period - period / 2, v % period - period / 2)
-        return np.tanh(2.0 * (period * 0.34 - distance))
-    if name == 'cross':  # a grid of thin lines
-        lines = np.maximum(np.cos(wave * 0.85 * u), np.cos(wave * 0.85 * v))
-        return np.tanh(5 * (lines - 0.6))
-    if name == 'ring':  # concentric circles
-        return np.tanh(2.5 * np.sin(wave * 1.25 * np.hypot(u, v)))
-    zigzag = np.abs((v / (1.6 * period)) % 1 - 0.5) * 1.6 * period * 1.3
-    return np.tanh(2.5 * np.sin(wave * 0.9 * (u + zigzag)))
+    return category.texture(cos * dx + sin * dy, -sin * dx + cos * dy, period)
 
 
-def _draw_object(rng, canvas, pose, alpha):
+def _draw_object(rng, canvas, category, pose, alpha):
     """Paint one textured object; its texture fades along a random direction."""
     size = canvas.shape[0]
     color = _contrasting_color(rng, canvas, alpha)
-    texture = _texture(pose, rng.uniform(6.3, 7.7) * size / NOMINAL_SIZE, size)
+    texture = _texture(category, pose, rng.uniform(6.3, 7.7) * size / NOMINAL_SIZE, size)
     texture -= (texture * alpha).sum() / alpha.sum()
     ys, xs = np.mgrid[:size, :size] + 0.5
     theta = rng.uniform(0, 2 * np.pi)
@@ -269,8 +275,11 @@ def _random_color(rng, saturation):
     return 45 + 165 * value * (1 - rng.uniform(*saturation) * (1 - pure))
 
 
-def _draw_background(rng, present, size):
-    """A gradient with soft noise, co-occurring textures, and a flat region in half."""
+def _draw_background(rng, present, size, world):
+    """A part of a photograph; or a gradient with soft noise, co-occurring textures, and a
+    flat region in half of the scenes."""
+    if world.photographs is not None and rng.random() < PHOTOGRAPH_RATE:
+        return _part_of_photograph(rng, _load_photographs(world.photographs), size)
     ys, xs = np.mgrid[:size, :size] / size - 0.5
     theta = rng.uniform(0, 2 * np.pi)
     ramp = (np.cos(theta) * xs + np.sin(theta) * ys + 0.5)[..., None]
@@ -286,6 +295,25 @@ def _draw_background(rng, present, size):
         flat = np.cos(theta) * xs + np.sin(theta) * ys > rng.uniform(-0.05, 0.25)
         canvas[flat] = _random_color(rng, saturation=(0.0, 0.45))
     return canvas
+
+
+@lru_cache(maxsize=None)
+def _load_photographs(folder):
+    """The images of a folder in the order of their names, RGB uint8."""
+    files = sorted(folder.glob('*.jpg'))
+    if not files:
+        raise FileNotFoundError(f'{folder} holds no photographs (*.jpg)')
+    return [np.asarray(Image.open(file).convert('RGB')) for file in files]
+
+
+def _part_of_photograph(rng, photographs, size):
+    image = photographs[rng.integers(len(photographs))]
+    side = int(min(image.shape[:2]) * rng.uniform(0.4, 1.0))
+    y, x = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
+    part = cv2.resize(
+        image[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_AREA
+    ).astype(np.float64)
+    return part[:, ::-1] if rng.random() < 0.5 else part
 
 
 def _waves(rng, xs, ys):
