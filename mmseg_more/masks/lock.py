@@ -28,12 +28,14 @@ class FolderLock:
 
     Args:
         folder: The folder, which must exist when the lock is taken.
+        activity: What the holder is doing there, for the error that others get.
     """
 
     NAME = '.lock'
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, activity: str = 'masks are being written') -> None:
         self.folder = folder
+        self.activity = activity
         self.path = folder / self.NAME
         self._file: Optional[int] = None
 
@@ -103,7 +105,6 @@ class FolderLock:
             who = 'another process'
         return BlockingIOError(
             errno.EAGAIN,
-            f'masks are being written there by {who}: wait for its end, or choose another '
-            'folder',
+            f'{self.activity} there by {who}: wait for its end, or choose another folder',
             str(self.folder),
         )

@@ -1,0 +1,1 @@
+"""The paper's ablation: rows, their trainings, statistics over seeds, report, pictures."""
