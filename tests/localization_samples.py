@@ -90,7 +90,10 @@ def evaluate(metrics, samples, classes=CLASSES, batch_size=2):
     """What the metrics, configs or built, say of all samples."""
     metrics = metrics if isinstance(metrics, list) else [metrics]
     evaluator = Evaluator(
-        [METRICS.build(metric) if isinstance(metric, dict) else metric for metric in metrics]
+        [
+            METRICS.build(metric) if isinstance(metric, dict) else metric
+            for metric in metrics
+        ]
     )
     evaluator.dataset_meta = dict(classes=classes)
     for start in range(0, len(samples), batch_size):

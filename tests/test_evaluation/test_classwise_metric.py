@@ -182,7 +182,9 @@ def test_bad_maps(name):
     for value in (1.5, -0.5, math.nan):
         sample = make_sample(1)
         sample.lam.data[0, 3, 3] = value
-        with pytest.raises(ValueError, match=r'"lam" of 1.jpg has values.*expected \[0, 1\]'):
+        with pytest.raises(
+            ValueError, match=r'"lam" of 1.jpg has values.*expected \[0, 1\]'
+        ):
             evaluate(metric, [sample])
     sample = make_sample(2)
     sample.lam.data[0, 3, 3] = 1 + 1e-6  # a rounding
@@ -234,7 +236,9 @@ def test_mean_of_the_classes(name, tmp_path):
     keys = [key for key in figures if f'{key}/star' in written]
     assert keys
     for key in keys:
-        classes = [written[f'{key}/{c}'] for c in CLASSES if written[f'{key}/{c}'] is not None]
+        classes = [
+            written[f'{key}/{c}'] for c in CLASSES if written[f'{key}/{c}'] is not None
+        ]
         total = figures[key.replace('/PxAP', '/mPxAP')]
         expected = sum(classes) / len(classes) if classes else math.nan
         assert total == pytest.approx(expected, nan_ok=True)

@@ -155,14 +155,10 @@ def test_table_shows_the_classes_at_the_thresholds_of_all(tmp_path):
     total = evaluate(dict(METRIC, out_json=str(path), num_thresholds=20), samples)
     written = json.loads(path.read_text())
     pairs = [
-        sum(
-            bool(s.gt_score[k] and (s.gt_sem_seg.data == k + 1).any()) for s in samples
-        )
+        sum(bool(s.gt_score[k] and (s.gt_sem_seg.data == k + 1).any()) for s in samples)
         for k in range(K)
     ]
-    classes = [
-        written[f'lam/MaxBoxAccV2/{name}'] for name in ('circle', 'square', 'star')
-    ]
+    classes = [written[f'lam/MaxBoxAccV2/{name}'] for name in ('circle', 'square', 'star')]
     assert written['lam/MaxBoxAccV2/background'] is None
     assert np.average(classes, weights=pairs) == pytest.approx(total['lam/MaxBoxAccV2'])
 

@@ -58,9 +58,7 @@ def test_is_the_formula(num_thresholds):
     }
     for name in ('cam', 'lam', 'fused'):
         total = pxap_by_loops(*pooled(samples, name, range(K)), thresholds)
-        classes = [
-            pxap_by_loops(*pooled(samples, name, [k]), thresholds) for k in range(K)
-        ]
+        classes = [pxap_by_loops(*pooled(samples, name, [k]), thresholds) for k in range(K)]
         assert figures[f'{name}/PxAP'] == pytest.approx(total)
         assert figures[f'{name}/mPxAP'] == pytest.approx(np.mean(classes))
 
