@@ -31,7 +31,7 @@ def component_boxes(mask: np.ndarray) -> Tensor:
     if not len(outlines):
         return torch.zeros(0, 4, dtype=torch.float64)
     outer = np.reshape(parents, (-1, 4))[:, 3] < 0
-    sizes = [cv2.boundingRect(outlines[index]) for index in outer.nonzero()[0]]
+    sizes = [cv2.boundingRect(outlines[index]) for index in outer.nonzero()[0].tolist()]
     boxes = torch.tensor(sizes, dtype=torch.float64)  # x, y, width, height
     boxes[:, 2:] += boxes[:, :2]
     return boxes

@@ -77,15 +77,15 @@ class ObjectSizeIoUMetric(ClasswiseMetric):
 
     Mun et al., "Small Objects Matter in Weakly-supervised Semantic Segmentation", 2023:
     mIoU is ruled by the large objects, so each object has an IoU of its own here. A
-    semantic segmentation does not tell objects apart; the false pixels of each of its
+    semantic segmentation does not tell objects apart: the false pixels of each of its
     components are shared among the objects that it overlaps, see :func:`object_ious`. The
     figure of a class is the mean over its objects in all images, that of the data set the
     mean over the classes that have any.
 
     Differs from the paper: the objects are the connected components of a class in the
-    truth, as masks of instances are not asked for. What is predicted as a component that
-    overlaps no object of its class lowers no object's IoU; its share of all predicted
-    pixels is the figure ``unassigned``.
+    truth, as masks of instances are not asked for. And a component of the prediction that
+    overlaps no object of its class lowers no object's IoU; the share of such pixels among
+    all that are predicted is a figure by itself, ``unassigned``.
 
     It reads ``gt_sem_seg`` and ``pred_sem_seg``, of any segmentor and data set; for maps
     also the map and ``gt_score``. A first class "background" is no object.

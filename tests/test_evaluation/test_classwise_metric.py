@@ -58,6 +58,18 @@ def test_the_documented_config_runs():
             assert f'/{name}`' in section, f'docs/quality.md does not say what {key} is'
 
 
+def test_the_shipped_config_runs(repo_root):
+    cfg = Config.fromfile(repo_root / 'configs/more/more_vit-t_shapes_metrics.py')
+    samples = [make_sample(i, maps=(*MAPS, 'attention')) for i in range(2)]
+    # the maps that the config's hook asks for
+    assert set(cfg.default_hooks.localization.maps) == {*MAPS, 'attention'}
+    found = evaluate(list(cfg.test_evaluator), samples)
+    for name in ('cam', 'lam', 'fused', 'attention'):
+        for key in ('mIoU', 'boundary_mIoU', 'IA-mIoU', 'PxAP', 'MaxBoxAccV2'):
+            assert f'{name}/{key}' in found
+    assert cfg.test_evaluator[0].bkg == cfg.val_evaluator.bkg
+
+
 @every
 def test_batches_and_repeated_use_change_nothing(name):
     samples = [make_sample(i) for i in range(5)]
@@ -225,11 +237,11 @@ def test_json_has_the_classes(name, tmp_path):
     assert {key.split('/')[2] for key in written if key.count('/') == 2} == set(CLASSES)
 
 
-@pytest.mark.parametrize('name', ['boundary', 'objects', 'pixels', 'points'])
-def test_mean_of_the_classes(name, tmp_path):
+@pytest.mark.parametrize('which', ['boundary', 'objects', 'pixels', 'points'])
+def test_mean_of_the_classes(which, tmp_path):
     """Of what the file says of single classes, undefined ones left out."""
     path = tmp_path / 'figures.json'
-    metric = metrics()[name]
+    metric = metrics()[which]
     metric.out_json = str(path)
     figures = evaluate(metric, [make_sample(i) for i in range(3)])
     written = json.loads(path.read_text())
