@@ -25,6 +25,7 @@ from mmseg.registry import METRICS
 OF_MAPS = ('PxAPMetric', 'MaxBoxAccV2Metric', 'PointingGameMetric')
 OF_LABELS = ('BoundaryIoUMetric', 'ObjectSizeIoUMetric')
 of_maps = pytest.mark.parametrize('name', OF_MAPS)
+PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'quality.md'
 every = pytest.mark.parametrize('name', OF_LABELS + OF_MAPS)
 
 
@@ -34,13 +35,13 @@ def same(figures):
 
 def example() -> Config:
     """The config of the documentation."""
-    page = Path(__file__).parents[2] / 'docs' / 'quality.md'
-    section = page.read_text().split('## Metrics of the field')[1].split('\n## ')[0]
+    section = PAGE.read_text().split('## Metrics of the field')[1].split('\n## ')[0]
     block = section.split('```python\n')[1].split('```')[0]
     return Config.fromstring(block, '.py')
 
 
-def test_the_documented_config_runs():
+def test_the_documented_config_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a file is written
     cfg = example()
     samples = [make_sample(i) for i in range(3)]
     found = evaluate(list(cfg.val_evaluator), samples)
@@ -50,7 +51,8 @@ def test_the_documented_config_runs():
     for metric in cfg.val_evaluator:
         for key, value in evaluate(metric, samples).items():
             assert found[key] == same(value)
-    section = (Path(__file__).parents[2] / 'docs' / 'quality.md').read_text()
+    assert (tmp_path / 'work_dirs' / 'object_sizes.json').exists()
+    section = PAGE.read_text()
     for key in found:
         name = key.split('/')[1]
         described = ('mIoU', 'precision', 'recall', 'confusion_ratio', 'mIoU_best')
