@@ -5,11 +5,21 @@ import os
 
 import cv2
 import torch
+from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 
-from mmseg_more.evaluation import LocalizationMetric, ProtocolMetric
+from mmseg_more.evaluation import (
+    BoundaryIoUMetric,
+    LocalizationMetric,
+    MaxBoxAccV2Metric,
+    ObjectSizeIoUMetric,
+    PointingGameMetric,
+    ProtocolMetric,
+    PxAPMetric,
+)
 from mmseg_more.models.structures import LocalizationRequest
 
+from mmseg.registry import METRICS
 from mmseg.structures import SegDataSample
 
 CLASSES = ('background', 'circle', 'square', 'star')
@@ -63,11 +73,61 @@ def make_protocol_sample(seed, folder, size=(12, 9)):
     return sample
 
 
+def labelled_sample(truth, pred=None, maps=None, gt_score=None):
+    """Of label maps ``(H, W)``, and of maps ``(K, H, W)`` by their names."""
+    sample = SegDataSample(metainfo=dict(img_path='drawn.jpg'))
+    sample.gt_sem_seg = PixelData(data=torch.as_tensor(truth)[None])
+    if pred is not None:
+        sample.pred_sem_seg = PixelData(data=torch.as_tensor(pred)[None])
+    for name, value in (maps or {}).items():
+        sample.set_field(PixelData(data=torch.as_tensor(value)), name)
+    if gt_score is not None:
+        sample.set_field(torch.as_tensor(gt_score), 'gt_score')
+    return sample
+
+
+def evaluate(metrics, samples, classes=CLASSES, batch_size=2):
+    """What the metrics, configs or built, say of all samples."""
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    evaluator = Evaluator(
+        [
+            METRICS.build(metric) if isinstance(metric, dict) else metric
+            for metric in metrics
+        ]
+    )
+    evaluator.dataset_meta = dict(classes=classes)
+    for start in range(0, len(samples), batch_size):
+        evaluator.process(samples[start : start + batch_size])
+    return evaluator.evaluate(len(samples))
+
+
+def flood(mask):
+    """Components of a mask in eight directions, each a set of (row, column)."""
+    left = {(int(y), int(x)) for y, x in torch.as_tensor(mask).nonzero()}
+    found = []
+    while left:
+        todo, component = [left.pop()], set()
+        while todo:
+            y, x = todo.pop()
+            component.add((y, x))
+            for near in [(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]:
+                if near in left:
+                    left.remove(near)
+                    todo.append(near)
+        found.append(component)
+    return found
+
+
 def metrics():
     """One of each kind, fit for these samples."""
     found = dict(
         localization=LocalizationMetric(collect_device='cpu', bkg=0.4),
         protocols=ProtocolMetric(bkg=0.4, num_workers=1),
+        boundary=BoundaryIoUMetric(sources=('seg', 'lam'), bkg=0.4),
+        objects=ObjectSizeIoUMetric(sources=('seg', 'lam'), bkg=0.4, limits=(0.01, 0.05)),
+        pixels=PxAPMetric(num_thresholds=10),
+        boxes=MaxBoxAccV2Metric(num_thresholds=10),
+        points=PointingGameMetric(tolerance=0),
     )
     found['protocols'].localization_request = REQUEST
     for metric in found.values():

@@ -30,7 +30,15 @@ NAMES = {
     'HOOKS': ('IterationHook', 'LocalizationHook', 'SanityCheckHook', 'PseudoLabelHook'),
     'LOOPS': ('MaskLoop',),
     'PARAM_SCHEDULERS': ('PolyWarmupLR',),
-    'METRICS': ('LocalizationMetric', 'ProtocolMetric'),
+    'METRICS': (
+        'LocalizationMetric',
+        'ProtocolMetric',
+        'BoundaryIoUMetric',
+        'ObjectSizeIoUMetric',
+        'PxAPMetric',
+        'MaxBoxAccV2Metric',
+        'PointingGameMetric',
+    ),
     'DATASETS': (
         'VOCImageLevelDataset',
         'COCO14ImageLevelDataset',

@@ -2,9 +2,10 @@
 
 import json
 import math
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from prettytable import PrettyTable
+from torch import Tensor
 
 from ..files import write_bytes
 from .functional import SegmentationFigures
@@ -63,6 +64,53 @@ def format_table(
                     *(_number(metrics.get(f'{name}/{key}')) for name in figures),
                 ]
             )
+    return table.get_string()
+
+
+MAX_COLUMNS = 6
+
+
+def format_classes(
+    figures: Mapping[str, Tuple[float, Optional[Tensor]]], classes: Sequence[str]
+) -> str:
+    """Table with a row per class and a column per figure.
+
+    Args:
+        figures (Mapping): By their keys ``SOURCE/NAME`` the figure of all classes, and
+            those of each ``(C,)`` or None: then it stands below the table.
+        classes (Sequence[str]): ``C`` names.
+
+    Returns:
+        str: The last row is of all classes; "-" where there is no figure. A class without
+        any figure, such as the background of localization maps, has no row. More columns
+        than ``MAX_COLUMNS`` become a table for each source.
+    """
+    columns = [key for key, (_, by_class) in figures.items() if by_class is not None]
+    tables = [columns]
+    if len(columns) > MAX_COLUMNS:
+        sources = dict.fromkeys(key.split('/')[0] for key in columns)
+        tables = [[k for k in columns if k.split('/')[0] == source] for source in sources]
+    below = [
+        f'{key} {_number(total)}'
+        for key, (total, by_class) in figures.items()
+        if by_class is None
+    ]
+    parts = [_class_table({k: figures[k] for k in keys}, classes) for keys in tables]
+    return '\n'.join([*parts, *([', '.join(below)] if below else [])])
+
+
+def _class_table(figures, classes: Sequence[str]) -> str:
+    table = PrettyTable(['class', *figures])
+    table.align = 'r'
+    table.align['class'] = 'l'
+    rows = [
+        [name, *(_number(of_classes[index].item()) for _, of_classes in figures.values())]
+        for index, name in enumerate(classes)
+    ]
+    rows = [row for row in rows if set(row[1:]) != {'-'}]
+    for row in rows:
+        table.add_row(row, divider=row is rows[-1])
+    table.add_row(['all', *(_number(total) for total, _ in figures.values())])
     return table.get_string()
 
 

@@ -34,7 +34,7 @@ _REMEDY = {
 }
 _REMEDY_MAPS = (
     'let dict(type="LocalizationHook", maps=..., ms_scales=..., '
-    'seg_scales=...) ask the segmentor "MoRe" for it'
+    'seg_scales=...) ask the segmentor "MoRe" for it (not under test-time augmentation)'
 )
 
 
@@ -51,22 +51,81 @@ def read_sample(sample: dict, num_classes: int, ignore_index: int = 255) -> Eval
         KeyError: A field is missing.
         ValueError: Sizes or labels do not fit each other or ``K``.
     """
-    truth = _label_map(sample, 'gt_sem_seg')
-    pred = _label_map(sample, 'pred_sem_seg')
-    _check_shape(sample, 'pred_sem_seg', pred, tuple(truth.shape))
-    _check_labels(sample, 'gt_sem_seg', truth, num_classes, ignore_index)
-    _check_labels(sample, 'pred_sem_seg', pred, num_classes, None)
+    truth = read_truth(sample, num_classes + 1, ignore_index)
+    pred = read_prediction(sample, num_classes + 1, truth.shape)
+    maps, indices = read_maps(sample, num_classes, truth.shape)
+    gt_score, pred_score = (
+        read_scores(sample, name, num_classes) for name in ('gt_score', 'pred_score')
+    )
+    return EvaluatedSample(truth, pred, maps, indices, gt_score, pred_score)
 
+
+def read_truth(sample: dict, num_labels: int, ignore_index: int = 255) -> Tensor:
+    """The true labels ``(H, W)``, each in ``[0, num_labels)`` or ``ignore_index``.
+
+    Raises:
+        KeyError: The field is missing.
+        ValueError: There are other labels.
+    """
+    truth = _label_map(sample, 'gt_sem_seg')
+    _check_labels(sample, 'gt_sem_seg', truth, num_labels, ignore_index)
+    return truth
+
+
+def read_prediction(sample: dict, num_labels: int, size: Sequence[int]) -> Tensor:
+    """The predicted labels ``(H, W)``, each in ``[0, num_labels)``.
+
+    Raises:
+        KeyError: The field is missing.
+        ValueError: There are other labels, or it has another size.
+    """
+    pred = _label_map(sample, 'pred_sem_seg')
+    _check_shape(sample, 'pred_sem_seg', pred, tuple(size))
+    _check_labels(sample, 'pred_sem_seg', pred, num_labels, None)
+    return pred
+
+
+def read_maps(
+    sample: dict,
+    num_classes: int,
+    size: Sequence[int],
+    names: Optional[Sequence[str]] = None,
+) -> Tuple[Dict[str, Tensor], Tensor]:
+    """Localization maps, and the classes of their channels.
+
+    Args:
+        sample: As in :func:`read_sample`.
+        num_classes: ``K`` of the data set.
+        size: ``(H, W)`` of the truth.
+        names: Which maps; None: those of ``MAP_NAMES`` that are present.
+
+    Returns:
+        The maps, each ``(P, H, W)``, by their names in a fixed order, and the P classes,
+        int64.
+
+    Raises:
+        KeyError: A map of ``names`` is missing.
+        ValueError: One has another shape.
+    """
     indices = sample.get('map_indices')
     if indices is None:
         indices = torch.arange(num_classes)
-    maps = {name: _pixels(sample, name) for name in MAP_NAMES if name in sample}
-    for name, value in maps.items():
-        _check_shape(sample, name, value, (len(indices), *truth.shape))
-    scores = {name: _field(sample, name) for name in ('gt_score', 'pred_score')}
-    for name, value in scores.items():
-        _check_shape(sample, name, value, (num_classes,))
-    return EvaluatedSample(truth, pred, maps, indices, **scores)
+    if names is None:
+        names = [name for name in MAP_NAMES if name in sample]
+    maps = {name: read_pixels(sample, name, len(indices), size) for name in names}
+    return maps, indices
+
+
+def read_scores(sample: dict, name: str, num_classes: int) -> Tensor:
+    """The values ``(K,)`` of ``gt_score`` or ``pred_score``.
+
+    Raises:
+        KeyError: The field is missing.
+        ValueError: It has another shape.
+    """
+    value = _field(sample, name)
+    _check_shape(sample, name, value, (num_classes,))
+    return value
 
 
 def read_pixels(sample: dict, name: str, channels: int, size: Sequence[int]) -> Tensor:
@@ -115,15 +174,15 @@ def _check_shape(sample: dict, name: str, value: Tensor, expected: Tuple[int, ..
 
 
 def _check_labels(
-    sample: dict, name: str, value: Tensor, num_classes: int, ignore_index: Optional[int]
+    sample: dict, name: str, value: Tensor, num_labels: int, ignore_index: Optional[int]
 ) -> None:
-    wrong = (value < 0) | (value > num_classes)
+    wrong = (value < 0) | (value >= num_labels)
     if ignore_index is not None:
         wrong &= value != ignore_index
     if wrong.any():
         raise ValueError(
             f'"{name}" of {_image(sample)} holds the labels '
-            f'{value[wrong].unique().tolist()}, expected 0..{num_classes} for '
-            f'a data set of {num_classes} classes and background'
-            + ('.' if ignore_index is None else f' or {ignore_index} (ignore).')
+            f'{value[wrong].unique().tolist()}, expected 0..{num_labels - 1}, the '
+            'indices of the classes of the data set'
+            + ('.' if ignore_index is None else f', or {ignore_index} (ignore).')
         )

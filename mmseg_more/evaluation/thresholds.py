@@ -1,6 +1,6 @@
 """Maps become labels by a background threshold: a fixed one, and the best."""
 
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -79,16 +79,7 @@ class MapThresholds:
             ignore_index: Label of pixels that do not count.
             indices: Classes of the channels, ascending, int64 ``(P,)``; None: all K.
         """
-        if indices is None:
-            indices = torch.arange(len(gt_score))
-        indices = indices.to(maps.device)
-        if len(indices):
-            allowed = gt_score.to(maps)[indices]
-            value, channel = (maps * allowed[:, None, None]).max(0)
-            label = indices[channel]
-        else:  # background all over
-            value = maps.new_zeros(truth.shape)
-            label = torch.zeros_like(value, dtype=torch.long)
+        value, label = strongest_class(maps, gt_score, indices)
         return threshold_histogram(
             label,
             value,
@@ -108,3 +99,28 @@ class MapThresholds:
         return SweptFigures(
             matrices[thresholds.index(self.bkg[name])], score[best].item(), thresholds[best]
         )
+
+
+def strongest_class(
+    maps: Tensor, gt_score: Tensor, indices: Optional[Tensor] = None
+) -> Tuple[Tensor, Tensor]:
+    """The class of the image's labels whose map is highest, in each pixel.
+
+    Args:
+        maps: ``(P, H, W)`` in [0, 1].
+        gt_score: Multi-hot image labels ``(K,)``: the classes that may appear.
+        indices: Classes of the channels, ascending, int64 ``(P,)``; None: all K.
+
+    Returns:
+        Value of its map and 0-based class, both ``(H, W)``; the value is 0 where no class
+        may appear.
+    """
+    if indices is None:
+        indices = torch.arange(len(gt_score))
+    indices = indices.to(maps.device)
+    if not len(indices):  # background all over
+        value = maps.new_zeros(maps.shape[-2:])
+        return value, torch.zeros_like(value, dtype=torch.long)
+    allowed = gt_score.to(maps)[indices]
+    value, channel = (maps * allowed[:, None, None]).max(0)
+    return value, indices[channel]
