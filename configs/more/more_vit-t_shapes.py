@@ -74,5 +74,5 @@ default_hooks = dict(
     localization=dict(maps=('cam', 'lam', 'fused', 'attention'), cam_scales=(1.0,)),
 )
 # the maps' own background thresholds, by the sweep of seeds 0 to 4 on data of their own
-val_evaluator = dict(bkg=dict(cam=0.3, lam=0.5, fused=0.15, attention=0.5))
+val_evaluator = dict(bkg=dict(cam=0.2, lam=0.4, fused=0.1, attention=0.5))
 test_evaluator = val_evaluator
