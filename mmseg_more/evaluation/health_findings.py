@@ -24,11 +24,14 @@ class HealthRules(NamedTuple):
     sure of itself (its own median over the earlier checks). Either must hold in
     ``patience`` checks in a row before it is said, and be gone for as many before it is
     taken back.
+
+    Checks before the losses learn from the maps do not count: the CAM of a classifier that
+    has only begun wanders, floods and comes back, and does no harm by it.
     """
 
     patience: int = 3
     """Checks in a row."""
-    flood_border: float = 0.3
+    flood_border: float = 0.5
     """Share of the border, in (0, 1)."""
     flood_ratio: float = 2.0
     """Times the coverage of the others, at least 1."""
@@ -102,8 +105,16 @@ class HealthMonitor:
         self.ill: Dict[str, List[int]] = {FLOODS: [], DIES: []}
         """Classes that have been reported and not taken back."""
 
-    def update(self, iteration: int, figures: HealthFigures) -> List[Finding]:
+    def update(
+        self, iteration: int, figures: HealthFigures, in_use: bool = True
+    ) -> List[Finding]:
         """Take note of a check. One at the iteration of the last check replaces that.
+
+        Args:
+            iteration: Iterations that have been trained.
+            figures: What was seen.
+            in_use: Whether losses learn from the maps by now. If not, the check is
+                remembered, but no class is ill by it.
 
         Returns:
             What has begun or ended by it.
@@ -111,6 +122,8 @@ class HealthMonitor:
         if self.history and self.history[-1]['iteration'] == iteration:
             self.history.pop()
         ill = {FLOODS: self._floods(figures), DIES: self._dies(figures)}
+        if not in_use:
+            ill = {kind: torch.zeros_like(flags) for kind, flags in ill.items()}
         entry: Dict[str, Any] = dict(iteration=iteration)
         entry.update({name: getattr(figures, name).tolist() for name in _KEPT})
         entry.update({kind: flags.tolist() for kind, flags in ill.items()})

@@ -50,6 +50,15 @@ def test_a_flood_from_the_start():
     assert follow(FLOOD, FLOOD) == [(1, 0, 'floods', False)]
 
 
+def test_maps_that_nothing_learns_from_do_no_harm():
+    monitor = HealthMonitor(4, RULES)
+    for i in range(3):
+        assert not monitor.update(i, figures(*FLOOD), in_use=False)
+    assert not monitor.update(3, figures(*FLOOD))
+    (finding,) = monitor.update(4, figures(*FLOOD))
+    assert finding.since == 3
+
+
 def test_objects_that_fill_their_images_are_no_flood():
     """All classes alike: large objects, not a class that takes the background along."""
     large = ([0.8, 0.7, 0.6, 0.7], [0.9, 0.8, 0.6, 0.8])

@@ -222,7 +222,8 @@ class HealthHook(Hook):
         assert self._monitor is not None, 'prepared before the first iteration'
         model = innermost(runner.model)
         self.figures = self._measure(model)
-        findings = self._monitor.update(iteration, self.figures)
+        in_use = model.loss_schedule.active(iteration).need_maps
+        findings = self._monitor.update(iteration, self.figures, in_use)
         runner.message_hub.update_info(_STATE, self._monitor.state_dict())
         scalars = self._to_scalars(self.figures)
         self._scalars = iteration, scalars
@@ -327,8 +328,8 @@ class HealthHook(Hook):
             for index in indices
         ]
         return (
-            f'Health [{iteration}]  score {values.get("score", float("nan")):.1f}; coverage '
-            f'{self._extremes()}; IoU {shown("cam_lam", "cam_seg", "lam_seg")}, '
+            f'Health [{iteration}]  score {values.get("score", float("nan")):.1f}; '
+            f'coverage {self._extremes()}; IoU {shown("cam_lam", "cam_seg", "lam_seg")}, '
             f'{shown("flip", "scale", "seg_flip", "seg_scale")}; '
             f'{shown("missing", "false_alarm", "ignored", "entropy")}'
             + (f'; {", ".join(ill)}' if ill else '')
@@ -381,10 +382,10 @@ def _seen_text(finding: Finding, iteration: int) -> str:
 def _flood_text(model: MoRe) -> str:
     labeler = model.training_labeler
     return (
-        'It takes the background along, and the losses learn from that. Start again with '
-        f'higher thresholds (model.pseudo_label.high, now {labeler.high}, by .1 and .low, '
-        f'now {labeler.low}, by half of that), or let the losses that learn from the maps '
-        'begin later (model.losses.{ptc,cre,ure,seg}.begin).'
+        'It takes the background along, and the losses learn from that. Unless it recovers '
+        f'soon, start again with a higher model.pseudo_label.high (now {labeler.high}; .1 '
+        f'more is a step), then .low (now {labeler.low}), or let the losses that learn '
+        'from the maps begin later (model.losses.{ptc,cre,ure,seg}.begin).'
     )
 
 

@@ -1,6 +1,5 @@
 """Trainings of a very small MoRe on six images of noise; no mask exists."""
 
-import itertools
 import json
 import random
 from unittest import mock
@@ -16,13 +15,12 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from mask_run import config, make_data
+from health_run import figures_of, health_config, measure_rank
+from mask_run import make_data
 from mmseg_more.engine.hooks import HealthHook
 from mmseg_more.evaluation.health import HealthCounts
 
 from mmseg.registry import HOOKS, MODELS
-
-_NUMBERS = itertools.count()
 
 
 @HOOKS.register_module()
@@ -80,38 +78,6 @@ def data(tmp_path_factory):
 def default_scope(one_thread):
     with DefaultScope.overwrite_default_scope('mmseg'):
         yield
-
-
-def health_config(data, work_dir, health, hooks=(), max_iters=4, val_interval=2, **more):
-    cfg = config(data)
-    cfg.merge_from_dict(
-        {
-            'model.losses.ptc.begin': 0,
-            'model.losses.cre.begin': 0,
-            'model.losses.ure.begin': 0,
-            'model.losses.seg.begin': 1,
-            'train_cfg': dict(max_iters=max_iters, val_interval=val_interval),
-            'train_dataloader.batch_size': 2,
-            'default_hooks.checkpoint': dict(
-                interval=2, save_best='health/score', max_keep_ckpts=-1
-            ),
-            'default_hooks.localization': None,
-            **more,
-        }
-    )
-    cfg.val_dataloader.dataset.test_mode = True
-    cfg.val_dataloader.dataset.with_masks = False
-    cfg.val_dataloader.dataset.pipeline = cfg.test_dataloader.dataset.pipeline
-    cfg.test_dataloader.dataset.test_mode = True
-    cfg.val_dataloader.dataset.pipeline = [
-        step for step in cfg.val_dataloader.dataset.pipeline if 'Annot' not in step['type']
-    ]
-    cfg.val_evaluator = []  # no metric at all
-    cfg.custom_hooks = [*([] if health is None else [dict(health)]), *hooks]
-    cfg.work_dir = str(work_dir)
-    cfg.log_level = 'INFO'
-    cfg.experiment_name = f'health_{next(_NUMBERS)}'
-    return cfg
 
 
 def build(cfg):
@@ -352,33 +318,6 @@ def test_images_without_labels_are_refused(data, tmp_path):
     cfg.val_dataloader.dataset.label_file = ''
     with pytest.raises(ValueError, match='has no labels'):
         HealthHook(split='val').before_train(build(cfg))
-
-
-def measure_rank(rank, world_size, data, folder):
-    """One process of several; writes FOLDER/RANK.pt."""
-    import mmseg_more  # noqa: F401  registers everything
-
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/init', rank=rank, world_size=world_size
-    )
-    torch.set_num_threads(1)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        torch.save(figures_of(data, f'{folder}/work{rank}'), f'{folder}/{rank}.pt')
-    torch.distributed.destroy_process_group()
-
-
-def figures_of(data, work_dir):
-    """Of the first five images, by a model that is always the same."""
-    cfg = health_config(data, work_dir, None)
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    nn.init.normal_(model.classifier.weight, std=0.1)
-    hook = HealthHook(num_images=5, batch_size=1)
-    runner = mock.Mock(model=model, cfg=cfg)
-    runner.message_hub.get_info.return_value = None
-    hook._prepare(runner)
-    return hook._measure(model)._asdict()
 
 
 @pytest.mark.slow
