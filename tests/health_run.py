@@ -44,6 +44,7 @@ def health_config(data, work_dir, health, hooks=(), max_iters=4, val_interval=2,
     cfg.val_evaluator = []  # no metric at all
     cfg.custom_hooks = [*([] if health is None else [dict(health)]), *hooks]
     cfg.work_dir = str(work_dir)
+    cfg.randomness = dict(seed=0)
     cfg.log_level = 'INFO'
     # Runners of one name share MMEngine's message hub and visualizer
     cfg.experiment_name = cfg.visualizer.name = f'health_{next(_NUMBERS)}'

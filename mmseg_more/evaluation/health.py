@@ -22,6 +22,7 @@ AGREEMENTS = ('cam_lam', 'cam_seg', 'lam_seg')
 """Pairs of a view's label maps that are compared."""
 CONSISTENCIES = ('flip', 'scale', 'seg_flip', 'seg_scale')
 """Views that the CAM (and the segmentation) is compared with."""
+_BORDERS = dict(coverage='border', lam='lam_border', seg='seg_border')
 
 
 class RawMaps(NamedTuple):
@@ -73,6 +74,8 @@ class HealthFigures(NamedTuple):
     """The same by the segmentation, over all classes."""
     border: Tensor
     """As ``coverage``, of the outermost ring of patches."""
+    lam_border: Tensor
+    """As ``lam``, of the outermost ring of patches."""
     seg_border: Tensor
     """As ``seg``, of the outermost ring of patches."""
     missing: Tensor
@@ -182,10 +185,9 @@ class HealthCounts:
             shown = self._per_class(label)  # (B, K, h*w), bool
             counts[name] = (shown.sum(-1) * present).sum(0)
             of_ring = (shown[..., ring.flatten()].sum(-1) * present).sum(0)
-            if name == 'coverage':
-                counts['border'] = of_ring
+            if name in _BORDERS:
+                counts[_BORDERS[name]] = of_ring
             if name == 'seg':
-                counts['seg_border'] = of_ring
                 counts['missing'] = (~shown.any(-1) & present).sum(0)
                 counts['false_alarm'] = (shown.any(-1) & ~present).sum(0)
         return counts
@@ -219,8 +221,7 @@ class HealthCounts:
         return HealthFigures(
             images=sums['images'],
             **of_pixels,
-            border=sums['border'] / sums['ring'],
-            seg_border=sums['seg_border'] / sums['ring'],
+            **{name: sums[name] / sums['ring'] for name in _BORDERS.values()},
             missing=sums['missing'] / sums['images'],
             false_alarm=sums['false_alarm'] / sums['others'],
             recognised=sums['recognised'] / sums['images'],

@@ -17,21 +17,22 @@ FLOODS, DIES = 'floods', 'dies'
 class HealthRules(NamedTuple):
     """When a class counts as ill.
 
-    A class **floods** while its CAM covers more than ``flood_border`` of the border of its
-    images *and* more than ``flood_ratio`` times what the other classes cover of theirs
-    (their median). It **dies** while its CAM is sure of less than ``death_ratio`` times
-    what the other classes are sure of, or of less than ``death_ratio`` times what it was
-    sure of itself (its own median over the earlier checks). Either must hold in
-    ``patience`` checks in a row before it is said, and be gone for as many before it is
-    taken back.
+    A class **floods** while CAM *and* LAM cover more than ``flood_border`` of the border of
+    its images, and more than ``flood_ratio`` times what they cover of the images of the
+    other classes (their lower quartile: several may flood at once). A CAM alone that
+    floods mostly comes back; once the LAM has followed, the labels keep it there. It
+    **dies** while its CAM is sure of less than ``death_ratio`` times what the other classes
+    are sure of (their median), or of less than ``death_ratio`` times what it was sure of
+    itself (its own median over the earlier checks). Either must hold in ``patience`` checks
+    in a row before it is said, and be gone for as many before it is taken back.
 
     Checks before the losses learn from the maps do not count: the CAM of a classifier that
     has only begun wanders, floods and comes back, and does no harm by it.
     """
 
-    patience: int = 3
+    patience: int = 2
     """Checks in a row."""
-    flood_border: float = 0.5
+    flood_border: float = 0.3
     """Share of the border, in (0, 1)."""
     flood_ratio: float = 2.0
     """Times the coverage of the others, at least 1."""
@@ -86,7 +87,7 @@ class Finding(NamedTuple):
     """When that was."""
 
 
-_KEPT = ('coverage', 'sure', 'border')
+_KEPT = ('coverage', 'sure', 'border', 'lam')
 
 
 class HealthMonitor:
@@ -165,18 +166,20 @@ class HealthMonitor:
 
     # ------------------------------------------------------------- the rules
     def _floods(self, figures: HealthFigures) -> Tensor:
-        others = self._others(figures, figures.coverage)
+        coverage = torch.minimum(figures.coverage, figures.lam)
+        border = torch.minimum(figures.border, figures.lam_border)
+        others = self._others(figures, coverage, 0.25)
         # NaN compares as False: a class without images, or without others, is left alone
         return (
             self._seen(figures)
-            & (figures.border > self.rules.flood_border)
-            & (figures.coverage > self.rules.flood_ratio * others)
+            & (border > self.rules.flood_border)
+            & (coverage > self.rules.flood_ratio * others)
         )
 
     def _dies(self, figures: HealthFigures) -> Tensor:
         ratio = self.rules.death_ratio
         return self._seen(figures) & (
-            (figures.sure < ratio * self._others(figures, figures.sure))
+            (figures.sure < ratio * self._others(figures, figures.sure, 0.5))
             | (figures.sure < ratio * self._usual('sure'))
         )
 
@@ -184,12 +187,12 @@ class HealthMonitor:
         """Classes of which enough images are looked at, bool ``(K,)``."""
         return figures.images >= self.rules.min_images
 
-    def _others(self, figures: HealthFigures, values: Tensor) -> Tensor:
-        """Median of the other classes, ``(K,)``; NaN where there are none."""
+    def _others(self, figures: HealthFigures, values: Tensor, quantile: float) -> Tensor:
+        """A quantile of the other classes, ``(K,)``; NaN where there are none."""
         values = values.masked_fill(~self._seen(figures), torch.nan)
         table = values.expand(len(values), -1).clone()
         table.fill_diagonal_(torch.nan)
-        return table.nanquantile(0.5, dim=1)
+        return table.nanquantile(quantile, dim=1)
 
     def _usual(self, name: str) -> Tensor:
         """Median of each class over the earlier checks, ``(K,)``; NaN before the first."""

@@ -57,6 +57,8 @@ def test_coverage_and_border():
     torch.testing.assert_close(figures.coverage[0].item(), 7 / 24)
     torch.testing.assert_close(figures.border[0].item(), 3 / 16)
     assert figures.ignored == 3 / 24
+    # the LAM is the same, its threshold .5
+    assert figures.lam[0] == pytest.approx(4 / 24) and figures.lam_border[0] == 0
     assert figures.images.tolist() == [1, 0]
     assert math.isnan(figures.coverage[1])  # no image of it
 

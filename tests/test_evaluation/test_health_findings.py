@@ -12,13 +12,15 @@ HEALTHY = ([0.2, 0.15, 0.1, 0.2], [0.1, 0.1, 0.0, 0.1])
 FLOOD = ([0.8, 0.15, 0.1, 0.2], [0.9, 0.1, 0.0, 0.1])
 
 
-def figures(coverage, border=(0.1, 0.1, 0.1, 0.1), sure=None, images=(9, 9, 9, 9)):
-    coverage, border, images, sure = (
+def figures(coverage, border, sure=None, images=(9, 9, 9, 9), lam=None, lam_border=None):
+    coverage, border, sure, images, lam, lam_border = (
         torch.tensor(value, dtype=torch.float64)
-        for value in (coverage, border, images, coverage if sure is None else sure)
-    )
+        for value in (
+            coverage, border, sure or coverage, images, lam or coverage, lam_border or border
+        )
+    )  # fmt: skip
     return HealthFigures(
-        images, sure, coverage, coverage, coverage, border, border, NONE, NONE, NONE,
+        images, sure, coverage, lam, coverage, border, lam_border, border, NONE, NONE, NONE,
         {}, {}, 0.0, 0.0,
     )  # fmt: skip
 
@@ -65,6 +67,20 @@ def test_objects_that_fill_their_images_are_no_flood():
     assert follow(large, large, large) == []
 
 
+@pytest.mark.parametrize('only', [dict(lam=HEALTHY[0]), dict(lam_border=HEALTHY[1])])
+def test_a_cam_alone_is_no_flood(only):
+    monitor = HealthMonitor(4, RULES)
+    for i in range(4):
+        assert not monitor.update(i, figures(*FLOOD, **only))
+
+
+def test_several_floods_at_once():
+    """Most classes flood: the others' lower quartile is that of a class that does not."""
+    most = ([0.8, 0.7, 0.1, 0.8], [0.9, 0.8, 0.0, 0.9])
+    found = follow(most, most)
+    assert found == [(1, index, 'floods', False) for index in (0, 1, 3)]
+
+
 def test_a_large_class_away_from_the_border_is_no_flood():
     assert follow(*3 * [(FLOOD[0], HEALTHY[1])]) == []
 
@@ -103,7 +119,7 @@ def test_what_a_finding_says():
         assert not monitor.update(100 * i, figures(*check))
     (finding,) = monitor.update(200, figures(*FLOOD))
     assert finding.since == 100
-    assert finding.seen == dict(coverage=0.8, sure=0.8, border=0.9)
+    assert finding.seen == dict(coverage=0.8, sure=0.8, border=0.9, lam=0.8)
     assert (finding.before, finding.before_iteration) == (0.2, 0)
 
 
@@ -145,7 +161,7 @@ def test_memory_is_bounded():
         ('flood_border', 0),
         ('death_ratio', 1),
         ('flood_ratio', 0.5),
-        ('memory', 5),
+        ('memory', 3),
     ],
 )
 def test_rules_are_checked(rule, value):

@@ -75,7 +75,7 @@ class HealthHook(Hook):
         >>> default_hooks = dict(
         ...     checkpoint=dict(save_best='health/score', rule='greater'))
         >>> custom_hooks = [  # what is normal for classes that fill their images
-        ...     dict(type='HealthHook', rules=dict(flood_border=0.6, patience=2))]
+        ...     dict(type='HealthHook', rules=dict(flood_border=0.6, patience=3))]
     """
 
     # Before EMAHook takes back its weights, and before LoggerHook and CheckpointHook
@@ -370,12 +370,12 @@ class HealthHook(Hook):
 def _seen_text(finding: Finding, iteration: int) -> str:
     seen = {name: round(100 * value) for name, value in finding.seen.items()}
     text = (
-        f'its CAM covers {seen["coverage"]} % of the images that it is in, and '
-        f'{seen["border"]} % of their border'
+        f'its CAM covers {seen["coverage"]} % of the images that it is in and '
+        f'{seen["border"]} % of their border, its LAM {seen["lam"]} %'
     )
     if finding.before is not None and finding.before_iteration is not None:
         ago = iteration - finding.before_iteration
-        text += f'; it was {round(100 * finding.before)} % {ago} iterations ago'
+        text += f'; the CAM covered {round(100 * finding.before)} % {ago} iterations ago'
     return f'{text}.'
 
 

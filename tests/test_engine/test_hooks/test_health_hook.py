@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from unittest import mock
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from health_run import figures_of, health_config, measure_rank
@@ -43,7 +45,9 @@ class FloodHook(Hook):
                 images=torch.tensor([9.0, 9.0]),
                 sure=torch.tensor([0.5, 0.5]),
                 coverage=torch.tensor([0.8 if floods else 0.2, 0.2]),
+                lam=torch.tensor([0.9 if floods else 0.2, 0.2]),
                 border=torch.tensor([0.7 if floods else 0.1, 0.1]),
+                lam_border=torch.tensor([0.7 if floods else 0.1, 0.1]),
             )
 
         hook._measure = fake
@@ -167,8 +171,9 @@ def test_line_scalars_and_best_checkpoint(data, tmp_path):
 
 @pytest.mark.slow
 def test_validation_alone(data, tmp_path):
-    runner = build(health_config(data, tmp_path, dict(type='HealthHook', num_images=4)))
-    metrics = runner.val()
+    cfg = health_config(data, tmp_path, dict(type='HealthHook', num_images=4))
+    cfg.default_hooks.checkpoint.save_best = None  # MMEngine's hook wants a training
+    metrics = build(cfg).val()
     assert 0 <= metrics['health/score'] <= 100
     assert metrics['health/floods'] == metrics['health/dies'] == 0
     assert all(key.count('/') == 1 for key in metrics)
@@ -204,10 +209,10 @@ def test_a_flood_is_named_with_its_remedy_and_its_end(data, tmp_path):
     warnings = [line for line in log.splitlines() if 'WARNING' in line and 'Health' in line]
     assert len(warnings) == 1
     assert (
-        'class "disk" floods: its CAM covers 80 % of the images that it is in, and 70 % of '
-        'their border; it was 20 % 2 iterations ago.'
+        'class "disk" floods: its CAM covers 80 % of the images that it is in and 70 % of '
+        'their border, its LAM 90 %; the CAM covered 20 % 2 iterations ago.'
     ) in warnings[0]
-    assert 'model.pseudo_label.high, now 0.25' in warnings[0]
+    assert 'model.pseudo_label.high (now 0.25' in warnings[0]
     assert 'class "disk" has recovered, it no longer floods since iteration 6' in log
     assert log.count('; disk floods') == 3  # in the lines of iterations 4 to 6
     scalars = scalars_of(tmp_path)
@@ -263,7 +268,7 @@ def test_death_is_named_with_its_remedy(data, tmp_path):
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, HealthHook))
     from mmseg_more.evaluation.health_findings import DIES, Finding
 
-    seen = dict(coverage=0.01, sure=0.0, border=0.0)
+    seen = dict(coverage=0.01, sure=0.0, border=0.0, lam=0.2)
     hook._tell(runner, runner.model, Finding(1, DIES, False, 5, seen, None, None), 9)
     line = log_of(tmp_path).splitlines()[-1]
     assert 'class "star" dies: its CAM covers 1 % of the images that it is in' in line
@@ -292,6 +297,9 @@ class Other(BaseModel):
     def __init__(self):
         super().__init__()
         self.linear = nn.Linear(1, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return inputs
 
 
 def test_other_models_are_refused(data, tmp_path):
@@ -333,3 +341,30 @@ def test_several_processes_share_the_images(data, tmp_path):
     for rank in range(2):
         shared = torch.load(tmp_path / f'{rank}.pt')
         torch.testing.assert_close(shared, alone, equal_nan=True)
+
+
+@pytest.mark.slow
+def test_the_documented_examples_run(data, tmp_path, repo_root):
+    """Also that the scalars of the table are all written, to TensorBoard too."""
+    page = (repo_root / 'docs' / 'quality.md').read_text()
+    section = page.split('## Health without masks')[1].split('\n## ')[0]
+    settings = {}
+    for block in re.findall(r'```python\n(.*?)```', section, re.DOTALL):
+        exec(block, settings)  # the last one gives all arguments of the hook
+    (hook,) = settings['custom_hooks']
+    cfg = health_config(data, tmp_path, dict(hook, interval=1), max_iters=2)
+    cfg.merge_from_dict({key: settings[key] for key in ('default_hooks', 'visualizer')})
+    runner = build(cfg)
+    with mock.patch.object(Config, 'pretty_text', ''):
+        runner.train()
+    assert list(tmp_path.glob('best_health_score_iter_2.pth'))
+    named = {
+        name.replace('NAME', 'star') for name in re.findall(r'`(health/[\w/]+)`', section)
+    }
+    assert len(named) > 15
+    assert named <= set(scalars_of(tmp_path)[1])
+    runner.visualizer.close()
+    (events,) = {path.parent for path in tmp_path.rglob('events.out*')}
+    accumulator = EventAccumulator(str(events))
+    accumulator.Reload()
+    assert named <= set(accumulator.Tags()['scalars'])
