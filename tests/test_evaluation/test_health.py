@@ -153,6 +153,8 @@ def test_score_of_what_is_well_floods_and_is_dead():
     everywhere[0, 0, 2, 1] = 0.0
     assert score(everywhere, torch.ones_like(seg)) < 5
     assert score(block(INNER), torch.zeros_like(seg)) < 60
+    # no map shows it anywhere: not undefined, but as ill as can be
+    assert score(block(), torch.zeros_like(seg)) == 0
     figures = count(maps(block(INNER), seg=seg)).figures()
     assert math.isnan(class_health(figures)[1])
     assert math.isnan(health_score(count(maps(block()), present=((0, 0),)).figures()))

@@ -13,12 +13,17 @@ FLOOD = ([0.8, 0.15, 0.1, 0.2], [0.9, 0.1, 0.0, 0.1])
 
 
 def figures(coverage, border, sure=None, images=(9, 9, 9, 9), lam=None, lam_border=None):
+    values = (
+        coverage,
+        border,
+        sure or coverage,
+        images,
+        lam or coverage,
+        lam_border or border,
+    )
     coverage, border, sure, images, lam, lam_border = (
-        torch.tensor(value, dtype=torch.float64)
-        for value in (
-            coverage, border, sure or coverage, images, lam or coverage, lam_border or border
-        )
-    )  # fmt: skip
+        torch.tensor(value, dtype=torch.float64) for value in values
+    )
     return HealthFigures(
         images, sure, coverage, lam, coverage, border, lam_border, border, NONE, NONE, NONE,
         {}, {}, 0.0, 0.0,
@@ -76,9 +81,9 @@ def test_a_cam_alone_is_no_flood(only):
 
 def test_several_floods_at_once():
     """Most classes flood: the others' lower quartile is that of a class that does not."""
-    most = ([0.8, 0.7, 0.1, 0.8], [0.9, 0.8, 0.0, 0.9])
+    most = ([0.8, 0.5, 0.1, 0.8], [0.9, 0.45, 0.0, 0.9])
     found = follow(most, most)
-    assert found == [(1, index, 'floods', False) for index in (0, 1, 3)]
+    assert found == [(1, index, 'floods', False) for index in (0, 3)]
 
 
 def test_a_large_class_away_from_the_border_is_no_flood():
@@ -102,9 +107,15 @@ def test_a_class_dies_that_was_well_before():
 def test_classes_in_few_images_are_left_alone():
     few = (*FLOOD, None, [3, 9, 9, 9])
     assert follow(few, few, few) == []
-    # nor do the others' medians count them
-    rare = ([0.2, 0.001, 0.001, 0.2], HEALTHY[1], None, [9, 3, 3, 9])
-    assert follow(rare, rare) == []
+    # nor are the others compared with them
+    rare = ([0.8, 0.7, 0.7, 0.2], [0.9, 0.9, 0.9, 0.1], None, [9, 3, 3, 9])
+    assert follow(rare, rare) == [(1, 0, 'floods', False)]
+
+
+def test_a_class_is_not_one_of_the_others():
+    """The median of the other three is .2, with the class itself it would be .15."""
+    weak = ([0.016, 0.1, 0.2, 0.2], HEALTHY[1])
+    assert follow(weak, weak) == [(1, 0, 'dies', False)]
 
 
 def test_undefined_figures_are_left_alone():
