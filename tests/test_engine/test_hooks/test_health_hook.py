@@ -294,8 +294,8 @@ def test_arguments_are_checked(option):
 
 
 class Other(BaseModel):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, data_preprocessor=None):
+        super().__init__(data_preprocessor)
         self.linear = nn.Linear(1, 1)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
