@@ -42,6 +42,7 @@ def health_config(data, work_dir, health, hooks=(), max_iters=4, val_interval=2,
         step for step in cfg.test_dataloader.dataset.pipeline if 'Annot' not in step['type']
     ]
     cfg.val_evaluator = []  # no metric at all
+    cfg.default_hooks.pop('health')
     cfg.custom_hooks = [*([] if health is None else [dict(health)]), *hooks]
     cfg.work_dir = str(work_dir)
     cfg.randomness = dict(seed=0)

@@ -69,6 +69,8 @@ default_hooks = dict(
     checkpoint=dict(interval=max_iters),
     sanity_check=dict(from_scratch=True),  # random weights are meant
     localization=dict(maps=('cam', 'lam', 'fused', 'attention'), cam_scales=(1.0,)),
+    # says which class floods or dies; 2 % of the training
+    health=dict(type='HealthHook', interval=100, num_images=32),
 )
 # the maps' own background thresholds, by the sweep of the run with seed 0
 val_evaluator = dict(bkg=dict(cam=0.15, lam=0.5, fused=0.1, attention=0.5))

@@ -144,8 +144,11 @@ class HealthHook(Hook):
             )
         from ...masks.config import mask_dataloader
 
-        with _untouched_rng():
+        try:
             data = mask_dataloader(runner.cfg, self.split, with_labels=True)
+        except ValueError as error:
+            raise ValueError(f'HealthHook has no images to look at: {error}') from error
+        with _untouched_rng():
             self._dataset = DATASETS.build(data['dataset'])
         self._check_labels(model.num_classes)
         self._monitor = HealthMonitor(model.num_classes, self.rules)

@@ -321,6 +321,13 @@ def test_a_training_without_validation_needs_an_interval(data, tmp_path):
     HealthHook(interval=5).before_train(runner)
 
 
+def test_a_config_without_test_pipeline_is_refused(data, tmp_path):
+    runner = build(health_config(data, tmp_path, dict(type='HealthHook')))
+    runner.cfg.test_dataloader = None
+    with pytest.raises(ValueError, match='HealthHook has no images.*`test_dataloader`'):
+        HealthHook().before_train(runner)
+
+
 def test_images_without_labels_are_refused(data, tmp_path):
     cfg = health_config(data, tmp_path, dict(type='HealthHook'))
     cfg.val_dataloader.dataset.label_file = ''
