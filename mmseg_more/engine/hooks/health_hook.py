@@ -117,6 +117,7 @@ class HealthHook(Hook):
         """Of the last check."""
         self._monitor: Optional[HealthMonitor] = None
         self._dataset: Any = None
+        # of the look that this iteration has had, if a validation follows it
         self._scalars: Tuple[int, Dict[str, float]] = (-1, {})
 
     # ------------------------------------------------------------ preparation
@@ -205,13 +206,14 @@ class HealthHook(Hook):
     ) -> None:
         """Look every ``interval`` iterations."""
         if self.interval and self.every_n_train_iters(runner, self.interval):
-            self._look(runner, runner.iter + 1)
+            iteration = runner.iter + 1
+            self._scalars = iteration, self._look(runner, iteration)
 
     def after_val_epoch(
         self, runner: Runner, metrics: Optional[Dict[str, float]] = None
     ) -> None:
         """Look, and add ``health/...`` to the metrics."""
-        iteration, scalars = self._scalars
+        (iteration, scalars), self._scalars = self._scalars, (-1, {})  # good for once
         averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
         if iteration != runner.iter or averaged:
             scalars = self._look(runner, runner.iter)
@@ -229,7 +231,6 @@ class HealthHook(Hook):
         findings = self._monitor.update(iteration, self.figures, in_use)
         runner.message_hub.update_info(_STATE, self._monitor.state_dict())
         scalars = self._to_scalars(self.figures)
-        self._scalars = iteration, scalars
         if is_main_process():
             runner.visualizer.add_scalars(scalars, step=iteration)
             runner.logger.info(self._line(iteration, scalars))

@@ -173,10 +173,14 @@ def test_line_scalars_and_best_checkpoint(data, tmp_path):
 def test_validation_alone(data, tmp_path):
     cfg = health_config(data, tmp_path, dict(type='HealthHook', num_images=4))
     cfg.default_hooks.checkpoint.save_best = None  # MMEngine's hook wants a training
-    metrics = build(cfg).val()
+    runner = build(cfg)
+    metrics = runner.val()
     assert 0 <= metrics['health/score'] <= 100
     assert metrics['health/floods'] == metrics['health/dies'] == 0
     assert all(key.count('/') == 1 for key in metrics)
+    # other weights at the same iteration are looked at anew
+    nn.init.normal_(runner.model.classifier.weight)
+    assert runner.val()['health/score'] != metrics['health/score']
 
 
 @pytest.mark.slow
