@@ -70,7 +70,7 @@ class HealthRules(NamedTuple):
 class Finding(NamedTuple):
     """What has begun or ended with a class."""
 
-    index: int
+    class_index: int
     """The class, 0..K-1."""
     kind: str
     """:data:`FLOODS` or :data:`DIES`."""

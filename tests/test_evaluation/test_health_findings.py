@@ -34,7 +34,7 @@ def follow(*checks, rules=RULES):
     """(check, class, kind, recovered) of all findings."""
     monitor = HealthMonitor(4, rules)
     return [
-        (i, finding.index, finding.kind, finding.recovered)
+        (i, finding.class_index, finding.kind, finding.recovered)
         for i, check in enumerate(checks)
         for finding in monitor.update(10 * i, figures(*check))
     ]

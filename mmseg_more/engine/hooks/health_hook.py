@@ -357,7 +357,7 @@ class HealthHook(Hook):
         return f'{" to ".join(parts)}, median {coverage[known].median():.2f}'
 
     def _tell(self, runner: Runner, model: MoRe, finding: Finding, iteration: int) -> None:
-        name = self._name(finding.index)
+        name = self._name(finding.class_index)
         if finding.recovered:
             runner.logger.info(
                 f'HealthHook: class "{name}" has recovered, it no longer {finding.kind} '
