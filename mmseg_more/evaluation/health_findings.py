@@ -17,10 +17,11 @@ FLOODS, DIES = 'floods', 'dies'
 class HealthRules(NamedTuple):
     """When a class counts as ill.
 
-    A class **floods** while CAM *and* LAM cover more than ``flood_border`` of the border of
-    its images, and more than ``flood_ratio`` times what they cover of the images of the
-    other classes (their lower quartile: several may flood at once). A CAM alone that
-    floods mostly comes back; once the LAM has followed, the labels keep it there. It
+    A class **floods** while its CAM, and with it the LAM or the segmentation, covers more
+    than ``flood_border`` of the border of its images, and more than ``flood_ratio`` times
+    what they cover of the images of the other classes (their lower quartile: several may
+    flood at once). A CAM alone that floods mostly comes back; once another map has
+    followed, the labels keep it there. It
     **dies** while its CAM is sure of less than ``death_ratio`` times what the other classes
     are sure of (their median), or of less than ``death_ratio`` times what it was sure of
     itself (its own median over the earlier checks). Either must hold in ``patience`` checks
@@ -87,7 +88,7 @@ class Finding(NamedTuple):
     """When that was."""
 
 
-_KEPT = ('coverage', 'sure', 'border', 'lam')
+_KEPT = ('coverage', 'sure', 'border', 'lam', 'seg')
 
 
 class HealthMonitor:
@@ -107,7 +108,11 @@ class HealthMonitor:
         """Classes that have been reported and not taken back."""
 
     def update(
-        self, iteration: int, figures: HealthFigures, in_use: bool = True
+        self,
+        iteration: int,
+        figures: HealthFigures,
+        in_use: bool = True,
+        seg_in_use: bool = True,
     ) -> List[Finding]:
         """Take note of a check. One at the iteration of the last check replaces that.
 
@@ -116,13 +121,14 @@ class HealthMonitor:
             figures: What was seen.
             in_use: Whether losses learn from the maps by now. If not, the check is
                 remembered, but no class is ill by it.
+            seg_in_use: Whether the segmentation learns by now. If not, it says nothing.
 
         Returns:
             What has begun or ended by it.
         """
         if self.history and self.history[-1]['iteration'] == iteration:
             self.history.pop()
-        ill = {FLOODS: self._floods(figures), DIES: self._dies(figures)}
+        ill = {FLOODS: self._floods(figures, seg_in_use), DIES: self._dies(figures)}
         if not in_use:
             ill = {kind: torch.zeros_like(flags) for kind, flags in ill.items()}
         entry: Dict[str, Any] = dict(iteration=iteration)
@@ -165,9 +171,13 @@ class HealthMonitor:
         )
 
     # ------------------------------------------------------------- the rules
-    def _floods(self, figures: HealthFigures) -> Tensor:
-        coverage = torch.minimum(figures.coverage, figures.lam)
-        border = torch.minimum(figures.border, figures.lam_border)
+    def _floods(self, figures: HealthFigures, seg_in_use: bool) -> Tensor:
+        followed, followed_border = figures.lam, figures.lam_border
+        if seg_in_use:
+            followed = torch.maximum(followed, figures.seg)
+            followed_border = torch.maximum(followed_border, figures.seg_border)
+        coverage = torch.minimum(figures.coverage, followed)
+        border = torch.minimum(figures.border, followed_border)
         others = self._others(figures, coverage, 0.25)
         # NaN compares as False: a class without images, or without others, is left alone
         return (

@@ -12,22 +12,26 @@ HEALTHY = ([0.2, 0.15, 0.1, 0.2], [0.1, 0.1, 0.0, 0.1])
 FLOOD = ([0.8, 0.15, 0.1, 0.2], [0.9, 0.1, 0.0, 0.1])
 
 
-def figures(coverage, border, sure=None, images=(9, 9, 9, 9), lam=None, lam_border=None):
-    values = (
-        coverage,
-        border,
-        sure or coverage,
-        images,
-        lam or coverage,
-        lam_border or border,
-    )
-    coverage, border, sure, images, lam, lam_border = (
-        torch.tensor(value, dtype=torch.float64) for value in values
+def figures(coverage, border, sure=None, images=(9, 9, 9, 9), **followed):
+    """``followed``: what LAM and segmentation show where it is not what the CAM does."""
+    values = dict(
+        images=images,
+        sure=sure or coverage,
+        coverage=coverage,
+        border=border,
+        lam=followed.get('lam', coverage),
+        lam_border=followed.get('lam_border', border),
+        seg=followed.get('seg', coverage),
+        seg_border=followed.get('seg_border', border),
     )
     return HealthFigures(
-        images, sure, coverage, lam, coverage, border, lam_border, border, NONE, NONE, NONE,
-        {}, {}, 0.0, 0.0,
-    )  # fmt: skip
+        **{name: torch.tensor(v, dtype=torch.float64) for name, v in values.items()},
+        **dict.fromkeys(('missing', 'false_alarm', 'recognised'), NONE),
+        agreement={},
+        consistency={},
+        ignored=0.0,
+        entropy=0.0,
+    )
 
 
 def follow(*checks, rules=RULES):
@@ -72,11 +76,33 @@ def test_objects_that_fill_their_images_are_no_flood():
     assert follow(large, large, large) == []
 
 
-@pytest.mark.parametrize('only', [dict(lam=HEALTHY[0]), dict(lam_border=HEALTHY[1])])
-def test_a_cam_alone_is_no_flood(only):
+LAM_IS_WELL = dict(lam=HEALTHY[0], lam_border=HEALTHY[1])
+SEG_IS_WELL = dict(seg=HEALTHY[0], seg_border=HEALTHY[1])
+
+
+@pytest.mark.parametrize('others', ['coverage', 'border'])
+def test_a_cam_alone_is_no_flood(others):
+    well = {**LAM_IS_WELL, **SEG_IS_WELL}
+    names = ('lam', 'seg') if others == 'coverage' else ('lam_border', 'seg_border')
     monitor = HealthMonitor(4, RULES)
     for i in range(4):
-        assert not monitor.update(i, figures(*FLOOD, **only))
+        well_there = {name: well[name] for name in names}
+        assert not monitor.update(i, figures(*FLOOD, **well_there))
+
+
+@pytest.mark.parametrize('well', [LAM_IS_WELL, SEG_IS_WELL])
+def test_a_cam_that_another_map_follows_is_a_flood(well):
+    monitor = HealthMonitor(4, RULES)
+    monitor.update(0, figures(*FLOOD, **well))
+    assert len(monitor.update(1, figures(*FLOOD, **well))) == 1
+
+
+def test_a_segmentation_that_has_not_learnt_says_nothing():
+    monitor = HealthMonitor(4, RULES)
+    for i in range(3):
+        assert not monitor.update(i, figures(*FLOOD, **LAM_IS_WELL), seg_in_use=False)
+    monitor.update(3, figures(*FLOOD, **SEG_IS_WELL), seg_in_use=False)
+    assert len(monitor.update(4, figures(*FLOOD, **SEG_IS_WELL), seg_in_use=False)) == 1
 
 
 def test_several_floods_at_once():
@@ -130,7 +156,7 @@ def test_what_a_finding_says():
         assert not monitor.update(100 * i, figures(*check))
     (finding,) = monitor.update(200, figures(*FLOOD))
     assert finding.since == 100
-    assert finding.seen == dict(coverage=0.8, sure=0.8, border=0.9, lam=0.8)
+    assert finding.seen == dict(coverage=0.8, sure=0.8, border=0.9, lam=0.8, seg=0.8)
     assert (finding.before, finding.before_iteration) == (0.2, 0)
 
 

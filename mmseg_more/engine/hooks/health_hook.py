@@ -227,8 +227,10 @@ class HealthHook(Hook):
         assert self._monitor is not None, 'prepared before the first iteration'
         model = innermost(runner.model)
         self.figures = self._measure(model)
-        in_use = model.loss_schedule.active(iteration).need_maps
-        findings = self._monitor.update(iteration, self.figures, in_use)
+        active = model.loss_schedule.active(iteration)
+        findings = self._monitor.update(
+            iteration, self.figures, active.need_maps, 'seg' in active.names
+        )
         runner.message_hub.update_info(_STATE, self._monitor.state_dict())
         scalars = self._to_scalars(self.figures)
         if is_main_process():
@@ -375,7 +377,8 @@ def _seen_text(finding: Finding, iteration: int) -> str:
     seen = {name: round(100 * value) for name, value in finding.seen.items()}
     text = (
         f'its CAM covers {seen["coverage"]} % of the images that it is in and '
-        f'{seen["border"]} % of their border, its LAM {seen["lam"]} %'
+        f'{seen["border"]} % of their border, its LAM {seen["lam"]} %, the segmentation '
+        f'{seen["seg"]} %'
     )
     if finding.before is not None and finding.before_iteration is not None:
         ago = iteration - finding.before_iteration

@@ -46,6 +46,7 @@ class FloodHook(Hook):
                 sure=torch.tensor([0.5, 0.5]),
                 coverage=torch.tensor([0.8 if floods else 0.2, 0.2]),
                 lam=torch.tensor([0.9 if floods else 0.2, 0.2]),
+                seg=torch.tensor([0.3, 0.2]),
                 border=torch.tensor([0.7 if floods else 0.1, 0.1]),
                 lam_border=torch.tensor([0.7 if floods else 0.1, 0.1]),
             )
@@ -214,7 +215,8 @@ def test_a_flood_is_named_with_its_remedy_and_its_end(data, tmp_path):
     assert len(warnings) == 1
     assert (
         'class "disk" floods: its CAM covers 80 % of the images that it is in and 70 % of '
-        'their border, its LAM 90 %; the CAM covered 20 % 2 iterations ago.'
+        'their border, its LAM 90 %, the segmentation 30 %; the CAM covered 20 % 2 '
+        'iterations ago.'
     ) in warnings[0]
     assert 'model.pseudo_label.high (now 0.25' in warnings[0]
     assert 'class "disk" has recovered, it no longer floods since iteration 6' in log
@@ -272,7 +274,7 @@ def test_death_is_named_with_its_remedy(data, tmp_path):
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, HealthHook))
     from mmseg_more.evaluation.health_findings import DIES, Finding
 
-    seen = dict(coverage=0.01, sure=0.0, border=0.0, lam=0.2)
+    seen = dict(coverage=0.01, sure=0.0, border=0.0, lam=0.2, seg=0.0)
     hook._tell(runner, runner.model, Finding(1, DIES, False, 5, seen, None, None), 9)
     line = log_of(tmp_path).splitlines()[-1]
     assert 'class "star" dies: its CAM covers 1 % of the images that it is in' in line
