@@ -1,7 +1,7 @@
 """Masks with the dense CRF: images per second, memory and bytes, beside the plain way.
 
     python benchmarks/masks.py configs/more/more_vit-t_shapes.py \
-        work_dirs/more_vit-t_shapes/iter_1650.pth --json masks.json
+        work_dirs/more_vit-t_shapes/iter_1400.pth --json masks.json
     python benchmarks/masks.py configs/more/more_vit-b_voc.py      # images of noise alone
 
 With a checkpoint, on the test data of the config (LAM masks, and masks of the

@@ -52,9 +52,11 @@ model = dict(
         energy=dict(begin=600),
     ),
 )
-# The pretrained layers learn at a third of the rate of the new ones.
+# The pretrained layers learn at a third of the rate of the new ones. Without the clipping,
+# and with AdamW's slow second moment, single steps are so large that a class jumps.
 optim_wrapper = dict(
-    optimizer=dict(lr=1.5e-3),
+    optimizer=dict(lr=1e-3, betas=(0.9, 0.99)),
+    clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(
         custom_keys=dict(
             classifier=dict(lr_mult=3.0),
