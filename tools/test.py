@@ -33,6 +33,8 @@ MASK_OPTIONS = {
     'source': ('pseudo_labels',),
     'classes': ('pseudo_labels',),
     'soft_maps': ('pseudo_labels',),
+    'confidence_maps': ('pseudo_labels',),
+    'confidence_curve': ('pseudo_labels',),
     'competition': ('export_voc',),
     'split': ('pseudo_labels', 'export_voc'),
     'single_scale': ('pseudo_labels', 'export_voc'),
@@ -152,6 +154,18 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         help='write the maps beside the pseudo labels, at a quarter of the size',
     )
     group.add_argument(
+        '--confidence-maps',
+        action='store_true',
+        help='write confidence/NAME.png beside the pseudo labels: the confidence of each '
+        'pixel x 255',
+    )
+    group.add_argument(
+        '--confidence-curve',
+        metavar='JSON',
+        help='calibrate the confidence by what --calibration wrote for the same masks '
+        '(default: not calibrated)',
+    )
+    group.add_argument(
         '--split',
         choices=SPLITS,
         help='whose images get masks: those of {train,val,test}_dataloader, all seen '
@@ -188,6 +202,8 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         num_workers=args.crf_workers,
         crf=args.crf or None,
         soft_maps=args.soft_maps or None,
+        confidence_maps=args.confidence_maps or None,
+        confidence_curve=args.confidence_curve,
         multi_scale=False if args.single_scale else None,
     )
     given = {name: value for name, value in given.items() if value is not None}
