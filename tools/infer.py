@@ -74,7 +74,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--confidence-curve',
         metavar='JSON',
-        help='calibrate confidence by what tools/test.py --calibration wrote '
+        help='calibrate confidence by what tools/test.py --reliability wrote '
         '(default: not calibrated)',
     )
     parser.add_argument('--no-pictures', action='store_true', help='masks and scores alone')

@@ -276,8 +276,9 @@ class MoReInferencer(BaseInferencer):
             img_out_dir: Folder of the pictures below it, ``NAME.png``. Empty: none.
             pred_out_dir: Folder of the masks below it, palette PNGs. Empty: none.
             kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf,
-                confidence_curve, confidence_maps``: of :func:`make_settings`; ``show, wait_time, opacity, return_vis,
-                with_labels``: of :meth:`visualize`.
+                confidence_curve, confidence_maps``: of :func:`make_settings`;
+                ``show, wait_time, opacity, return_vis, with_labels``: of
+                :meth:`visualize`.
 
         Raises:
             As :meth:`__call__`; what is wrong with the arguments at once.
@@ -314,7 +315,7 @@ class MoReInferencer(BaseInferencer):
             if bkg is None:
                 bkg = self.model.training_labeler.bkg
             recipe = recipe.replace(bkg=bkg)
-        recipe.curves  # those of other masks are an error
+        _ = recipe.curves  # those of other masks are an error
         return settings._replace(recipe=recipe)
 
     def _with_scores(

@@ -95,12 +95,14 @@ class Rejection(NamedTuple):
     risk: np.ndarray
     """Mean error of the ``j + 1`` most certain images, float64 ``(M,)``. Where images are
     equally certain, its expectation over their order."""
+    ideal_risk: np.ndarray
+    """The same where images are rejected by their true error."""
     aurc: float
     """Area under the risk-coverage curve (Geifman et al., 2019): the mean of ``risk``."""
     ideal: float
-    """The same where images are rejected by their true error: the least there can be."""
+    """The mean of ``ideal_risk``: the least there can be."""
     random: float
-    """The same where images are rejected at random: the mean error."""
+    """What images that are rejected at random give: the mean error."""
 
     @property
     def excess(self) -> float:
@@ -127,8 +129,10 @@ def rejection(confidence: np.ndarray, error: np.ndarray) -> Rejection:
             'expected a confidence and an error of each image, got the shapes '
             f'{confidence.shape} and {error.shape}'
         )
-    risk = _risk(confidence, error)
-    return Rejection(risk, risk.mean(), _risk(-error, error).mean(), error.mean())
+    risk, ideal = _risk(confidence, error), _risk(-error, error)
+    return Rejection(
+        risk, ideal, float(risk.mean()), float(ideal.mean()), float(error.mean())
+    )
 
 
 def _risk(confidence: np.ndarray, error: np.ndarray) -> np.ndarray:

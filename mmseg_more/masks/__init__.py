@@ -4,7 +4,6 @@ maps -> probabilities -> CRF -> masks: :class:`MaskRecipe` says how, :class:`Mas
 it, :class:`PseudoLabelHook` and :class:`MaskLoop` do it for a data set, into a folder.
 """
 
-from .config import SPLITS, evaluated_bkg, mask_dataloader, use_pseudo_labels
 from .confidence import (
     ConfidenceCurve,
     ConfidenceCurves,
@@ -14,6 +13,7 @@ from .confidence import (
     expected_iou,
     read_curves,
 )
+from .config import SPLITS, evaluated_bkg, mask_dataloader, use_pseudo_labels
 from .dense_crf import (
     BACKENDS,
     CLASS_EPSILON,

@@ -52,9 +52,9 @@ def even_odds(probabilities: ClassProbabilities, bkg: float) -> ClassProbabiliti
 
     A map of small values can have its best threshold at .1: there a value of .3 is not
     doubtful, as it would be between two probabilities. With the threshold ``t`` a value
-    ``v`` becomes ``(1 + (v - t) / (1 - t)) / 2`` above ``t`` and ``v / (2 t)`` up to it; the
-    background is 1 - the largest of them. The mask that the threshold makes is then that
-    of the largest probability.
+    ``v`` becomes ``(1 + (v - t) / (1 - t)) / 2`` above ``t`` and ``v / (2 t)`` up to it;
+    the background is 1 - the largest of them. The mask that the threshold makes is then
+    that of the largest probability.
 
     Args:
         probabilities: Of maps, background first.
@@ -117,8 +117,11 @@ class ConfidenceCurve:
     """
 
     def __init__(self, edges: Sequence[float], values: Sequence[float]) -> None:
-        self.edges = np.asarray(edges, dtype=np.float64)
-        self.values = np.asarray(values, dtype=np.float64)
+        try:
+            self.edges = np.asarray(edges, dtype=np.float64)
+            self.values = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f'a curve of confidence holds numbers: {error}') from error
         shapes = self.edges.ndim == self.values.ndim == 1 and len(self.values) > 0
         if not shapes or len(self.edges) != len(self.values) + 1:
             raise ValueError(
@@ -188,10 +191,7 @@ class ConfidenceCurve:
             raise ValueError(
                 f'a curve of confidence has the keys edges and values, got {content!r}'
             )
-        try:
-            return cls(content['edges'], content['values'])
-        except TypeError as error:
-            raise ValueError(f'a curve of confidence holds numbers: {error}') from error
+        return cls(content['edges'], content['values'])
 
 
 class ConfidenceCurves(NamedTuple):
@@ -245,7 +245,7 @@ class ConfidenceCurves(NamedTuple):
         if different:
             raise ValueError(
                 f'the curves of confidence are of other masks: {"; ".join(different)}. '
-                'Fit them with the same options (tools/test.py --calibration), or leave '
+                'Fit them with the same options (tools/test.py --reliability), or leave '
                 'confidence_curve out'
             )
 
@@ -274,7 +274,7 @@ def read_curves(option: CurvesOption) -> Optional[Dict[str, Any]]:
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'the curves of confidence {where} do not exist: tools/test.py '
-                '--calibration writes them'
+                '--reliability writes them'
             ) from error
         except ValueError as error:
             raise ValueError(f'{where} is not valid JSON: {error}') from error
@@ -282,7 +282,7 @@ def read_curves(option: CurvesOption) -> Optional[Dict[str, Any]]:
     if not isinstance(curves, Mapping) or not curves:
         raise ValueError(
             f'{where} holds no curves of confidence: expected them for each source under '
-            'the key "confidence", as tools/test.py --calibration writes them'
+            'the key "confidence", as tools/test.py --reliability writes them'
         )
     try:
         return {

@@ -19,8 +19,8 @@ from ..datasets.image_level_dataset import voc_palette
 from ..engine.distributed import on_main_process
 from ..engine.hooks.utils import has_test_time_augmentation, innermost
 from ..files import palette_png, read_rgb
-from .config import evaluated_bkg, mask_dataloader
 from .confidence import confidence_png
+from .config import evaluated_bkg, mask_dataloader
 from .folder import CONFIDENCE, MaskFolder, soft_map
 from .identity import file_sha256, model_settings, weights_sha256, without_annotations
 from .images import MaskImage, check_labels, check_paths, list_images
