@@ -7,7 +7,7 @@ import cv2
 import torch
 from mmengine.structures import PixelData
 
-from mmseg_more.evaluation import LocalizationMetric, ProtocolMetric
+from mmseg_more.evaluation import CalibrationMetric, LocalizationMetric, ProtocolMetric
 from mmseg_more.models.structures import LocalizationRequest
 
 from mmseg.structures import SegDataSample
@@ -68,8 +68,12 @@ def metrics():
     found = dict(
         localization=LocalizationMetric(collect_device='cpu', bkg=0.4),
         protocols=ProtocolMetric(bkg=0.4, num_workers=1),
+        calibration=CalibrationMetric(
+            ('lam', 'fused'), bkg=0.4, num_workers=1, scales=(1.0, 0.5), crf=True
+        ),
     )
-    found['protocols'].localization_request = REQUEST
+    for name in ('protocols', 'calibration'):
+        found[name].localization_request = REQUEST
     for metric in found.values():
         metric.dataset_meta = dict(classes=CLASSES)
     return found
