@@ -63,7 +63,8 @@ class CalibrationMetric(CountingMetric):
 
     Keys, for a source such as ``lam``, in percent but for the last: ``lam/ECE``,
     ``lam/ECE_foreground`` (of the pixels that show a class), ``lam/bias`` (confidence -
-    accuracy), ``lam/AURC``, ``lam/AURC_ideal``, ``lam/AURC_random``, ``lam/image_ECE``,
+    accuracy), ``lam/AURC``, ``lam/AURC_mean`` (by the mean confidence of the pixels instead, for
+    comparison), ``lam/AURC_ideal``, ``lam/AURC_random``, ``lam/image_ECE``,
     ``lam/image_bias``, ``lam/Brier`` (mean square of confidence - right, in [0, 1]) and
     ``lam/excess_AURC`` (0 the ideal order, 1 chance).
 
@@ -219,6 +220,7 @@ class CalibrationMetric(CountingMetric):
                 mask, truth, self._num_classes() + 1, self.ignore_index
             )
             made.payload.figures[f'{source}/confidence'] = made.mask_confidence.image
+            made.payload.figures[f'{source}/mean'] = float(pixels.double().mean())
             made.payload.figures[f'{source}/error'] = image_error(confusion)
 
     # ------------------------------------------------------------ all images
@@ -283,6 +285,7 @@ class _Scored(NamedTuple):
     images: Reliability
     rejection: Optional[Rejection]
     """None where no image has a pixel that counts."""
+    aurc_of_mean: float
     brier: float
     curves: Optional[Tuple[ConfidenceCurve, ConfidenceCurve]]
     """Of pixels and of images; None like ``rejection``."""
@@ -292,12 +295,12 @@ class _Scored(NamedTuple):
         cls, source: str, counts: Mapping[str, Tensor], results: List[tuple], num_bins: int
     ) -> '_Scored':
         pixels, shown = counts[f'{source}/pixels'], counts[f'{source}/shown']
-        confidence, error = (
+        confidence, mean, error = (
             np.array([figures[f'{source}/{name}'] for (figures,) in results])
-            for name in ('confidence', 'error')
+            for name in ('confidence', 'mean', 'error')
         )
         known = ~np.isnan(error)
-        confidence, error = confidence[known], error[known]
+        confidence, mean, error = confidence[known], mean[known], error[known]
         images = confidence_histogram(
             torch.from_numpy(confidence), torch.from_numpy(1 - error), FINE_BINS
         )
@@ -310,6 +313,7 @@ class _Scored(NamedTuple):
             reliability(shown, num_bins),
             reliability(images, _IMAGE_BINS),
             rejection(confidence, error) if known.any() else None,
+            rejection(mean, error).aurc if known.any() else float('nan'),
             float(counts[f'{source}/square']) / number if number else float('nan'),
             curves,
         )
@@ -324,6 +328,7 @@ class _Scored(NamedTuple):
             'image_ECE': 100 * self.images.ece,
             'image_bias': 100 * self.images.bias,
             'AURC': 100 * float(order.aurc) if order else nan,
+            'AURC_mean': 100 * self.aurc_of_mean,
             'AURC_ideal': 100 * float(order.ideal) if order else nan,
             'AURC_random': 100 * float(order.random) if order else nan,
             'excess_AURC': float(order.excess) if order else nan,

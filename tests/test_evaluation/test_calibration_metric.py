@@ -54,6 +54,12 @@ def by_hand(sample, bkg=0.4):
     return rows
 
 
+def confidence_of_all(sample):
+    """Of all pixels, those that do not count included."""
+    sample = dict(sample, gt_sem_seg=dict(data=torch.zeros(1, 12, 9)))
+    return [row[0] for row in by_hand(sample)]
+
+
 def test_figures_are_those_of_loops(tmp_path):
     given = samples(tmp_path)
     found = scored(make_metric(), given)
@@ -84,6 +90,10 @@ def test_figures_are_those_of_loops(tmp_path):
         errors.append(1 - np.mean(ious))
     assert found['lam/AURC_random'] == pytest.approx(100 * np.mean(errors))
     assert found['lam/AURC_ideal'] <= found['lam/AURC'] <= 100 * max(errors)
+    mean = [sum(float(c) for c in confidence_of_all(sample)) / 108 for sample in given]
+    order = sorted(range(len(given)), key=lambda i: -mean[i])
+    risks = [np.mean([errors[i] for i in order[: n + 1]]) for n in range(len(given))]
+    assert found['lam/AURC_mean'] == pytest.approx(100 * np.mean(risks))
 
 
 def test_segmentation_of_any_segmentor(tmp_path):
