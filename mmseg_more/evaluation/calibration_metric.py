@@ -63,8 +63,8 @@ class CalibrationMetric(CountingMetric):
 
     Keys, for a source such as ``lam``, in percent but for the last: ``lam/ECE``,
     ``lam/ECE_foreground`` (of the pixels that show a class), ``lam/bias`` (confidence -
-    accuracy), ``lam/AURC``, ``lam/AURC_mean`` (by the mean confidence of the pixels instead, for
-    comparison), ``lam/AURC_ideal``, ``lam/AURC_random``, ``lam/image_ECE``,
+    accuracy), ``lam/AURC``, ``lam/AURC_mean`` (by the mean confidence of pixels, to compare
+    with), ``lam/AURC_ideal``, ``lam/AURC_random``, ``lam/image_ECE``,
     ``lam/image_bias``, ``lam/Brier`` (mean square of confidence - right, in [0, 1]) and
     ``lam/excess_AURC`` (0 the ideal order, 1 chance).
 

@@ -6,6 +6,7 @@ import math
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.structures import PixelData
 
 from localization_samples import CLASSES, make_protocol_sample
