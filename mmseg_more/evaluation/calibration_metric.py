@@ -29,7 +29,7 @@ from .reliability import (
     reliability,
 )
 from .report import write_json
-from .sample import read_pixels, read_sample
+from .sample import read_indices, read_labels, read_pixels
 
 FINE_BINS = 256
 """Bins of the histogram that is kept; those of a diagram are merged from them."""
@@ -148,19 +148,19 @@ class CalibrationMetric(CountingMetric):
             RuntimeError: If the CRF of an image has failed; with its name.
         """
         try:
-            makers = self._open_makers()
             for sample in data_samples:
-                self._process_image(sample, makers)
+                self._process_image(sample, self._open_makers(sample))
         except BaseException:
             self._reset()
             raise
 
-    def _open_makers(self) -> Dict[str, MaskMaker]:
+    def _open_makers(self, sample: dict) -> Dict[str, MaskMaker]:
         if not self._makers:
+            with_labels = 'gt_label' in sample or 'gt_score' in sample
             localizes = self.localization_request is not None
             makers = {}
             for source, recipe in self.recipes.items():
-                recipe = recipe.resolve(localizes, with_labels=True)
+                recipe = recipe.resolve(localizes, with_labels)
                 if recipe.scales:
                     recipe.request(self.localization_request)  # as the hook asked for them
                 makers[source] = MaskMaker(recipe, self.num_workers)
@@ -170,31 +170,32 @@ class CalibrationMetric(CountingMetric):
         return self._makers
 
     def _process_image(self, sample: dict, makers: Mapping[str, MaskMaker]) -> None:
-        read = read_sample(sample, self._num_classes(), self.ignore_index)
-        size = tuple(read.truth.shape)
+        truth, pred = read_labels(sample, self._num_classes(), self.ignore_index)
+        size = tuple(truth.shape)
         probabilities = {
-            source: self._probabilities(maker.recipe, sample, size, read.map_indices)
+            source: self._probabilities(maker.recipe, sample, size)
             for source, maker in makers.items()
         }
         figures: Dict[str, float] = {}
-        payload = _Payload(self._new_image((figures,)), read.truth.cpu(), figures)
+        payload = _Payload(self._new_image((figures,)), truth.cpu(), figures)
         image = partial(read_rgb, str(sample.get('img_path')), size, self.backend_args)
         for source, maker in makers.items():
             if maker.recipe.is_prediction:
-                made = maker.add_mask(read.pred, probabilities[source], payload)
+                made = maker.add_mask(pred, probabilities[source], payload)
             else:
                 title = f'{sample.get("img_path")} ({source})'
                 made = maker.add(title, probabilities[source], image, payload)
             self._collect(source, made)
 
     def _probabilities(
-        self, recipe: MaskRecipe, sample: Any, size: Sequence[int], indices: Tensor
+        self, recipe: MaskRecipe, sample: Any, size: Sequence[int]
     ) -> ClassProbabilities:
         allowed = recipe.allowed(sample)
         if recipe.source == 'seg':
             name = 'seg_logits_ms' if recipe.scales else 'seg_logits'
             logits = read_pixels(sample, name, self._num_classes() + 1, size)
             return seg_probabilities(logits, allowed)
+        indices = read_indices(sample, self._num_classes())
         maps = read_pixels(sample, f'{recipe.source}_ms', len(indices), size)
         return map_probabilities(maps, allowed or (), indices)
 

@@ -51,15 +51,8 @@ def read_sample(sample: dict, num_classes: int, ignore_index: int = 255) -> Eval
         KeyError: A field is missing.
         ValueError: Sizes or labels do not fit each other or ``K``.
     """
-    truth = _label_map(sample, 'gt_sem_seg')
-    pred = _label_map(sample, 'pred_sem_seg')
-    _check_shape(sample, 'pred_sem_seg', pred, tuple(truth.shape))
-    _check_labels(sample, 'gt_sem_seg', truth, num_classes, ignore_index)
-    _check_labels(sample, 'pred_sem_seg', pred, num_classes, None)
-
-    indices = sample.get('map_indices')
-    if indices is None:
-        indices = torch.arange(num_classes)
+    truth, pred = read_labels(sample, num_classes, ignore_index)
+    indices = read_indices(sample, num_classes)
     maps = {name: _pixels(sample, name) for name in MAP_NAMES if name in sample}
     for name, value in maps.items():
         _check_shape(sample, name, value, (len(indices), *truth.shape))
@@ -67,6 +60,31 @@ def read_sample(sample: dict, num_classes: int, ignore_index: int = 255) -> Eval
     for name, value in scores.items():
         _check_shape(sample, name, value, (num_classes,))
     return EvaluatedSample(truth, pred, maps, indices, **scores)
+
+
+def read_labels(
+    sample: dict, num_classes: int, ignore_index: int = 255
+) -> Tuple[Tensor, Tensor]:
+    """The true and the predicted dense labels, each ``(H, W)``.
+
+    Args:
+        sample, num_classes, ignore_index: As in :func:`read_sample`.
+
+    Raises:
+        KeyError, ValueError: As :func:`read_sample`.
+    """
+    truth = _label_map(sample, 'gt_sem_seg')
+    pred = _label_map(sample, 'pred_sem_seg')
+    _check_shape(sample, 'pred_sem_seg', pred, tuple(truth.shape))
+    _check_labels(sample, 'gt_sem_seg', truth, num_classes, ignore_index)
+    _check_labels(sample, 'pred_sem_seg', pred, num_classes, None)
+    return truth, pred
+
+
+def read_indices(sample: dict, num_classes: int) -> Tensor:
+    """Classes of the channels of the maps, int64 ``(P,)``; all K unless the sample says."""
+    indices = sample.get('map_indices')
+    return torch.arange(num_classes) if indices is None else indices
 
 
 def read_pixels(sample: dict, name: str, channels: int, size: Sequence[int]) -> Tensor:

@@ -59,6 +59,7 @@ def use_reliability(
         out_json=out_json,
         **recipe,
     )
+    # (of `seg` the policy may come to be 'all', where the data have no image labels)
     resolved = {  # what is wrong with the options is said now
         source: one.resolve(localizes, with_labels=True)
         for source, one in CalibrationMetric(**_without(metric, 'type')).recipes.items()

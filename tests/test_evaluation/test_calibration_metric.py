@@ -102,13 +102,16 @@ def test_segmentation_of_any_segmentor(tmp_path):
     sample = make_protocol_sample(0, tmp_path)
     sample.seg_logits = PixelData(data=sample.seg_logits_ms.data)
     sample.pred_sem_seg = PixelData(data=sample.seg_logits.data.argmax(0, keepdim=True))
-    metric = CalibrationMetric(('seg',), policy='all')
+    for name in ('gt_score', 'pred_score'):  # image labels are MoRe's alone
+        sample.pop(name)
+    metric = CalibrationMetric(('seg',))
     metric.dataset_meta = dict(classes=CLASSES)
     found = scored(metric, [sample.to_dict()])
     truth, pred = sample.gt_sem_seg.data[0], sample.pred_sem_seg.data[0]
     valid = truth != 255
     gap = sample.seg_logits.data.softmax(0).amax(0) - (truth == pred).float()
     assert found['seg/bias'] == pytest.approx(100 * gap[valid].mean().item(), abs=1e-3)
+    sample.set_data(dict(gt_score=torch.ones(3)))
     with pytest.raises(ValueError, match="source='lam' needs the segmentor MoRe"):
         make_metric(request=None, scales=None).process(None, [sample.to_dict()])
 
