@@ -39,7 +39,7 @@ def use_reliability(
     """
     if cfg.model.type == 'MoReTTAModel':
         raise ValueError(
-            '--reliability scores masks without test-time augmentation (--tta)'
+            '--reliability scores masks without test-time augmentation: leave out --tta'
         )
     if not cfg.get('test_dataloader'):
         raise ValueError('--reliability needs `test_dataloader` in the config')

@@ -49,6 +49,10 @@ def test_a_config_is_turned_into_a_run(data, outputs, tmp_path, sources):
         (truth / name).parent.mkdir(parents=True, exist_ok=True)
         mask_run.cv2.imwrite(str(truth / f'{name}.png'), mask)
     cfg.test_dataloader.dataset.data_prefix.seg_map_path = str(truth)
+    cfg.test_dataloader.dataset.test_mode = True
+    for step in cfg.test_dataloader.dataset.pipeline:
+        if step['type'] == 'LoadAnnotations':
+            step['type'] = 'LoadMask'  # an image has a side of one pixel
     cfg.test_dataloader.batch_size = 1
     cfg.work_dir = str(tmp_path / 'work')
     path = tmp_path / 'figures.json'
