@@ -10,6 +10,7 @@ from mmengine.structures import PixelData
 
 from mmseg_more.evaluation import (
     BoundaryIoUMetric,
+    CalibrationMetric,
     LocalizationMetric,
     MaxBoxAccV2Metric,
     ObjectSizeIoUMetric,
@@ -128,8 +129,12 @@ def metrics():
         pixels=PxAPMetric(num_thresholds=10),
         boxes=MaxBoxAccV2Metric(num_thresholds=10),
         points=PointingGameMetric(tolerance=0),
+        calibration=CalibrationMetric(
+            ('lam', 'fused'), bkg=0.4, num_workers=1, scales=(1.0, 0.5), crf=True
+        ),
     )
-    found['protocols'].localization_request = REQUEST
+    for name in ('protocols', 'calibration'):
+        found[name].localization_request = REQUEST
     for metric in found.values():
         metric.dataset_meta = dict(classes=CLASSES)
     return found

@@ -31,6 +31,7 @@ NAMES = {
     'LOOPS': ('MaskLoop',),
     'PARAM_SCHEDULERS': ('PolyWarmupLR',),
     'METRICS': (
+        'CalibrationMetric',
         'LocalizationMetric',
         'ProtocolMetric',
         'BoundaryIoUMetric',

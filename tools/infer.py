@@ -5,7 +5,8 @@
         --source lam --multi-scale --crf --maps cam lam
 
 OUT gets ``pred/NAME.png`` (palette PNGs, 0 is background), ``vis/NAME.png`` (pictures) and
-``scores.json`` (predicted classes and scores of each image). Images that cannot be read
+``scores.json`` (of each image the predicted classes, scores, and the confidence: the mean
+IoU that its mask is expected to have). Images that cannot be read
 are reported by name, the rest goes on, and the exit status is 1.
 """
 
@@ -65,6 +66,17 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         choices=['cam', 'lam', 'fused', 'attention'],
         help='draw these maps of the predicted classes beside the mask',
     )
+    parser.add_argument(
+        '--confidence-maps',
+        action='store_true',
+        help='write confidence/NAME.png too: the confidence of each pixel x 255',
+    )
+    parser.add_argument(
+        '--confidence-curve',
+        metavar='JSON',
+        help='calibrate confidence by what tools/test.py --reliability wrote '
+        '(default: not calibrated)',
+    )
     parser.add_argument('--no-pictures', action='store_true', help='masks and scores alone')
     parser.add_argument(
         '--opacity', type=float, help='of the colours, in [0, 1] (default: .5)'
@@ -108,6 +120,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             bkg=args.bkg,
             policy=args.classes,
             maps=args.maps,
+            confidence_maps=args.confidence_maps or None,
+            confidence_curve=args.confidence_curve,
             opacity=args.opacity,
             show=args.show or None,
         )

@@ -9,6 +9,7 @@ a GPU, and instead of the usual evaluation there are
 
     --pseudo-labels DIR   write a mask for each image, for a second network to train on
     --protocols           CAM, LAM, fused and segmentation: raw, multi-scale, with CRF
+    --reliability JSON    whether the masks know how good they are: calibration, rejection
     --export-voc FILE     write the archive that the PASCAL VOC server takes
 """
 
@@ -18,7 +19,7 @@ import os
 from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
-from mmseg_more.evaluation.protocols import use_protocols
+from mmseg_more.evaluation import use_protocols, use_reliability
 from mmseg_more.masks import (
     COMPETITIONS,
     SOURCES,
@@ -30,14 +31,16 @@ from mmseg_more.models.structures import POLICIES
 
 # option -> the purposes that know it
 MASK_OPTIONS = {
-    'source': ('pseudo_labels',),
-    'classes': ('pseudo_labels',),
+    'source': ('pseudo_labels', 'reliability'),
+    'classes': ('pseudo_labels', 'reliability'),
     'soft_maps': ('pseudo_labels',),
+    'confidence_maps': ('pseudo_labels',),
+    'confidence_curve': ('pseudo_labels', 'reliability'),
     'competition': ('export_voc',),
     'split': ('pseudo_labels', 'export_voc'),
-    'single_scale': ('pseudo_labels', 'export_voc'),
-    'crf': ('pseudo_labels', 'export_voc'),
-    'crf_workers': ('pseudo_labels', 'export_voc', 'protocols'),
+    'single_scale': ('pseudo_labels', 'export_voc', 'reliability'),
+    'crf': ('pseudo_labels', 'export_voc', 'reliability'),
+    'crf_workers': ('pseudo_labels', 'export_voc', 'protocols', 'reliability'),
 }
 
 
@@ -119,6 +122,13 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         'multi-scale with CRF; the figures go to the JSON file as well',
     )
     purpose.add_argument(
+        '--reliability',
+        metavar='JSON',
+        help='score the confidence of the masks that --pseudo-labels would write: '
+        'calibration and error against rejection; the figures, the diagrams and the '
+        'curves for --confidence-curve go to the JSON file',
+    )
+    purpose.add_argument(
         '--export-voc',
         metavar='FILE',
         help='write the results tree for the PASCAL VOC server (.zip, .tar.gz, .tgz)',
@@ -152,6 +162,18 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         help='write the maps beside the pseudo labels, at a quarter of the size',
     )
     group.add_argument(
+        '--confidence-maps',
+        action='store_true',
+        help='write confidence/NAME.png beside the pseudo labels: the confidence of each '
+        'pixel x 255',
+    )
+    group.add_argument(
+        '--confidence-curve',
+        metavar='JSON',
+        help='calibrate the confidence by what --reliability wrote for the same masks '
+        '(default: not calibrated)',
+    )
+    group.add_argument(
         '--split',
         choices=SPLITS,
         help='whose images get masks: those of {train,val,test}_dataloader, all seen '
@@ -169,7 +191,7 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
     purpose = next(
         (
             name
-            for name in ('pseudo_labels', 'protocols', 'export_voc')
+            for name in ('pseudo_labels', 'protocols', 'reliability', 'export_voc')
             if getattr(args, name) is not None
         ),
         None,
@@ -188,6 +210,8 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         num_workers=args.crf_workers,
         crf=args.crf or None,
         soft_maps=args.soft_maps or None,
+        confidence_maps=args.confidence_maps or None,
+        confidence_curve=args.confidence_curve,
         multi_scale=False if args.single_scale else None,
     )
     given = {name: value for name, value in given.items() if value is not None}
@@ -197,6 +221,10 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         use_voc_export(args.cfg, args.export_voc, **given)
     elif purpose == 'protocols':
         use_protocols(args.cfg, args.protocols or None, **given)
+    elif purpose == 'reliability':
+        source = given.pop('source', None)
+        sources = None if source is None else (source,)
+        use_reliability(args.cfg, args.reliability, sources, **given)
 
 
 def main() -> None:

@@ -107,9 +107,7 @@ def read_maps(
         KeyError: A map of ``names`` is missing.
         ValueError: One has another shape.
     """
-    indices = sample.get('map_indices')
-    if indices is None:
-        indices = torch.arange(num_classes)
+    indices = read_indices(sample, num_classes)
     if names is None:
         names = [name for name in MAP_NAMES if name in sample]
     maps = {name: read_pixels(sample, name, len(indices), size) for name in names}
@@ -126,6 +124,12 @@ def read_scores(sample: dict, name: str, num_classes: int) -> Tensor:
     value = _field(sample, name)
     _check_shape(sample, name, value, (num_classes,))
     return value
+
+
+def read_indices(sample: dict, num_classes: int) -> Tensor:
+    """Classes of the channels of the maps, int64 ``(P,)``; all K unless the sample says."""
+    indices = sample.get('map_indices')
+    return torch.arange(num_classes) if indices is None else indices
 
 
 def read_pixels(sample: dict, name: str, channels: int, size: Sequence[int]) -> Tensor:

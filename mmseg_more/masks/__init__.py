@@ -4,6 +4,15 @@ maps -> probabilities -> CRF -> masks: :class:`MaskRecipe` says how, :class:`Mas
 it, :class:`PseudoLabelHook` and :class:`MaskLoop` do it for a data set, into a folder.
 """
 
+from .confidence import (
+    ConfidenceCurve,
+    ConfidenceCurves,
+    MaskConfidence,
+    confidence_of,
+    confidence_png,
+    expected_iou,
+    read_curves,
+)
 from .config import SPLITS, evaluated_bkg, mask_dataloader, use_pseudo_labels
 from .dense_crf import (
     BACKENDS,
@@ -14,7 +23,7 @@ from .dense_crf import (
     dense_crf_batch,
     dense_crf_mask,
 )
-from .folder import MANIFEST, MaskFolder, read_manifest, soft_map
+from .folder import CONFIDENCE, MANIFEST, MaskFolder, read_manifest, soft_map
 from .hook import PseudoLabelHook
 from .loop import MaskLoop
 from .maker import MadeMask, MaskMaker
@@ -32,15 +41,19 @@ __all__ = [
     'BACKENDS',
     'CLASS_EPSILON',
     'COMPETITIONS',
+    'CONFIDENCE',
     'CRFJob',
     'CRFMask',
     'CRFResult',
     'ClassProbabilities',
+    'ConfidenceCurve',
+    'ConfidenceCurves',
     'DenseCRFOptions',
     'DenseCRFPool',
     'LatticeCRF',
     'MANIFEST',
     'MadeMask',
+    'MaskConfidence',
     'MaskFolder',
     'MaskLoop',
     'MaskMaker',
@@ -50,14 +63,18 @@ __all__ = [
     'SOURCES',
     'SPLITS',
     'VOCExportHook',
+    'confidence_of',
+    'confidence_png',
     'dense_crf',
     'dense_crf_batch',
     'dense_crf_mask',
     'evaluated_bkg',
+    'expected_iou',
     'map_probabilities',
     'mask_dataloader',
     'open_crf',
     'probabilities_to_mask',
+    'read_curves',
     'read_manifest',
     'seg_probabilities',
     'soft_map',

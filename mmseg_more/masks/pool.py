@@ -22,6 +22,7 @@ from pebble import ProcessExpired, ProcessPool
 from torch import Tensor
 
 from ..localization.bilateral import BACKENDS, import_densecrf
+from .confidence import MaskConfidence
 from .dense_crf import (
     CLASS_EPSILON,
     CRFMask,
@@ -71,6 +72,8 @@ class CRFResult(NamedTuple):
     """What went wrong, with the image's name; None where nothing did."""
     payload: Any
     """Of the job."""
+    mask_confidence: Optional[MaskConfidence] = None
+    """Of each pixel and of the mask; None after an error."""
 
 
 Reply = Union[CRFMask, str]
@@ -90,7 +93,9 @@ class _OpenJob:
     def result(self, reply: Reply) -> CRFResult:
         name, payload = self.job.name, self.job.payload
         if isinstance(reply, CRFMask):
-            return CRFResult(name, *reply, None, payload)
+            return CRFResult(
+                name, reply.mask, reply.confidence, None, payload, reply.mask_confidence
+            )
         return CRFResult(name, None, None, f'dense CRF of {name}: {reply}', payload)
 
 

@@ -9,6 +9,7 @@ from mmseg.structures import SegDataSample
 
 from ..localization import check_scales
 from ..models.structures import MASK_SCALES, POLICIES, SEG_SCALES, LocalizationRequest
+from .confidence import ConfidenceCurves, CurvesOption, read_curves
 from .dense_crf import BACKENDS, CLASS_EPSILON, DenseCRFOptions
 from .probabilities import ClassProbabilities, map_probabilities, seg_probabilities
 
@@ -40,6 +41,9 @@ class MaskRecipe:
             :class:`DenseCRFOptions`, ``epsilon`` (classes that stay below this
             probability all over the image are left out; .02 unless given) and
             ``backend`` ('auto', 'lattice' or 'pydensecrf').
+        confidence_curve: What calibrates the confidence of pixels and masks, see
+            :func:`~mmseg_more.masks.confidence.read_curves`: a JSON file or its content.
+            None: confidence is what the probabilities say, not calibrated.
 
     Raises:
         ValueError: If an option is none of these.
@@ -51,6 +55,7 @@ class MaskRecipe:
     policy: Optional[str] = None
     bkg: Optional[float] = None
     crf: Union[bool, Mapping[str, Any], None] = False
+    confidence_curve: CurvesOption = None
 
     def __post_init__(self) -> None:
         for name, known in (('source', SOURCES), ('policy', POLICIES)):
@@ -72,6 +77,7 @@ class MaskRecipe:
                 )
             object.__setattr__(self, 'scales', check_scales(self.scales, 'scales'))
         object.__setattr__(self, 'crf', _crf_settings(self.crf))
+        object.__setattr__(self, 'confidence_curve', read_curves(self.confidence_curve))
 
     def replace(self, **options: Any) -> 'MaskRecipe':
         """The same with other options; scales imply that there are several."""
@@ -130,7 +136,13 @@ class MaskRecipe:
         # Without effect, a threshold would make two settings of what gives one mask.
         bkg = None if source == 'seg' or self.crf else self.bkg
         return MaskRecipe(
-            source, bool(scales), tuple(scales) or None, policy, bkg, self.crf
+            source,
+            bool(scales),
+            tuple(scales) or None,
+            policy,
+            bkg,
+            self.crf,
+            self.confidence_curve,
         )
 
     @property
@@ -162,6 +174,26 @@ class MaskRecipe:
             bkg=self.bkg,
             crf=crf,
         )
+
+    @property
+    def curves(self) -> Optional[ConfidenceCurves]:
+        """What calibrates the confidence of these masks; None: nothing does.
+
+        Raises:
+            ValueError: If the curves that were given are of other masks.
+        """
+        if self.confidence_curve is None:
+            return None
+        assert isinstance(self.confidence_curve, Mapping)  # as __post_init__ reads it
+        source = str(self.source)
+        if source not in self.confidence_curve:
+            raise ValueError(
+                f'confidence_curve has no curves of {source!r}, only of '
+                f'{", ".join(self.confidence_curve)}'
+            )
+        curves = ConfidenceCurves.from_dict(self.confidence_curve[source])
+        curves.check(self.settings())
+        return curves
 
     # ------------------------------------------------------------- the network
     def request(

@@ -89,6 +89,8 @@ def test_scores_maps_and_mask_are_the_model_s(exact, reference):
         'scores',
         'classes',
         'maps',
+        'image_confidence',
+        'confidence_map',
         'errors',
     }
     assert list(result['scores']) == VOC[1:]
@@ -208,6 +210,44 @@ def test_images_of_any_size(inferencer, size):
     assert result['maps']['cam'].shape == (20, *size)
     plain = inferencer(noise(*size), return_vis=True)
     assert plain['visualization'].shape == (*size, 3)
+
+
+@pytest.mark.parametrize('maps', [(), ('cam',)])
+def test_confidence_of_the_prediction(inferencer, reference, maps):
+    sample = inferencer(reference, True, maps=maps)
+    probabilities = masks.seg_probabilities(sample.seg_logits.data)
+    expected = masks.confidence_of(sample.pred_sem_seg.data[0], probabilities)
+    assert sample.image_confidence == pytest.approx(expected.image, abs=1e-6)
+    result = inferencer(reference, maps=maps, confidence_maps=True)
+    assert result['image_confidence'] == pytest.approx(expected.image, abs=1e-6)
+    np.testing.assert_allclose(result['confidence_map'], expected.pixels, atol=1e-6)
+    assert inferencer(reference)['confidence_map'] is None
+
+
+def test_confidence_of_a_map_is_written_and_calibrated(inferencer, folder, tmp_path):
+    """The PNGs, scores.json, and what a curve makes of them."""
+    curve = dict(edges=[0, 1], values=[0.4])
+    curves = {'lam': dict(pixel=curve, image=curve)}
+    for name, options in dict(raw={}, calibrated=dict(confidence_curve=curves)).items():
+        results = inferencer(
+            str(folder),
+            out_dir=str(tmp_path / name),
+            source='lam',
+            confidence_maps=True,
+            **options,
+        )
+        scores = json.loads((tmp_path / name / 'scores.json').read_text())
+        for key, pixels, image in zip(
+            sorted(scores), results['confidence_map'], results['image_confidence']
+        ):
+            assert scores[key]['image_confidence'] == round(image, 4)
+            path = tmp_path / name / 'confidence' / f'{key}.png'
+            levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            assert np.array_equal(levels, np.rint(255 * pixels).astype(np.uint8))
+            assert name == 'raw' or set(np.unique(levels)) == {102} and image == 0.4
+    other = {'lam': dict(pixel=curve, image=curve, settings=dict(bkg=0.123))}
+    with pytest.raises(ValueError, match=r'bkg is 0\.123 there'):
+        inferencer.stream(str(folder), source='lam', confidence_curve=other)
 
 
 def test_network_is_left_without_a_request(inferencer):

@@ -1,0 +1,378 @@
+"""Whether masks know how good they are: calibration, and finding the bad ones."""
+
+import weakref
+from functools import partial
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from mmengine.logging import MMLogger, print_log
+from prettytable import PrettyTable
+from torch import Tensor
+
+from mmseg.registry import METRICS
+
+from ..files import read_rgb
+from ..masks.confidence import ConfidenceCurve, ConfidenceCurves
+from ..masks.maker import MadeMask, MaskMaker
+from ..masks.probabilities import ClassProbabilities, map_probabilities, seg_probabilities
+from ..masks.recipe import SOURCES, MaskRecipe
+from ..models.structures import LocalizationRequest
+from .counting import CountingMetric
+from .functional import confusion_matrix
+from .reliability import (
+    Rejection,
+    Reliability,
+    confidence_histogram,
+    image_error,
+    rejection,
+    reliability,
+)
+from .report import write_json
+from .sample import read_indices, read_pixels, read_prediction, read_truth
+
+FINE_BINS = 256
+"""Bins of the histogram that is kept; those of a diagram are merged from them."""
+_CURVE_POINTS = 101  # of the error against rejection, in the JSON file
+
+
+class _Payload(NamedTuple):
+    """What a mask is compared with once it is made."""
+
+    image: int
+    truth: Tensor
+    figures: Dict[str, float]
+
+
+@METRICS.register_module()
+class CalibrationMetric(CountingMetric):
+    """Score the confidence of masks: of their pixels, and of each mask as a whole.
+
+    The masks are those that ``PseudoLabelHook`` writes by the same options, and their
+    confidence is that of the manifest. Two questions, for each source:
+
+    * *Is it calibrated?* Of the pixels with a confidence of .8, are 80 % right? The
+      reliability histogram and the expected calibration error (ECE) say; likewise of the
+      images, whose confidence is the expected mIoU.
+    * *Does it find bad masks?* The images are ordered by their confidence: the error
+      (``1 - mIoU`` of the image, over the labels that mask or truth show) of those that
+      are left when the least certain are rejected, and the area under that curve (AURC).
+
+    Pixels are counted in a histogram, so memory does not grow with them; of an image two
+    numbers are kept. In distributed runs every image counts once.
+
+    Keys, for a source such as ``lam``, in percent but for the last: ``lam/ECE``,
+    ``lam/ECE_foreground`` (of the pixels that show a class), ``lam/bias`` (confidence -
+    accuracy), ``lam/AURC``, ``lam/AURC_mean`` (by the mean confidence of pixels, to compare
+    with), ``lam/AURC_ideal``, ``lam/AURC_random``, ``lam/image_ECE``,
+    ``lam/image_bias``, ``lam/Brier`` (mean square of confidence - right, in [0, 1]) and
+    ``lam/excess_AURC`` (0 the ideal order, 1 chance).
+
+    Args:
+        sources: Some of 'lam', 'cam', 'fused' and 'seg'.
+        bkg: Threshold of a map without CRF, one for all or one for each by its name.
+        num_bins: Of the reliability diagram, a divisor of 256. Of the image figures there
+            are always 8 bins.
+        num_workers: Processes for the CRF, as in :class:`~mmseg_more.masks.MaskMaker`.
+        ignore_index: Label of pixels that do not count.
+        out_json: File to write to: the keys above; ``reliability`` and ``rejection``, what
+            ``tools/analysis/plot_reliability.py`` draws; and ``confidence``, the curves
+            that calibrate masks of the same options: the option ``confidence_curve`` of
+            :class:`~mmseg_more.masks.MaskRecipe`.
+        backend_args: Where the images are read from, as in ``LoadImageFromFile``.
+        collect_device: As in :class:`BaseMetric`.
+        prefix: As in :class:`BaseMetric`.
+        recipe: Options of :class:`~mmseg_more.masks.MaskRecipe` but ``source`` and ``bkg``.
+            With ``confidence_curve`` the calibrated confidence is scored, and no curves
+            are fitted.
+
+    Example:
+        >>> test_evaluator = dict(type='CalibrationMetric', sources=('lam',), crf=True,
+        ...                       out_json='reliability.json')
+
+    ``tools/test.py CONFIG CHECKPOINT --reliability JSON`` puts it into a config, with the
+    hook that asks for the maps (:func:`~mmseg_more.evaluation.use_reliability`).
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str] = ('lam', 'seg'),
+        bkg: Union[float, Mapping[str, float]] = 0.5,
+        num_bins: int = 16,
+        num_workers: Optional[int] = None,
+        ignore_index: int = 255,
+        out_json: Optional[str] = None,
+        backend_args: Optional[dict] = None,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+        **recipe: Any,
+    ) -> None:
+        self._makers: Dict[str, MaskMaker] = {}
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        unknown = [source for source in sources if source not in SOURCES]
+        if isinstance(sources, str) or not sources or unknown:
+            raise ValueError(
+                f'sources must be a list of some of {SOURCES}, got {sources!r}'
+            )
+        if num_bins < 1 or FINE_BINS % num_bins:
+            raise ValueError(f'num_bins must be a divisor of {FINE_BINS}, got {num_bins}')
+        if 'source' in recipe:
+            raise ValueError("give sources=('lam',), not source='lam'")
+        self.recipes: Dict[str, MaskRecipe] = {}
+        for source in sources:
+            value = bkg.get(source, 0.5) if isinstance(bkg, Mapping) else bkg
+            self.recipes[source] = MaskRecipe().replace(source=source, bkg=value, **recipe)
+        self.num_bins = num_bins
+        self.num_workers = num_workers
+        self.ignore_index = ignore_index
+        self.out_json = out_json
+        self.backend_args = backend_args
+        self.localization_request: Optional[LocalizationRequest] = None
+
+    def _reset(self) -> None:
+        super()._reset()
+        if self._makers:
+            self._close_makers()
+            self._makers = {}
+
+    # ------------------------------------------------------------ per image
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Make the masks of one batch, and count those that are ready.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Samples of the model as dicts.
+
+        Raises:
+            KeyError, ValueError: If a sample lacks what the masks are made of.
+            RuntimeError: If the CRF of an image has failed; with its name.
+        """
+        try:
+            for sample in data_samples:
+                self._process_image(sample, self._open_makers(sample))
+        except BaseException:
+            self._reset()
+            raise
+
+    def _open_makers(self, sample: dict) -> Dict[str, MaskMaker]:
+        if not self._makers:
+            with_labels = 'gt_label' in sample or 'gt_score' in sample
+            localizes = self.localization_request is not None
+            makers = {}
+            for source, recipe in self.recipes.items():
+                recipe = recipe.resolve(localizes, with_labels)
+                if recipe.scales:
+                    recipe.request(self.localization_request)  # as the hook asked for them
+                makers[source] = MaskMaker(recipe, self.num_workers)
+            self._makers = makers
+            # once, at the latest when a run that broke off is forgotten
+            self._close_makers = weakref.finalize(self, _close, list(makers.values()))
+        return self._makers
+
+    def _process_image(self, sample: dict, makers: Mapping[str, MaskMaker]) -> None:
+        num_labels = self._num_classes() + 1
+        truth = read_truth(sample, num_labels, self.ignore_index)
+        size = tuple(truth.shape)
+        pred = read_prediction(sample, num_labels, size)
+        probabilities = {
+            source: self._probabilities(maker.recipe, sample, size)
+            for source, maker in makers.items()
+        }
+        figures: Dict[str, float] = {}
+        payload = _Payload(self._new_image((figures,)), truth.cpu(), figures)
+        image = partial(read_rgb, str(sample.get('img_path')), size, self.backend_args)
+        for source, maker in makers.items():
+            if maker.recipe.is_prediction:
+                made = maker.add_mask(pred, probabilities[source], payload)
+            else:
+                title = f'{sample.get("img_path")} ({source})'
+                made = maker.add(title, probabilities[source], image, payload)
+            self._collect(source, made)
+
+    def _probabilities(
+        self, recipe: MaskRecipe, sample: Any, size: Sequence[int]
+    ) -> ClassProbabilities:
+        allowed = recipe.allowed(sample)
+        if recipe.source == 'seg':
+            name = 'seg_logits_ms' if recipe.scales else 'seg_logits'
+            logits = read_pixels(sample, name, self._num_classes() + 1, size)
+            return seg_probabilities(logits, allowed)
+        indices = read_indices(sample, self._num_classes())
+        maps = read_pixels(sample, f'{recipe.source}_ms', len(indices), size)
+        return map_probabilities(maps, allowed or (), indices)
+
+    def _collect(self, source: str, masks: List[MadeMask]) -> None:
+        for made in masks:
+            if made.error is not None:
+                raise RuntimeError(
+                    f'{made.error}. Figures over the other images alone would not be '
+                    'comparable: repair this one or take it out of the split'
+                )
+            assert made.mask is not None and made.mask_confidence is not None
+            mask, truth = torch.from_numpy(made.mask).long(), made.payload.truth
+            valid, right = truth != self.ignore_index, mask == truth
+            pixels = torch.from_numpy(made.mask_confidence.pixels)
+            shown = valid & (mask > 0)
+            counts = {
+                f'{source}/pixels': confidence_histogram(pixels, right, FINE_BINS, valid),
+                f'{source}/shown': confidence_histogram(pixels, right, FINE_BINS, shown),
+                f'{source}/square': (pixels - right.float())[valid].double().square().sum(),
+            }
+            self._add(made.payload.image, counts)
+            confusion = confusion_matrix(
+                mask, truth, self._num_classes() + 1, self.ignore_index
+            )
+            made.payload.figures[f'{source}/confidence'] = made.mask_confidence.image
+            made.payload.figures[f'{source}/mean'] = float(pixels.double().mean())
+            made.payload.figures[f'{source}/error'] = image_error(confusion)
+
+    # ------------------------------------------------------------ all images
+    def evaluate(self, size: int) -> dict:
+        """Wait for the CRF, then sum over the ranks and compute the figures.
+
+        Args:
+            size (int): Number of images of the data set.
+        """
+        try:
+            self._settings = {
+                source: maker.recipe.settings() for source, maker in self._makers.items()
+            }
+            for source, maker in self._makers.items():
+                self._collect(source, maker.drain())
+            return super().evaluate(size)
+        finally:
+            self._reset()
+
+    def compute_metrics(self, results: List[tuple]) -> Dict[str, float]:
+        """Figures from the summed counts and the two numbers of each image.
+
+        Args:
+            results: A dict of each image, in a tuple.
+        """
+        if not results:
+            raise ValueError('no image was evaluated: the data set is empty')
+        metrics: Dict[str, float] = {}
+        drawn: Dict[str, Any] = dict(reliability={}, rejection={}, confidence={})
+        for source in self.recipes:
+            scored = _Scored.of(source, self._counts, results, self.num_bins)
+            metrics.update({f'{source}/{k}': v for k, v in scored.figures().items()})
+            drawn['reliability'][source] = dict(
+                pixels=scored.pixels.to_dict(),
+                foreground=scored.foreground.to_dict(),
+                images=scored.images.to_dict(),
+            )
+            if scored.rejection is not None:
+                drawn['rejection'][source] = _rejection_to_dict(scored.rejection)
+            if scored.curves and self.recipes[source].confidence_curve is None:
+                pixel, image = scored.curves
+                curves = ConfidenceCurves(pixel, image, self._settings.get(source, {}))
+                drawn['confidence'][source] = curves.to_dict()
+        print_log(
+            f'confidence of the masks of {len(results)} images, in percent:\n'
+            + _format(metrics, list(self.recipes)),
+            MMLogger.get_current_instance(),
+        )
+        if self.out_json:
+            write_json(
+                self.out_json,
+                dict(metrics, num_images=len(results), settings=self._settings, **drawn),
+            )
+        return metrics
+
+
+class _Scored(NamedTuple):
+    """What is known of the masks of one source."""
+
+    pixels: Reliability
+    foreground: Reliability
+    images: Reliability
+    rejection: Optional[Rejection]
+    """None where no image has a pixel that counts."""
+    aurc_of_mean: float
+    brier: float
+    curves: Optional[Tuple[ConfidenceCurve, ConfidenceCurve]]
+    """Of pixels and of images; None like ``rejection``."""
+
+    @classmethod
+    def of(
+        cls, source: str, counts: Mapping[str, Tensor], results: List[tuple], num_bins: int
+    ) -> '_Scored':
+        pixels, shown = counts[f'{source}/pixels'], counts[f'{source}/shown']
+        confidence, mean, error = (
+            np.array([figures[f'{source}/{name}'] for (figures,) in results])
+            for name in ('confidence', 'mean', 'error')
+        )
+        known = ~np.isnan(error)
+        confidence, mean, error = confidence[known], mean[known], error[known]
+        images = confidence_histogram(
+            torch.from_numpy(confidence), torch.from_numpy(1 - error), FINE_BINS
+        )
+        number = float(pixels[0].sum())
+        curves = None
+        if known.any():
+            curves = (_fit(pixels), _fit(images))
+        return cls(
+            reliability(pixels, num_bins),
+            reliability(shown, num_bins),
+            reliability(images, _IMAGE_BINS),
+            rejection(confidence, error) if known.any() else None,
+            rejection(mean, error).aurc if known.any() else float('nan'),
+            float(counts[f'{source}/square']) / number if number else float('nan'),
+            curves,
+        )
+
+    def figures(self) -> Dict[str, float]:
+        nan = float('nan')
+        order = self.rejection
+        return {
+            'ECE': 100 * self.pixels.ece,
+            'ECE_foreground': 100 * self.foreground.ece,
+            'bias': 100 * self.pixels.bias,
+            'image_ECE': 100 * self.images.ece,
+            'image_bias': 100 * self.images.bias,
+            'AURC': 100 * float(order.aurc) if order else nan,
+            'AURC_mean': 100 * self.aurc_of_mean,
+            'AURC_ideal': 100 * float(order.ideal) if order else nan,
+            'AURC_random': 100 * float(order.random) if order else nan,
+            'excess_AURC': float(order.excess) if order else nan,
+            'Brier': self.brier,
+        }
+
+
+_IMAGE_BINS = 8  # there are hundreds of images, not millions
+
+
+def _fit(histogram: Tensor) -> ConfidenceCurve:
+    return ConfidenceCurve.fit(histogram[0].numpy(), histogram[2].numpy())
+
+
+def _close(makers: Sequence[MaskMaker]) -> None:
+    for maker in makers:
+        maker.close()
+
+
+def _rejection_to_dict(order: Rejection) -> Dict[str, Any]:
+    """Error (in [0, 1]) against the share of images that were rejected."""
+    number = len(order.risk)
+    left = np.unique(np.linspace(1, number, min(number, _CURVE_POINTS)).round().astype(int))
+    left = left[::-1]  # from nothing rejected on
+    return dict(
+        rejected=[round(1 - n / number, 6) for n in left.tolist()],
+        error=[round(float(order.risk[n - 1]), 6) for n in left],
+        ideal=[round(float(order.ideal_risk[n - 1]), 6) for n in left],
+        random=float(order.random),
+        aurc=float(order.aurc),
+        aurc_ideal=float(order.ideal),
+    )
+
+
+def _format(metrics: Mapping[str, float], sources: Sequence[str]) -> str:
+    table = PrettyTable(['figure', *sources])
+    table.align = 'r'
+    table.align['figure'] = 'l'
+    names = [key.split('/')[1] for key in metrics if key.startswith(f'{sources[0]}/')]
+    for name in names:
+        digits = 4 if name == 'Brier' else 2
+        values = [metrics[f'{source}/{name}'] for source in sources]
+        table.add_row([name, *('-' if np.isnan(v) else f'{v:.{digits}f}' for v in values)])
+    return table.get_string()
