@@ -10,13 +10,13 @@ from mmengine.structures import PixelData
 
 from mmseg_more.evaluation import (
     BoundaryIoUMetric,
-    CalibrationMetric,
     LocalizationMetric,
     MaxBoxAccV2Metric,
     ObjectSizeIoUMetric,
     PointingGameMetric,
     ProtocolMetric,
     PxAPMetric,
+    ReliabilityMetric,
 )
 from mmseg_more.models.structures import LocalizationRequest
 
@@ -129,11 +129,11 @@ def metrics():
         pixels=PxAPMetric(num_thresholds=10),
         boxes=MaxBoxAccV2Metric(num_thresholds=10),
         points=PointingGameMetric(tolerance=0),
-        calibration=CalibrationMetric(
+        reliability=ReliabilityMetric(
             ('lam', 'fused'), bkg=0.4, num_workers=1, scales=(1.0, 0.5), crf=True
         ),
     )
-    for name in ('protocols', 'calibration'):
+    for name in ('protocols', 'reliability'):
         found[name].localization_request = REQUEST
     for metric in found.values():
         metric.dataset_meta = dict(classes=CLASSES)

@@ -31,7 +31,7 @@ NAMES = {
     'LOOPS': ('MaskLoop',),
     'PARAM_SCHEDULERS': ('PolyWarmupLR',),
     'METRICS': (
-        'CalibrationMetric',
+        'ReliabilityMetric',
         'LocalizationMetric',
         'ProtocolMetric',
         'BoundaryIoUMetric',

@@ -1,7 +1,6 @@
 """Figures of masks, localization maps and image labels."""
 
 from .boundary_iou import BoundaryIoUMetric
-from .calibration_metric import CalibrationMetric
 from .localization_metric import LocalizationMetric
 from .max_box_acc import MaxBoxAccV2Metric
 from .object_size_iou import ObjectSizeIoUMetric
@@ -9,11 +8,12 @@ from .pixel_average_precision import PxAPMetric
 from .pointing_game import PointingGameMetric
 from .protocol_metric import ProtocolMetric
 from .protocols import use_protocols
+from .reliability_metric import ReliabilityMetric
 from .use_reliability import use_reliability
 
 __all__ = [
     'BoundaryIoUMetric',
-    'CalibrationMetric',
+    'ReliabilityMetric',
     'LocalizationMetric',
     'MaxBoxAccV2Metric',
     'ObjectSizeIoUMetric',

@@ -8,7 +8,7 @@ from ..engine.hooks.utils import add_hook, remove_hooks
 from ..masks.config import evaluated_bkg
 from ..masks.recipe import MaskRecipe
 from ..models.structures import MAP_NAMES
-from .calibration_metric import CalibrationMetric
+from .reliability_metric import ReliabilityMetric
 
 
 def use_reliability(
@@ -20,7 +20,7 @@ def use_reliability(
 ) -> None:
     """Have ``Runner.test`` score how sure masks are in place of the usual evaluation.
 
-    :class:`CalibrationMetric` takes the place of ``test_evaluator``; its masks are those
+    :class:`ReliabilityMetric` takes the place of ``test_evaluator``; its masks are those
     that :func:`~mmseg_more.masks.use_pseudo_labels` writes with the same options, of the
     images of the test data, which need true masks.
 
@@ -30,7 +30,7 @@ def use_reliability(
         sources: Of the masks. None: LAM and segmentation of a MoRe, the segmentation of
             other segmentors.
         num_workers: Processes for the CRF; None for one per usable core.
-        recipe: Options of :class:`CalibrationMetric`: ``policy``, ``crf``, ``multi_scale``,
+        recipe: Options of :class:`ReliabilityMetric`: ``policy``, ``crf``, ``multi_scale``,
             ``scales``, ``bkg``, ``confidence_curve``.
 
     Raises:
@@ -52,7 +52,7 @@ def use_reliability(
         known = evaluated_bkg(cfg, name)
         thresholds.setdefault(name, default if known is None else known)
     metric = dict(
-        type=CalibrationMetric.__name__,
+        type=ReliabilityMetric.__name__,
         sources=tuple(sources),
         bkg=thresholds,
         num_workers=num_workers,
@@ -62,7 +62,7 @@ def use_reliability(
     # (of `seg` the policy may come to be 'all', where the data have no image labels)
     resolved = {  # what is wrong with the options is said now
         source: one.resolve(localizes, with_labels=True)
-        for source, one in CalibrationMetric(**_without(metric, 'type')).recipes.items()
+        for source, one in ReliabilityMetric(**_without(metric, 'type')).recipes.items()
     }
     for one in resolved.values():
         if one.confidence_curve is not None:

@@ -196,7 +196,7 @@ class ConfidenceCurve:
 
 class ConfidenceCurves(NamedTuple):
     """What calibrates the masks of one recipe; fitted by
-    :class:`~mmseg_more.evaluation.CalibrationMetric`."""
+    :class:`~mmseg_more.evaluation.ReliabilityMetric`."""
 
     pixel: ConfidenceCurve
     """From the probability of the shown label to how often it is right."""

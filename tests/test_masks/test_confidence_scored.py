@@ -9,7 +9,7 @@ import torch
 from mmengine.structures import PixelData
 
 import mask_run
-from mmseg_more.evaluation import CalibrationMetric, use_reliability
+from mmseg_more.evaluation import ReliabilityMetric, use_reliability
 from mmseg_more.models.structures import LocalizationRequest
 
 
@@ -18,7 +18,7 @@ def test_confidence_is_that_of_the_manifest(data, outputs, tmp_path):
     recipe = dict(crf=dict(num_iters=2), scales=(1.0, 0.5), bkg=0.5)
     mask_run.run_masks(data, tmp_path / 'masks', num_workers=0, **recipe)
     entries = mask_run.manifest(tmp_path / 'masks')['images']
-    metric = CalibrationMetric(('lam',), num_workers=0, **recipe)
+    metric = ReliabilityMetric(('lam',), num_workers=0, **recipe)
     metric.localization_request = LocalizationRequest(
         ms_scales=(1.0, 0.5), seg_scales=(1.0, 0.5)
     )
@@ -70,7 +70,9 @@ def test_config_takes_the_thresholds_of_the_evaluation(data):
     cfg = mask_run.config(data)
     use_reliability(cfg, sources=('cam',))
     (metric,) = cfg.test_evaluator
-    assert metric['bkg']['cam'] == 0.15 and metric['bkg']['fused'] == 0.1
+    evaluated = cfg.val_evaluator.bkg
+    assert {evaluated.cam, evaluated.fused}.isdisjoint({0.5})  # what it would be else
+    assert metric['bkg'] == evaluated
     (hook,) = [h for h in cfg.custom_hooks if h['type'] == 'LocalizationHook']
     assert hook['maps'] == ('cam',) and hook['policy'] == 'image-labels'
     cfg.model.type = 'MoReTTAModel'

@@ -173,7 +173,7 @@ def test_natural_scenes(tool, tmp_path):
     assert Image.open(root / 'JPEGImages' / 'train_00000.jpg').size == (224, 224)
     assert (root / 'classes.txt').read_text().split() == list(tool.NATURAL.classes)
     assert len(tool.NATURAL.classes) == 20
-    counts = {name: 0 for name in tool.NATURAL.classes}
+    counts = dict.fromkeys(tool.NATURAL.classes, 0)
     for names in labels.values():
         for name in names:
             counts[name] += 1

@@ -45,7 +45,7 @@ class _Payload(NamedTuple):
 
 
 @METRICS.register_module()
-class CalibrationMetric(CountingMetric):
+class ReliabilityMetric(CountingMetric):
     """Score the confidence of masks: of their pixels, and of each mask as a whole.
 
     The masks are those that ``PseudoLabelHook`` writes by the same options, and their
@@ -87,7 +87,7 @@ class CalibrationMetric(CountingMetric):
             are fitted.
 
     Example:
-        >>> test_evaluator = dict(type='CalibrationMetric', sources=('lam',), crf=True,
+        >>> test_evaluator = dict(type='ReliabilityMetric', sources=('lam',), crf=True,
         ...                       out_json='reliability.json')
 
     ``tools/test.py CONFIG CHECKPOINT --reliability JSON`` puts it into a config, with the

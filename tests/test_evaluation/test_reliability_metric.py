@@ -10,7 +10,7 @@ import torch
 from mmengine.structures import PixelData
 
 from localization_samples import CLASSES, make_protocol_sample
-from mmseg_more.evaluation import CalibrationMetric
+from mmseg_more.evaluation import ReliabilityMetric
 from mmseg_more.masks import ConfidenceCurves, MaskRecipe, read_curves
 from mmseg_more.models.structures import LocalizationRequest
 
@@ -19,7 +19,7 @@ OPTIONS = dict(bkg=0.4, scales=(1.0, 0.5))
 
 
 def make_metric(sources=('lam',), request=REQUEST, **options):
-    metric = CalibrationMetric(sources, **{**OPTIONS, **options})
+    metric = ReliabilityMetric(sources, **{**OPTIONS, **options})
     metric.localization_request = request
     metric.dataset_meta = dict(classes=CLASSES)
     return metric
@@ -104,7 +104,7 @@ def test_segmentation_of_any_segmentor(tmp_path):
     sample.pred_sem_seg = PixelData(data=sample.seg_logits.data.argmax(0, keepdim=True))
     for name in ('gt_score', 'pred_score'):  # image labels are MoRe's alone
         sample.pop(name)
-    metric = CalibrationMetric(('seg',))
+    metric = ReliabilityMetric(('seg',))
     metric.dataset_meta = dict(classes=CLASSES)
     found = scored(metric, [sample.to_dict()])
     truth, pred = sample.gt_sem_seg.data[0], sample.pred_sem_seg.data[0]
@@ -173,7 +173,7 @@ def test_wrong_options_are_refused():
         (dict(source='lam'), 'sources='),
     ):
         with pytest.raises(ValueError, match=message):
-            CalibrationMetric(**options)
+            ReliabilityMetric(**options)
     with pytest.raises(ValueError, match='no image was evaluated'):
         make_metric().evaluate(0)
     with pytest.raises(ValueError, match='masks need'):
