@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 import mmseg_more  # noqa: F401  registers everything
 
-from mmseg.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, TRANSFORMS
+from mmseg.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, TRANSFORMS, VISBACKENDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -18,7 +18,7 @@ PAGES = sorted(
     for pattern in ('*.md', 'docs/*.md', 'configs/*/*.md', 'tests/data/*.md')
     for path in ROOT.glob(pattern)
 )
-REGISTRIES = (DATASETS, HOOKS, LOOPS, METRICS, MODELS, TRANSFORMS)
+REGISTRIES = (DATASETS, HOOKS, LOOPS, METRICS, MODELS, TRANSFORMS, VISBACKENDS)
 FOLDERS = '(?:mmseg_more|tools|configs|benchmarks|tests|docs)'
 # what a reader writes, not what the repository holds; so are names with NAME in them
 EXAMPLES = {'configs/more/mine.py'}

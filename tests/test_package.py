@@ -27,7 +27,13 @@ NAMES = {
         'BalancedCrossEntropyLoss',
         'DenseEnergyLoss',
     ),
-    'HOOKS': ('IterationHook', 'LocalizationHook', 'SanityCheckHook', 'PseudoLabelHook'),
+    'HOOKS': (
+        'HealthHook',
+        'IterationHook',
+        'LocalizationHook',
+        'SanityCheckHook',
+        'PseudoLabelHook',
+    ),
     'LOOPS': ('MaskLoop',),
     'PARAM_SCHEDULERS': ('PolyWarmupLR',),
     'METRICS': (

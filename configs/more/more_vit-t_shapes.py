@@ -73,6 +73,8 @@ train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(
     checkpoint=dict(interval=max_iters),
     localization=dict(maps=('cam', 'lam', 'fused', 'attention'), cam_scales=(1.0,)),
+    # says which class floods or dies; 2 % of the training
+    health=dict(type='HealthHook', interval=100, num_images=32),
 )
 # the maps' own background thresholds, by the sweep of seeds 0 to 4 on data of their own
 val_evaluator = dict(bkg=dict(cam=0.3, lam=0.5, fused=0.15, attention=0.5))

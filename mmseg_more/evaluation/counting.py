@@ -52,7 +52,7 @@ class CountingMetric(BaseMetric):
         Returns:
             Its number on this rank, for :meth:`_add`.
         """
-        _accumulate(self._counts, self._last)
+        accumulate(self._counts, self._last)
         self._last = {}
         self._num_images += 1
         self.results.append(result)
@@ -61,7 +61,7 @@ class CountingMetric(BaseMetric):
     def _add(self, image: int, counts: Mapping[str, Tensor]) -> None:
         """Add counts of an image, any but the last of which is no padding."""
         is_last = image == self._num_images - 1
-        _accumulate(self._last if is_last else self._counts, counts)
+        accumulate(self._last if is_last else self._counts, counts)
 
     def evaluate(self, size: int) -> dict:
         """Sum over the ranks and compute the figures.
@@ -78,16 +78,22 @@ class CountingMetric(BaseMetric):
         padded = world_size > 1 and ((self._num_images - 1) * world_size + rank >= size)
         try:
             if not padded:
-                _accumulate(self._counts, self._last)
+                accumulate(self._counts, self._last)
             totals: Dict[str, Tensor] = {}
             for counts in all_gather_object(self._counts):
-                _accumulate(totals, counts)
+                accumulate(totals, counts)
             self._counts = totals
             return super().evaluate(size)
         finally:
             self._reset()
 
 
-def _accumulate(sums: Dict[str, Tensor], counts: Mapping[str, Tensor]) -> None:
+def accumulate(sums: Dict[str, Tensor], counts: Mapping[str, Tensor]) -> None:
+    """Add counts to sums, in place; a sum that does not exist yet begins.
+
+    Args:
+        sums: Sums by name, changed.
+        counts: What is added, by name; tensors of the shapes of the sums.
+    """
     for name, count in counts.items():
         sums[name] = sums[name] + count if name in sums else count

@@ -149,3 +149,24 @@ def test_merged_and_normalised_a_few_classes_at_a_time(monkeypatch, limit, relu)
     expected = L.normalize_maps(totals[0])
     assert_close(localizer.normalize_in_place(totals[0]), expected, rtol=0, atol=0)
     assert_close(totals[0], expected, rtol=0, atol=0)
+
+
+def test_two_views_merge_into_the_maps():
+    model = tiny_model().eval()
+    inputs, _ = batch(*LABELS)
+    seen = watched(model)
+    image = model.localizer.view(inputs)
+    assert seen == [(3, 64, False)]  # its flip is another view
+    flip = model.localizer.view(inputs.flip(-1))
+    maps = model.localize(inputs)
+    size = inputs.shape[-2:]
+    # images and flips in one pass or in two: sums in another order
+    tolerance = dict(rtol=1e-4, atol=1e-5)
+    cam = L.normalize_maps(L.merge_flip(image.cam, flip.cam, size).relu())
+    assert_close(maps.cam, cam, **tolerance)
+    lam = L.normalize_maps(L.merge_flip(image.lam, flip.lam, size))
+    assert_close(maps.lam, lam, **tolerance)
+    with torch.no_grad():
+        assert_close(image.segmentation, model(inputs), **tolerance)
+        scores = model.image_logits(model.extract_feat(inputs))[0]
+    assert_close(image.scores, scores, **tolerance)

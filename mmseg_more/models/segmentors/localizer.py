@@ -61,6 +61,19 @@ class SharedPasses(NamedTuple):
     ``(B, K+1, H, W)``; None unless asked for."""
 
 
+class View(NamedTuple):
+    """What one pass over images says, before anything is merged or normalised."""
+
+    cam: Tensor
+    """Logits of the classifier on the patches, ``(B, K, h, w)``."""
+    lam: Tensor
+    """Similarities of class tokens and patches, ``(B, K, h, w)``, any range."""
+    segmentation: Tensor
+    """Segmentation logits ``(B, K+1, h, w)``."""
+    scores: Tensor
+    """Image logits ``(B, K)``."""
+
+
 class Localizer:
     """Localization maps of the segmentor :class:`MoRe`.
 
@@ -214,6 +227,26 @@ class Localizer:
             segmentation.logits,
             segmentation.merged,
         )
+
+    @torch.no_grad()
+    def view(self, inputs: Tensor) -> View:
+        """The raw maps of the images as they are: one pass, without their flips.
+
+        Who compares views of an image (flipped, of another size) needs them apart; maps
+        for labels and masks come from the other methods.
+
+        Args:
+            inputs: Normalised images ``(B, 3, H, W)``.
+        """
+
+        def read(tokens: Tokens) -> Dict[str, Tensor]:
+            return dict(
+                self._read_maps(('cam', 'lam'), tokens),
+                segmentation=self.model.decode_head(tokens.patches).float(),
+                scores=self.model.image_logits(tokens)[0],
+            )
+
+        return View(**self._run_backbone(inputs, read))
 
     # ---------------------------------------------------- how passes are run
     def _run_backbone(
