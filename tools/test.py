@@ -9,6 +9,8 @@ a GPU, and instead of the usual evaluation there are
 
     --pseudo-labels DIR   write a mask for each image, for a second network to train on
     --protocols           CAM, LAM, fused and segmentation: raw, multi-scale, with CRF
+    --calibrate FILE      choose the background thresholds of the maps without any mask;
+                          --pseudo-labels and --protocols take them by --calibration FILE
     --export-voc FILE     write the archive that the PASCAL VOC server takes
 """
 
@@ -18,8 +20,10 @@ import os
 from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
+from mmseg_more.evaluation.calibration import use_calibration
 from mmseg_more.evaluation.protocols import use_protocols
 from mmseg_more.masks import (
+    BACKGROUNDS,
     COMPETITIONS,
     SOURCES,
     SPLITS,
@@ -34,7 +38,10 @@ MASK_OPTIONS = {
     'classes': ('pseudo_labels',),
     'soft_maps': ('pseudo_labels',),
     'competition': ('export_voc',),
-    'split': ('pseudo_labels', 'export_voc'),
+    'calibration': ('pseudo_labels', 'protocols'),
+    'background': ('pseudo_labels', 'protocols'),
+    'num_images': ('calibrate',),
+    'split': ('pseudo_labels', 'export_voc', 'calibrate'),
     'single_scale': ('pseudo_labels', 'export_voc'),
     'crf': ('pseudo_labels', 'export_voc'),
     'crf_workers': ('pseudo_labels', 'export_voc', 'protocols'),
@@ -123,6 +130,30 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='write the results tree for the PASCAL VOC server (.zip, .tar.gz, .tgz)',
     )
+    purpose.add_argument(
+        '--calibrate',
+        metavar='FILE',
+        help='choose the background threshold of CAM, LAM and fused map from image labels '
+        'and the model alone, and write them into FILE (JSON)',
+    )
+    group.add_argument(
+        '--calibration',
+        metavar='FILE',
+        help='take the thresholds that --calibrate has written, without and with CRF',
+    )
+    group.add_argument(
+        '--background',
+        choices=BACKGROUNDS,
+        help='what the CRF takes for the background of a map: 1 - its maximum, or with '
+        'the threshold moved to .5 (default: calibrated with --calibration, else '
+        'complement)',
+    )
+    group.add_argument(
+        '--num-images',
+        type=int,
+        metavar='N',
+        help='images that --calibrate looks at, spread over the split (default: 300)',
+    )
     group.add_argument(
         '--competition',
         choices=COMPETITIONS,
@@ -155,7 +186,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         '--split',
         choices=SPLITS,
         help='whose images get masks: those of {train,val,test}_dataloader, all seen '
-        'through the test pipeline (default: test)',
+        'through the test pipeline (default: test; of --calibrate train)',
     )
     group.add_argument(
         '--crf-workers',
@@ -169,7 +200,7 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
     purpose = next(
         (
             name
-            for name in ('pseudo_labels', 'protocols', 'export_voc')
+            for name in ('pseudo_labels', 'protocols', 'export_voc', 'calibrate')
             if getattr(args, name) is not None
         ),
         None,
@@ -189,6 +220,9 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         crf=args.crf or None,
         soft_maps=args.soft_maps or None,
         multi_scale=False if args.single_scale else None,
+        calibration=args.calibration,
+        background=args.background,
+        num_images=args.num_images,
     )
     given = {name: value for name, value in given.items() if value is not None}
     if purpose == 'pseudo_labels':
@@ -197,6 +231,8 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         use_voc_export(args.cfg, args.export_voc, **given)
     elif purpose == 'protocols':
         use_protocols(args.cfg, args.protocols or None, **given)
+    elif purpose == 'calibrate':
+        use_calibration(args.cfg, args.calibrate, **given)
 
 
 def main() -> None:

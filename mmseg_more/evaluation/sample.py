@@ -63,7 +63,7 @@ def read_sample(sample: dict, num_classes: int, ignore_index: int = 255) -> Eval
     maps = {name: _pixels(sample, name) for name in MAP_NAMES if name in sample}
     for name, value in maps.items():
         _check_shape(sample, name, value, (len(indices), *truth.shape))
-    scores = {name: _field(sample, name) for name in ('gt_score', 'pred_score')}
+    scores = {name: read_field(sample, name) for name in ('gt_score', 'pred_score')}
     for name, value in scores.items():
         _check_shape(sample, name, value, (num_classes,))
     return EvaluatedSample(truth, pred, maps, indices, **scores)
@@ -81,7 +81,12 @@ def read_pixels(sample: dict, name: str, channels: int, size: Sequence[int]) -> 
     return value
 
 
-def _field(sample: dict, name: str) -> Any:
+def read_field(sample: dict, name: str) -> Any:
+    """A field of a sample.
+
+    Raises:
+        KeyError: It is missing; says what would put it there.
+    """
     if name not in sample:
         raise KeyError(
             f'"{name}" is missing on the data sample of '
@@ -91,7 +96,7 @@ def _field(sample: dict, name: str) -> Any:
 
 
 def _pixels(sample: dict, name: str) -> Tensor:
-    return _field(sample, name)['data']
+    return read_field(sample, name)['data']
 
 
 def _label_map(sample: dict, name: str) -> Tensor:

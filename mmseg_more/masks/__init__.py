@@ -4,6 +4,15 @@ maps -> probabilities -> CRF -> masks: :class:`MaskRecipe` says how, :class:`Mas
 it, :class:`PseudoLabelHook` and :class:`MaskLoop` do it for a data set, into a folder.
 """
 
+from .calibration import (
+    CALIBRATED_MAPS,
+    CALIBRATION_VERSION,
+    SCALE_KINDS,
+    Calibration,
+    MapThreshold,
+    as_calibration,
+    scale_kind,
+)
 from .config import SPLITS, evaluated_bkg, mask_dataloader, use_pseudo_labels
 from .dense_crf import (
     BACKENDS,
@@ -25,31 +34,38 @@ from .probabilities import (
     probabilities_to_mask,
     seg_probabilities,
 )
-from .recipe import PREDICTION, SOURCES, MaskRecipe
+from .recipe import BACKGROUNDS, PREDICTION, SOURCES, MaskRecipe
 from .voc_export import COMPETITIONS, VOCExportHook, use_voc_export
 
 __all__ = [
     'BACKENDS',
+    'BACKGROUNDS',
+    'CALIBRATED_MAPS',
+    'CALIBRATION_VERSION',
     'CLASS_EPSILON',
     'COMPETITIONS',
     'CRFJob',
     'CRFMask',
     'CRFResult',
+    'Calibration',
     'ClassProbabilities',
     'DenseCRFOptions',
     'DenseCRFPool',
     'LatticeCRF',
     'MANIFEST',
     'MadeMask',
+    'MapThreshold',
     'MaskFolder',
     'MaskLoop',
     'MaskMaker',
     'MaskRecipe',
     'PREDICTION',
     'PseudoLabelHook',
+    'SCALE_KINDS',
     'SOURCES',
     'SPLITS',
     'VOCExportHook',
+    'as_calibration',
     'dense_crf',
     'dense_crf_batch',
     'dense_crf_mask',
@@ -59,6 +75,7 @@ __all__ = [
     'open_crf',
     'probabilities_to_mask',
     'read_manifest',
+    'scale_kind',
     'seg_probabilities',
     'soft_map',
     'use_pseudo_labels',

@@ -102,7 +102,7 @@ class MaskMaker:
         """
         crf = self.recipe.crf_settings
         if crf is None:
-            mask = probabilities_to_mask(probabilities, self.recipe.bkg)
+            mask = probabilities_to_mask(probabilities, self.recipe.mask_threshold)
             return self.add_mask(mask, probabilities, payload)
         place = self._new_place(payload)
         try:
