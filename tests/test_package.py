@@ -30,7 +30,7 @@ NAMES = {
     'HOOKS': ('IterationHook', 'LocalizationHook', 'SanityCheckHook', 'PseudoLabelHook'),
     'LOOPS': ('MaskLoop',),
     'PARAM_SCHEDULERS': ('PolyWarmupLR',),
-    'METRICS': ('LocalizationMetric', 'ProtocolMetric'),
+    'METRICS': ('CalibrationMetric', 'LocalizationMetric', 'ProtocolMetric'),
     'DATASETS': (
         'VOCImageLevelDataset',
         'COCO14ImageLevelDataset',

@@ -285,8 +285,8 @@ class MoReInferencer(BaseInferencer):
             img_out_dir: Folder of the pictures below it, ``NAME.png``. Empty: none.
             pred_out_dir: Folder of the masks below it, palette PNGs. Empty: none.
             kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf, calibration,
-                background, class_bkg``: of :func:`make_settings`; ``show, wait_time, opacity, return_vis,
-                with_labels``: of :meth:`visualize`.
+                background, class_bkg``: of :func:`make_settings`; ``show, wait_time,
+                opacity, return_vis, with_labels``: of :meth:`visualize`.
 
         Raises:
             As :meth:`__call__`; what is wrong with the arguments at once.

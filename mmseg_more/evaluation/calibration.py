@@ -49,14 +49,12 @@ def use_calibration(
         type=CalibrationMetric.__name__,
         out_file=out_file,
         per_class=per_class,
-        source=dict(
-            checkpoint=cfg.get('load_from'), config=_config_name(cfg), split=split
-        ),
+        source=dict(checkpoint=cfg.get('load_from'), config=_config_name(cfg), split=split),
     )
     METRICS.build(metric)  # what is wrong with the arguments is said now
     cfg.test_dataloader = mask_dataloader(cfg, split, with_labels=True)
     dataset = cfg.test_dataloader.dataset
-    size = len(DATASETS.build(dict(dataset, lazy_init=False)))
+    size = len(DATASETS.build(dict(dataset, pipeline=[])))
     if size > num_images:
         spread = np.linspace(0, size - 1, num_images).round().astype(int)
         dataset.indices = spread.tolist()

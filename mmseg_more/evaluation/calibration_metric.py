@@ -10,12 +10,7 @@ from torch import Tensor
 
 from mmseg.registry import METRICS
 
-from ..masks.calibration import (
-    CALIBRATED_MAPS,
-    SCALE_KINDS,
-    Calibration,
-    MapThreshold,
-)
+from ..masks.calibration import CALIBRATED_MAPS, SCALE_KINDS, Calibration, MapThreshold
 from ..masks.probabilities import seg_probabilities
 from ..models.structures import LocalizationRequest
 from .counting import CountingMetric

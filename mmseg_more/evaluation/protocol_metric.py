@@ -44,9 +44,9 @@ class ProtocolMetric(CountingMetric):
     Maps show the classes of the image label only; without CRF a pixel is background
     where they are ``<= bkg``, for the CRF the background is 1 - their maximum
     (docs/method.md, section 8), or with ``background='calibrated'`` that of maps bent so
-    that the threshold of several scales comes to lie at .5. The segmentation is free to show all classes. Everything is
-    scored at the original size of the image. The CRF runs in worker processes while
-    the network goes on.
+    that the threshold of several scales comes to lie at .5. The segmentation is free to
+    show all classes. Everything is scored at the original size of the image. The CRF runs
+    in worker processes while the network goes on.
 
     The maps come from :class:`LocalizationHook`, which also tells the scales;
     :func:`~mmseg_more.evaluation.use_protocols` puts both into a config. In

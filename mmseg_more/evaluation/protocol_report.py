@@ -41,7 +41,11 @@ def format_protocols(
         'over scales of the sum of image and flip',
         'maps show the classes of the image label alone; without CRF, background '
         f'threshold {_thresholds(settings["bkg"])}'
-        + (f', multi-scale {_thresholds(settings["bkg_ms"])}' if 'bkg_ms' in settings else '')
+        + (
+            f', multi-scale {_thresholds(settings["bkg_ms"])}'
+            if 'bkg_ms' in settings
+            else ''
+        )
         + ' (in parentheses: best mIoU and its threshold); with CRF, background = 1 '
         '- maximum of the present classes'
         + (

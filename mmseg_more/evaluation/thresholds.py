@@ -15,7 +15,6 @@ from .functional import (
     threshold_histogram,
 )
 
-
 Bkg = Union[float, Mapping[str, float], str, Calibration]
 """Thresholds, as the metrics take them."""
 
@@ -131,9 +130,7 @@ class MapThresholds:
             ignore_index,
         ).cpu()
 
-    def of_classes(
-        self, name: str, classes: Sequence[str]
-    ) -> Optional[Tuple[float, ...]]:
+    def of_classes(self, name: str, classes: Sequence[str]) -> Optional[Tuple[float, ...]]:
         """Thresholds of the K classes; None where they share that of the map.
 
         Args:

@@ -239,6 +239,7 @@ def _check_mapping(
     unknown: List[str] = [] if known is None else [key for key in value if key not in known]
     if unknown:
         raise ValueError(
-            f'{where} has unknown keys {sorted(unknown)}, known are {", ".join(known or ())}'
+            f'{where} has unknown keys {sorted(unknown)}, known are '
+            f'{", ".join(known or ())}'
         )
     return value

@@ -100,12 +100,14 @@ class MaskRecipe:
         if self.class_bkg is not None:
             object.__setattr__(self, 'class_bkg', tuple(self.class_bkg))
         for value in (self.bkg, *(self.class_bkg or ())):
-            if not isinstance(value, (Calibration, type(None))) and not 0 <= value < 1:
+            if isinstance(value, (int, float)) and not 0 <= value < 1:
                 raise ValueError(f'bkg must lie in [0, 1), got {value}')
         if self.calibration is None:
             return
         if self.bkg is not None or self.class_bkg is not None:
-            raise ValueError('bkg and calibration both give thresholds: leave one of them out')
+            raise ValueError(
+                'bkg and calibration both give thresholds: leave one of them out'
+            )
         if self.source == 'seg':
             raise ValueError(_NO_THRESHOLD)
         if self.crf and self.background == 'complement':
