@@ -109,10 +109,8 @@ class CalibrationMetric(CountingMetric):
         """Histograms of one image by map, on the CPU."""
         num_classes = self._num_classes()
         indices = read_field(sample, 'map_indices')
-        size = tuple(read_field(sample, 'seg_logits')['data'].shape[-2:])
-        logits = read_pixels(sample, 'seg_logits', num_classes + 1, size)
-        probs, labels = seg_probabilities(logits, indices)
-        target = labels[probs.argmax(0)]
+        target = self.target(sample)
+        size = tuple(target.shape)
         counts = {_IMAGES: torch.zeros(num_classes, dtype=torch.long)}
         counts[_IMAGES][indices.cpu()] = 1
         for kind, suffix in zip(SCALE_KINDS, ('', '_ms')):
@@ -127,6 +125,13 @@ class CalibrationMetric(CountingMetric):
                     num_classes,
                 ).cpu()
         return counts
+
+    def target(self, sample: dict) -> Tensor:
+        """What stands in for the truth of an image: dense labels, int64 ``(H, W)``."""
+        size = tuple(read_field(sample, 'seg_logits')['data'].shape[-2:])
+        logits = read_pixels(sample, 'seg_logits', self._num_classes() + 1, size)
+        probs, labels = seg_probabilities(logits, read_field(sample, 'map_indices'))
+        return labels[probs.argmax(0)]
 
     # ------------------------------------------------------------ all images
     def compute_metrics(self, results: List[tuple]) -> Dict[str, float]:
