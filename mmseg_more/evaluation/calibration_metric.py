@@ -39,8 +39,9 @@ class CalibrationMetric(CountingMetric):
 
     The segmentation head, allowed to show the classes of the image label alone, stands in
     for the truth: the threshold of a map is the one at which its labels agree best with
-    it, by mIoU over all images; that of a class the one at which the IoU of this class is
-    largest. All of ``THRESHOLDS`` are counted in one pass. docs/quality.md has what this
+    it, by mIoU over all images. That of a class is the geometric mean of it and of the one
+    at which the IoU of this class is largest: halfway, since single classes of the
+    stand-in err more than its mean. All of ``THRESHOLDS`` are counted in one pass. docs/quality.md has what this
     choice loses against the one that true masks would make.
 
     The maps come from :class:`LocalizationHook`, at scale 1 and at several scales;
@@ -152,11 +153,11 @@ class CalibrationMetric(CountingMetric):
                 bkg, agreement = choose_threshold(self._counts[key])
                 metrics[f'{key}/threshold'] = bkg
                 metrics[f'{key}/agreement'] = 100 * agreement
-                own = choose_class_thresholds(self._counts[key])
+                own = (choose_class_thresholds(self._counts[key]) * bkg).sqrt()
                 thresholds[kind][name] = MapThreshold(
                     bkg,
                     {
-                        names[i]: own[i].item()
+                        names[i]: round(own[i].item(), 4)
                         for i in range(len(names))
                         if self.per_class and enough[i] and not own[i].isnan()
                     },

@@ -1,23 +1,25 @@
 """Thresholds chosen without masks: counts, choice, file, and who reads it."""
 
 import json
+import math
 
 import pytest
 import torch
 import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.structures import PixelData
 
 import mask_run
+from calibration_samples import (
+    NUM_IMAGES,
+    build,
+    calibrate_rank,
+    calibration_sample,
+    evaluate,
+)
 from localization_samples import CLASSES, MAPS, REQUEST, K, make_sample
 from mmseg_more.engine.hooks.utils import find_hooks
-from mmseg_more.evaluation import (
-    CalibrationMetric,
-    LocalizationMetric,
-    use_calibration,
-    use_protocols,
-)
+from mmseg_more.evaluation import LocalizationMetric, use_calibration, use_protocols
 from mmseg_more.evaluation.calibration_metric import (
     MIN_IMAGES,
     THRESHOLDS,
@@ -30,37 +32,6 @@ from mmseg_more.localization import move_threshold
 from mmseg_more.masks import Calibration, MapThreshold
 
 NAMES = CLASSES[1:]
-NUM_IMAGES = 7
-
-
-def calibration_sample(seed):
-    """Without truth; maps of the present classes around the segmentation."""
-    sample = make_sample(seed)
-    del sample.gt_sem_seg, sample.pred_sem_seg
-    generator = torch.Generator().manual_seed(seed)
-    indices = sample.gt_score.nonzero().flatten()
-    logits = 3 * torch.randn(K + 1, 12, 9, generator=generator)
-    sample.seg_logits = PixelData(data=logits)
-    sample.set_data(dict(map_indices=indices))
-    for name in MAPS:
-        for suffix in ('', '_ms'):
-            maps = torch.rand(len(indices), 12, 9, generator=generator)
-            maps += 0.5 * (logits.argmax(0) == indices[:, None, None] + 1)
-            sample.set_data({name + suffix: PixelData(data=maps / 1.5)})
-    return sample.to_dict()
-
-
-def build(path, **options):
-    metric = CalibrationMetric(str(path), **options)
-    metric.dataset_meta = dict(classes=CLASSES)
-    metric.localization_request = REQUEST._replace(policy='image-labels')
-    return metric
-
-
-def evaluate(metric, num=NUM_IMAGES):
-    for seed in range(num):
-        metric.process(None, [calibration_sample(seed)])
-    return metric.evaluate(num)
 
 
 def agreement(threshold, name, num=NUM_IMAGES):
@@ -93,7 +64,9 @@ def test_choice_by_its_definition(tmp_path):
         found = file.threshold(name, kind)
         assert found.bkg == THRESHOLDS[best]
         for label, title in enumerate(NAMES, 1):
-            assert found.classes[title] == THRESHOLDS[int(ious[:, label].argmax())]
+            own = THRESHOLDS[int(ious[:, label].argmax())]
+            halfway = math.sqrt(own * found.bkg)
+            assert found.classes[title] == pytest.approx(halfway, abs=1e-4)
     assert file.source['num_images'] == NUM_IMAGES
     assert file.source['agreement'].keys() == {
         f'{m}/{k}' for m in MAPS for k in ('raw', 'ms')
@@ -143,19 +116,6 @@ def test_what_the_choice_needs(tmp_path):
         build(tmp_path / 'c.json').evaluate(0)
 
 
-def calibrate_rank(rank, world_size, folder):
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/init', rank=rank, world_size=world_size
-    )
-    per_rank = -(-NUM_IMAGES // world_size)
-    indices = [i % NUM_IMAGES for i in range(per_rank * world_size)]
-    metric = build(f'{folder}/two.json')
-    for index in indices[rank::world_size]:
-        metric.process(None, [calibration_sample(index)])
-    metric.evaluate(NUM_IMAGES)
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_two_processes_choose_the_same(tmp_path):
     mp.spawn(calibrate_rank, args=(2, str(tmp_path)), nprocs=2)
@@ -192,7 +152,7 @@ def test_thresholds_of_single_classes_are_scored(path):
     valid = truth != 255
     for label in range(K + 1):
         assert confusion[:, label].sum() == (expected[valid] == label).sum()
-    with pytest.raises(ValueError, match=r'c\.json: .*unknown classes \(star\)'):
+    with pytest.raises(ValueError, match=r'c\.json: .*unknown classes'):
         thresholds.histogram(
             'lam', maps, sample.gt_score, truth, 255, None, ('a', 'b', 'c')
         )

@@ -114,7 +114,7 @@ def test_thresholds_that_are_not_there(path):
     with pytest.raises(ValueError, match='has no thresholds of maps of several scales'):
         Calibration(dict(raw=THRESHOLDS['raw'])).threshold('cam', 'ms')
     with pytest.raises(
-        ValueError, match=r'c\.json: .*unknown classes \(star\).*disk, ring'
+        ValueError, match=r"c\.json: .*unknown classes \('star'\).*'disk', 'ring'"
     ):
         file.named(file.threshold('lam', 'ms'), ('disk', 'ring'))
 

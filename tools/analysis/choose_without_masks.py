@@ -24,7 +24,6 @@ from prettytable import PrettyTable
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from mmseg.registry import METRICS
 from mmseg_more.engine import launch
 from mmseg_more.evaluation import CalibrationMetric, use_calibration
 from mmseg_more.evaluation.calibration_metric import THRESHOLDS
@@ -38,6 +37,8 @@ from mmseg_more.evaluation.sample import read_pixels
 from mmseg_more.evaluation.thresholds import MapThresholds
 from mmseg_more.masks import CALIBRATED_MAPS, SCALE_KINDS, evaluated_bkg, map_probabilities
 from mmseg_more.masks.probabilities import probabilities_to_mask
+
+from mmseg.registry import METRICS
 
 KEYS = [f'{name}/{kind}' for name in CALIBRATED_MAPS for kind in SCALE_KINDS]
 
@@ -73,10 +74,7 @@ class TrueMetric(CalibrationMetric):
                 size = tuple(truth.shape)
                 maps = read_pixels(sample, name + suffix, len(indices), size)
                 chosen = map_probabilities(
-                    maps,
-                    indices,
-                    indices,
-                    thresholds.bkg[name] if own is None else own,
+                    maps, indices, indices, thresholds.bkg[name] if own is None else own
                 )
                 mask = probabilities_to_mask(chosen, 0.5)
                 counts[f'own/{name}/{kind}'] = confusion_matrix(
@@ -91,11 +89,11 @@ class TrueMetric(CalibrationMetric):
 
 def curves(counts: Dict[str, Tensor]) -> Dict[str, Tensor]:
     """mIoU in percent at each of ``THRESHOLDS``, by map and kind of scales."""
-    return {
-        key: 100
-        * torch.tensor([mean_iou(matrix) for matrix in confusion_at_thresholds(counts[key])])
-        for key in KEYS
-    }
+    found = {}
+    for key in KEYS:
+        scores = [mean_iou(matrix) for matrix in confusion_at_thresholds(counts[key])]
+        found[key] = 100 * torch.tensor(scores)
+    return found
 
 
 def test(cfg: Config, metric: str) -> tuple:
@@ -159,7 +157,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-images', type=int, default=300, help='to choose by')
     parser.add_argument('--out', help='JSON file for the figures')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override settings of the config'
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config',
     )
     return parser.parse_args()
 
