@@ -1,6 +1,7 @@
 """Chooses the background thresholds of maps from image labels and the model alone."""
 
 import math
+from logging import WARNING
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
@@ -30,7 +31,10 @@ THRESHOLDS = (0.001, 0.002, 0.005, *default_thresholds(0.01))
 """Those to choose from."""
 MIN_IMAGES = 5
 """Images that must show a class before it gets a threshold of its own."""
-_IMAGES = 'images'
+MAX_COVERAGE = 0.5
+"""Share of the images that show a class, above which the stand-in is not believed that all
+of it is this class: it gets no threshold of its own."""
+_IMAGES, _PIXELS = 'images', 'pixels'
 
 
 @METRICS.register_module()
@@ -41,8 +45,8 @@ class CalibrationMetric(CountingMetric):
     for the truth: the threshold of a map is the one at which its labels agree best with
     it, by mIoU over all images. That of a class is the geometric mean of it and of the one
     at which the IoU of this class is largest: halfway, since single classes of the
-    stand-in err more than its mean. All of ``THRESHOLDS`` are counted in one pass. docs/quality.md has what this
-    choice loses against the one that true masks would make.
+    stand-in err more than its mean. All of ``THRESHOLDS`` are counted in one pass.
+    docs/quality.md has what this choice loses against the one that true masks would make.
 
     The maps come from :class:`LocalizationHook`, at scale 1 and at several scales;
     ``tools/test.py --calibrate FILE`` (:func:`~mmseg_more.evaluation.use_calibration`) puts
@@ -56,7 +60,8 @@ class CalibrationMetric(CountingMetric):
         out_file (str): File for the thresholds
             (:class:`~mmseg_more.masks.Calibration`).
         per_class (bool): Whether each class gets a threshold of its own as well, if at
-            least ``MIN_IMAGES`` images show it. Defaults to True.
+            least ``MIN_IMAGES`` images show it, and the segmentation does not give it more
+            than ``MAX_COVERAGE`` of them. Defaults to True.
         source (dict, optional): What else the file shall say of where they come from.
         collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
         prefix (str, optional): As in :class:`BaseMetric`.
@@ -112,8 +117,11 @@ class CalibrationMetric(CountingMetric):
         indices = read_field(sample, 'map_indices')
         target = self.target(sample)
         size = tuple(target.shape)
-        counts = {_IMAGES: torch.zeros(num_classes, dtype=torch.long)}
+        counts = {
+            name: torch.zeros(num_classes, dtype=torch.long) for name in (_IMAGES, _PIXELS)
+        }
         counts[_IMAGES][indices.cpu()] = 1
+        counts[_PIXELS][indices.cpu()] = target.numel()
         for kind, suffix in zip(SCALE_KINDS, ('', '_ms')):
             for name in CALIBRATED_MAPS:
                 maps = read_pixels(sample, name + suffix, len(indices), size)
@@ -146,7 +154,7 @@ class CalibrationMetric(CountingMetric):
         names = self.dataset_meta['classes'][1:]
         thresholds: Dict[str, Dict[str, MapThreshold]] = {kind: {} for kind in SCALE_KINDS}
         metrics: Dict[str, float] = {}
-        enough = self._counts[_IMAGES] >= MIN_IMAGES
+        own_choice = self._classes_to_choose()
         for name in CALIBRATED_MAPS:
             for kind in SCALE_KINDS:
                 key = f'{name}/{kind}'
@@ -159,11 +167,31 @@ class CalibrationMetric(CountingMetric):
                     {
                         names[i]: round(own[i].item(), 4)
                         for i in range(len(names))
-                        if self.per_class and enough[i] and not own[i].isnan()
+                        if own_choice[i] and not own[i].isnan()
                     },
                 )
         self._save(thresholds, metrics, len(results))
         return metrics
+
+    def _classes_to_choose(self) -> Tensor:
+        """Which of the K classes get thresholds of their own, bool ``(K,)``."""
+        enough = self._counts[_IMAGES] >= MIN_IMAGES
+        shown = self._counts[f'{CALIBRATED_MAPS[0]}/{SCALE_KINDS[0]}'][1:].sum((1, 2))
+        coverage = shown / self._counts[_PIXELS]
+        doubtful = enough & (coverage > MAX_COVERAGE)
+        if doubtful.any():
+            names = self.dataset_meta['classes'][1:]
+            listed = ', '.join(
+                f'{names[i]} {coverage[i]:.0%}' for i in doubtful.nonzero().flatten()
+            )
+            print_log(
+                'the segmentation gives most of the images that show them to these '
+                f'classes: {listed}. They may have taken the background along; look at '
+                'masks before you trust any threshold',
+                MMLogger.get_current_instance(),
+                WARNING,
+            )
+        return enough & ~doubtful & self.per_class
 
     def _save(
         self,

@@ -2,6 +2,7 @@
 
 import json
 import math
+from unittest import mock
 
 import pytest
 import torch
@@ -90,6 +91,20 @@ def test_classes_of_few_images_and_without_classes(tmp_path):
     assert Calibration.load(tmp_path / 'c.json').threshold('cam', 'raw').classes == {}
     evaluate(build(tmp_path / 'c.json', per_class=False))
     assert Calibration.load(tmp_path / 'c.json').threshold('cam', 'raw').classes == {}
+
+
+def test_a_class_that_takes_the_background_along(tmp_path):
+    """It is named, and gets no threshold of its own."""
+    metric = build(tmp_path / 'c.json')
+    with mock.patch('mmseg_more.evaluation.calibration_metric.print_log') as log:
+        for seed in range(NUM_IMAGES):
+            sample = calibration_sample(seed)
+            sample['seg_logits']['data'][2, :10] += 100  # the square, in 10 of 12 rows
+            metric.process(None, [sample])
+        metric.evaluate(NUM_IMAGES)
+    classes = Calibration.load(tmp_path / 'c.json').threshold('lam', 'ms').classes
+    assert 'square' not in classes and 'circle' in classes
+    assert 'square 8' in log.call_args_list[0].args[0]
 
 
 def test_memory_does_not_grow_with_images(tmp_path):

@@ -114,6 +114,11 @@ def test_a_corrupt_image_is_named_and_the_rest_goes_on(infer, files, capsys):
             'checkpoint nowhere.pth does not exist',
         ),
         (lambda a: a.extend(['--bkg', '3', '--source', 'lam']), 'bkg must lie in [0, 1)'),
+        (
+            lambda a: a.extend(['--calibration', 'nowhere.json', '--source', 'lam']),
+            'there is no file nowhere.json of thresholds',
+        ),
+        (lambda a: a.extend(['--background', 'calibrated']), "take source='lam'"),
         (lambda a: a.extend(['--cfg-options', 'model.pretraind=1']), 'pretraind'),
     ],
 )
