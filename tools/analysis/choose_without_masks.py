@@ -101,7 +101,7 @@ def test(cfg: Config, metric: str) -> tuple:
     cfg.test_evaluator[0]['type'] = metric
     runner = Runner.from_cfg(cfg)
     figures = runner.test()
-    return runner.test_evaluator.metrics[0], figures
+    return runner.test_loop.evaluator.metrics[0], figures
 
 
 def measure(cfg: Config, checkpoint: str, num_images: int) -> Dict[str, dict]:
