@@ -37,6 +37,7 @@ NAMES = {
     'LOOPS': ('MaskLoop',),
     'PARAM_SCHEDULERS': ('PolyWarmupLR',),
     'METRICS': (
+        'CalibrationMetric',
         'ReliabilityMetric',
         'LocalizationMetric',
         'ProtocolMetric',

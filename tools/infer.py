@@ -18,6 +18,7 @@ from mmengine.config import DictAction
 
 from mmseg_more.apis import MoReInferencer
 from mmseg_more.engine import launch
+from mmseg_more.masks import BACKGROUNDS
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -53,7 +54,21 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--bkg',
         type=float,
-        help='background threshold of a map without CRF (default: of the config)',
+        help='background threshold of a map, without CRF or with --background calibrated '
+        '(default: of the config)',
+    )
+    parser.add_argument(
+        '--calibration',
+        metavar='FILE',
+        help='thresholds that tools/test.py --calibrate has chosen, for masks of a map '
+        'without and with CRF',
+    )
+    parser.add_argument(
+        '--background',
+        choices=BACKGROUNDS,
+        help='what the CRF takes for the background of a map: 1 - its maximum, or with '
+        'the threshold moved to .5 (default: calibrated with --calibration, else '
+        'complement)',
     )
     parser.add_argument(
         '--classes',
@@ -118,6 +133,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             scales=args.scales,
             crf=args.crf or None,
             bkg=args.bkg,
+            calibration=args.calibration,
+            background=args.background,
             policy=args.classes,
             maps=args.maps,
             confidence_maps=args.confidence_maps or None,

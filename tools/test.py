@@ -10,6 +10,8 @@ a GPU, and instead of the usual evaluation there are
     --pseudo-labels DIR   write a mask for each image, for a second network to train on
     --protocols           CAM, LAM, fused and segmentation: raw, multi-scale, with CRF
     --reliability JSON    whether the masks know how good they are: calibration, rejection
+    --calibrate FILE      choose the background thresholds of the maps without any mask;
+                          --pseudo-labels and --protocols take them by --calibration FILE
     --export-voc FILE     write the archive that the PASCAL VOC server takes
 """
 
@@ -19,8 +21,9 @@ import os
 from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
-from mmseg_more.evaluation import use_protocols, use_reliability
+from mmseg_more.evaluation import use_calibration, use_protocols, use_reliability
 from mmseg_more.masks import (
+    BACKGROUNDS,
     COMPETITIONS,
     SOURCES,
     SPLITS,
@@ -29,6 +32,7 @@ from mmseg_more.masks import (
 )
 from mmseg_more.models.structures import POLICIES
 
+PURPOSES = ('pseudo_labels', 'protocols', 'reliability', 'export_voc', 'calibrate')
 # option -> the purposes that know it
 MASK_OPTIONS = {
     'source': ('pseudo_labels', 'reliability'),
@@ -37,7 +41,10 @@ MASK_OPTIONS = {
     'confidence_maps': ('pseudo_labels',),
     'confidence_curve': ('pseudo_labels', 'reliability'),
     'competition': ('export_voc',),
-    'split': ('pseudo_labels', 'export_voc'),
+    'calibration': ('pseudo_labels', 'protocols'),
+    'background': ('pseudo_labels', 'protocols'),
+    'num_images': ('calibrate',),
+    'split': ('pseudo_labels', 'export_voc', 'calibrate'),
     'single_scale': ('pseudo_labels', 'export_voc', 'reliability'),
     'crf': ('pseudo_labels', 'export_voc', 'reliability'),
     'crf_workers': ('pseudo_labels', 'export_voc', 'protocols', 'reliability'),
@@ -133,6 +140,30 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='write the results tree for the PASCAL VOC server (.zip, .tar.gz, .tgz)',
     )
+    purpose.add_argument(
+        '--calibrate',
+        metavar='FILE',
+        help='choose the background threshold of CAM, LAM and fused map from image labels '
+        'and the model alone, and write them into FILE (JSON)',
+    )
+    group.add_argument(
+        '--calibration',
+        metavar='FILE',
+        help='take the thresholds that --calibrate has written, without and with CRF',
+    )
+    group.add_argument(
+        '--background',
+        choices=BACKGROUNDS,
+        help='what the CRF takes for the background of a map: 1 - its maximum, or with '
+        'the threshold moved to .5 (default: calibrated with --calibration, else '
+        'complement)',
+    )
+    group.add_argument(
+        '--num-images',
+        type=int,
+        metavar='N',
+        help='images that --calibrate looks at, spread over the split (default: 300)',
+    )
     group.add_argument(
         '--competition',
         choices=COMPETITIONS,
@@ -177,7 +208,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         '--split',
         choices=SPLITS,
         help='whose images get masks: those of {train,val,test}_dataloader, all seen '
-        'through the test pipeline (default: test)',
+        'through the test pipeline (default: test; of --calibrate train)',
     )
     group.add_argument(
         '--crf-workers',
@@ -191,7 +222,13 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
     purpose = next(
         (
             name
-            for name in ('pseudo_labels', 'protocols', 'reliability', 'export_voc')
+            for name in (
+                'pseudo_labels',
+                'protocols',
+                'reliability',
+                'export_voc',
+                'calibrate',
+            )
             if getattr(args, name) is not None
         ),
         None,
@@ -213,6 +250,9 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         confidence_maps=args.confidence_maps or None,
         confidence_curve=args.confidence_curve,
         multi_scale=False if args.single_scale else None,
+        calibration=args.calibration,
+        background=args.background,
+        num_images=args.num_images,
     )
     given = {name: value for name, value in given.items() if value is not None}
     if purpose == 'pseudo_labels':
@@ -225,6 +265,8 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         source = given.pop('source', None)
         sources = None if source is None else (source,)
         use_reliability(args.cfg, args.reliability, sources, **given)
+    elif purpose == 'calibrate':
+        use_calibration(args.cfg, args.calibrate, **given)
 
 
 def main() -> None:

@@ -39,7 +39,16 @@ from mmseg.structures import SegDataSample
 from ..engine import launch
 from ..engine.hooks.sanity_check_hook import check_state_dict
 from ..files import palette_png, write_bytes
-from ..masks import CONFIDENCE, MadeMask, MaskMaker, confidence_png, evaluated_bkg
+from ..masks import (
+    CONFIDENCE,
+    PREDICTION,
+    Calibration,
+    MadeMask,
+    MaskMaker,
+    as_calibration,
+    confidence_png,
+    evaluated_bkg,
+)
 from ..masks.identity import type_name, without_annotations
 from ..models.structures import LocalizationRequest
 from ..visualization import draw_prediction
@@ -84,6 +93,9 @@ class MoReInferencer(BaseInferencer):
         device: None: a GPU where there is one.
         scope: Registry scope of the config.
         show_progress: Whether to show a progress bar.
+        calibration: File of thresholds that were chosen without masks
+            (:class:`~mmseg_more.masks.Calibration`), for masks of maps: the default of
+            ``calibration`` in the calls.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -107,6 +119,9 @@ class MoReInferencer(BaseInferencer):
         'scales',
         'crf',
         'bkg',
+        'calibration',
+        'background',
+        'class_bkg',
         'policy',
         'confidence_curve',
         'maps',
@@ -132,8 +147,10 @@ class MoReInferencer(BaseInferencer):
         device: Optional[str] = None,
         scope: str = 'mmseg',
         show_progress: bool = True,
+        calibration: Union[str, Calibration, None] = None,
     ) -> None:
         init_default_scope(scope)
+        self.calibration = None if calibration is None else as_calibration(calibration)
         self._classes, self._palette = classes, palette
         self._built: Optional[nn.Module] = None
         if isinstance(model, nn.Module):
@@ -275,10 +292,10 @@ class MoReInferencer(BaseInferencer):
                 ``confidence_maps`` also ``confidence/NAME.png``. Empty: none.
             img_out_dir: Folder of the pictures below it, ``NAME.png``. Empty: none.
             pred_out_dir: Folder of the masks below it, palette PNGs. Empty: none.
-            kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf,
-                confidence_curve, confidence_maps``: of :func:`make_settings`;
-                ``show, wait_time, opacity, return_vis, with_labels``: of
-                :meth:`visualize`.
+            kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf, calibration,
+                background, class_bkg, confidence_curve, confidence_maps``: of
+                :func:`make_settings`; ``show, wait_time, opacity, return_vis,
+                with_labels``: of :meth:`visualize`.
 
         Raises:
             As :meth:`__call__`; what is wrong with the arguments at once.
@@ -308,13 +325,22 @@ class MoReInferencer(BaseInferencer):
         Args:
             options: Arguments of :func:`make_settings`.
         """
+        thresholds = ('bkg', 'class_bkg', 'calibration')
+        of_map = options.get('source', PREDICTION.source) != 'seg'
+        if (
+            self.calibration is not None
+            and of_map
+            and all(options.get(name) is None for name in thresholds)
+        ):
+            # the published background of the CRF stays where it is asked for
+            published = options.get('crf') and options.get('background') == 'complement'
+            options['bkg' if published else 'calibration'] = self.calibration
         settings = make_settings(**options)
-        recipe = settings.recipe
-        if recipe.needs_bkg:
-            bkg = evaluated_bkg(self.cfg, recipe.source)
-            if bkg is None:
-                bkg = self.model.training_labeler.bkg
-            recipe = recipe.replace(bkg=bkg)
+        recipe = settings.recipe.with_thresholds(
+            self.model.dataset_meta['classes'][1:],
+            evaluated_bkg(self.cfg, settings.recipe.source),
+            lambda: self.model.training_labeler.bkg,
+        )
         _ = recipe.curves  # those of other masks are an error
         return settings._replace(recipe=recipe)
 

@@ -1,6 +1,8 @@
 """Figures of masks, localization maps and image labels."""
 
 from .boundary_iou import BoundaryIoUMetric
+from .calibration import use_calibration
+from .calibration_metric import CalibrationMetric
 from .localization_metric import LocalizationMetric
 from .max_box_acc import MaxBoxAccV2Metric
 from .object_size_iou import ObjectSizeIoUMetric
@@ -13,13 +15,15 @@ from .use_reliability import use_reliability
 
 __all__ = [
     'BoundaryIoUMetric',
-    'ReliabilityMetric',
+    'CalibrationMetric',
     'LocalizationMetric',
     'MaxBoxAccV2Metric',
     'ObjectSizeIoUMetric',
     'PointingGameMetric',
     'ProtocolMetric',
     'PxAPMetric',
+    'ReliabilityMetric',
+    'use_calibration',
     'use_protocols',
     'use_reliability',
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmseg.registry import METRICS
 
 from ..files import read_rgb
+from ..masks.calibration import SCALE_KINDS, as_calibration
 from ..masks.dense_crf import DenseCRFOptions
 from ..masks.maker import MadeMask, MaskMaker
 from ..masks.probabilities import map_probabilities, seg_probabilities
@@ -23,7 +24,7 @@ from .localization_metric import SEGMENTATION
 from .protocol_report import PROTOCOLS, format_protocols, size_range
 from .report import class_ious, mean_figures, write_json
 from .sample import read_pixels, read_sample
-from .thresholds import MapThresholds
+from .thresholds import Bkg, MapThresholds
 
 MAPS = ('cam', 'lam', 'fused')
 
@@ -42,9 +43,10 @@ class ProtocolMetric(CountingMetric):
 
     Maps show the classes of the image label only; without CRF a pixel is background
     where they are ``<= bkg``, for the CRF the background is 1 - their maximum
-    (docs/method.md, section 8). The segmentation is free to show all classes. Everything is
-    scored at the original size of the image. The CRF runs in worker processes while
-    the network goes on.
+    (docs/method.md, section 8), or with ``background='calibrated'`` that of maps bent so
+    that the threshold of several scales comes to lie at .5. The segmentation is free to
+    show all classes. Everything is scored at the original size of the image. The CRF runs
+    in worker processes while the network goes on.
 
     The maps come from :class:`LocalizationHook`, which also tells the scales;
     :func:`~mmseg_more.evaluation.use_protocols` puts both into a config. In
@@ -55,8 +57,8 @@ class ProtocolMetric(CountingMetric):
     threshold would give.
 
     Args:
-        bkg (float | dict): As in :class:`LocalizationMetric`, for scale 1 and for
-            several scales.
+        bkg (float | dict | str): As in :class:`LocalizationMetric`, for scale 1 and for
+            several scales; a file has thresholds for each.
         thresholds (Sequence[float], optional): As in :class:`LocalizationMetric`.
         split (str, optional): What to call the images in the report.
         crf (dict, optional): Settings of the CRF that shall differ, as in
@@ -69,6 +71,8 @@ class ProtocolMetric(CountingMetric):
             ``best_threshold`` and ``IoU/NAME``, and all settings under ``settings``.
         backend_args (dict, optional): Where the images are read from, as in
             ``LoadImageFromFile``.
+        background (str): What the CRF takes for the background of a map, as in
+            :class:`~mmseg_more.masks.MaskRecipe`. Defaults to 'complement'.
         collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
         prefix (str, optional): As in :class:`BaseMetric`.
     """
@@ -77,7 +81,7 @@ class ProtocolMetric(CountingMetric):
 
     def __init__(
         self,
-        bkg: Union[float, Mapping[str, float]] = 0.5,
+        bkg: Bkg = 0.5,
         thresholds: Optional[Sequence[float]] = None,
         split: Optional[str] = None,
         crf: Optional[Mapping[str, Any]] = None,
@@ -85,13 +89,17 @@ class ProtocolMetric(CountingMetric):
         ignore_index: int = 255,
         out_json: Optional[str] = None,
         backend_args: Optional[dict] = None,
+        background: str = 'complement',
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.thresholds = MapThresholds(bkg, thresholds)
+        bkg = as_calibration(bkg) if isinstance(bkg, str) else bkg  # read once
+        self.thresholds = {
+            kind: MapThresholds(bkg, thresholds, kind) for kind in SCALE_KINDS
+        }
         self.split = split
-        self.recipe = MaskRecipe(crf=crf or True)
+        self.recipe = MaskRecipe(crf=crf or True, background=background)
         self.num_workers = num_workers
         self.ignore_index = ignore_index
         self.out_json = out_json
@@ -161,19 +169,23 @@ class ProtocolMetric(CountingMetric):
         }
         for name in MAPS:
             for protocol, suffix in (('raw', ''), ('ms', '_ms')):
-                counts[f'{name}/{protocol}'] = self.thresholds.histogram(
+                counts[f'{name}/{protocol}'] = self.thresholds[protocol].histogram(
                     name,
                     maps[name + suffix],
                     read.gt_score,
                     read.truth,
                     self.ignore_index,
                     indices,
+                    self.dataset_meta['classes'][1:],
                 )
         number = self._new_image((sample.get('img_shape'), size))
         self._add(number, counts)
         present = read.gt_score.nonzero().flatten()
         probabilities = {
-            name: map_probabilities(maps[f'{name}_ms'], present, indices) for name in MAPS
+            name: map_probabilities(
+                maps[f'{name}_ms'], present, indices, self._crf_threshold(name)
+            )
+            for name in MAPS
         }
         probabilities[SEGMENTATION] = seg_probabilities(logits)
         image = read_rgb(sample['img_path'], size, self.backend_args)
@@ -182,6 +194,14 @@ class ProtocolMetric(CountingMetric):
             title = f'{sample["img_path"]} ({name})'
             payload = (number, name, truth)
             self._collect(maker.add(title, value, partial(np.asarray, image), payload))
+
+    def _crf_threshold(self, name: str) -> Union[float, Sequence[float], None]:
+        """What is to lie at .5 before the CRF; None: the map as it is."""
+        if self.recipe.background != 'calibrated':
+            return None
+        thresholds = self.thresholds['ms']
+        own = thresholds.of_classes(name, self.dataset_meta['classes'][1:])
+        return thresholds.bkg[name] if own is None else own
 
     def _confusion(self, pred: Tensor, truth: Tensor) -> Tensor:
         return confusion_matrix(
@@ -242,7 +262,7 @@ class ProtocolMetric(CountingMetric):
         key = f'{name}/{protocol}'
         confusion, extra = self._counts[key], {}
         if name != SEGMENTATION and protocol != 'ms_crf':
-            swept = self.thresholds.figures(name, confusion)
+            swept = self.thresholds[protocol].figures(name, confusion)
             confusion = swept.confusion
             extra = {
                 f'{key}/mIoU_best': 100 * swept.best_miou,
@@ -260,14 +280,22 @@ class ProtocolMetric(CountingMetric):
         networks, originals = zip(*results)
         request, crf = self.localization_request, self.recipe.crf_settings
         assert request is not None and crf is not None  # process() has seen to it
-        return dict(
+        raw, ms = (
+            {name: self.thresholds[kind].bkg[name] for name in MAPS} for kind in SCALE_KINDS
+        )
+        settings: Dict[str, Any] = dict(
             split=self.split,
             num_images=len(results),
             image_size=size_range(originals),
             network_size=size_range(networks),
             ms_scales=list(request.ms_scales),
             seg_scales=list(request.seg_scales),
-            bkg={name: self.thresholds.bkg[name] for name in MAPS},
+            bkg=raw,
             crf={name: crf[name] for name in DenseCRFOptions._fields},
             epsilon=crf['epsilon'],
         )
+        if ms != raw:
+            settings['bkg_ms'] = ms
+        if self.recipe.background == 'calibrated':
+            settings['background'] = self.recipe.background
+        return settings

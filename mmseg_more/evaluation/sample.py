@@ -121,7 +121,7 @@ def read_scores(sample: dict, name: str, num_classes: int) -> Tensor:
         KeyError: The field is missing.
         ValueError: It has another shape.
     """
-    value = _field(sample, name)
+    value = read_field(sample, name)
     _check_shape(sample, name, value, (num_classes,))
     return value
 
@@ -144,7 +144,12 @@ def read_pixels(sample: dict, name: str, channels: int, size: Sequence[int]) -> 
     return value
 
 
-def _field(sample: dict, name: str) -> Any:
+def read_field(sample: dict, name: str) -> Any:
+    """A field of a sample.
+
+    Raises:
+        KeyError: It is missing; says what would put it there.
+    """
     if name not in sample:
         raise KeyError(
             f'"{name}" is missing on the data sample of '
@@ -154,7 +159,7 @@ def _field(sample: dict, name: str) -> Any:
 
 
 def _pixels(sample: dict, name: str) -> Tensor:
-    return _field(sample, name)['data']
+    return read_field(sample, name)['data']
 
 
 def _label_map(sample: dict, name: str) -> Tensor:

@@ -4,6 +4,15 @@ maps -> probabilities -> CRF -> masks: :class:`MaskRecipe` says how, :class:`Mas
 it, :class:`PseudoLabelHook` and :class:`MaskLoop` do it for a data set, into a folder.
 """
 
+from .calibration import (
+    CALIBRATED_MAPS,
+    CALIBRATION_VERSION,
+    SCALE_KINDS,
+    Calibration,
+    MapThreshold,
+    as_calibration,
+    scale_kind,
+)
 from .confidence import (
     ConfidenceCurve,
     ConfidenceCurves,
@@ -34,17 +43,21 @@ from .probabilities import (
     probabilities_to_mask,
     seg_probabilities,
 )
-from .recipe import PREDICTION, SOURCES, MaskRecipe
+from .recipe import BACKGROUNDS, PREDICTION, SOURCES, MaskRecipe
 from .voc_export import COMPETITIONS, VOCExportHook, use_voc_export
 
 __all__ = [
     'BACKENDS',
+    'BACKGROUNDS',
+    'CALIBRATED_MAPS',
+    'CALIBRATION_VERSION',
     'CLASS_EPSILON',
     'COMPETITIONS',
     'CONFIDENCE',
     'CRFJob',
     'CRFMask',
     'CRFResult',
+    'Calibration',
     'ClassProbabilities',
     'ConfidenceCurve',
     'ConfidenceCurves',
@@ -54,15 +67,18 @@ __all__ = [
     'MANIFEST',
     'MadeMask',
     'MaskConfidence',
+    'MapThreshold',
     'MaskFolder',
     'MaskLoop',
     'MaskMaker',
     'MaskRecipe',
     'PREDICTION',
     'PseudoLabelHook',
+    'SCALE_KINDS',
     'SOURCES',
     'SPLITS',
     'VOCExportHook',
+    'as_calibration',
     'confidence_of',
     'confidence_png',
     'dense_crf',
@@ -76,6 +92,7 @@ __all__ = [
     'probabilities_to_mask',
     'read_curves',
     'read_manifest',
+    'scale_kind',
     'seg_probabilities',
     'soft_map',
     'use_pseudo_labels',

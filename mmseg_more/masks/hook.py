@@ -66,8 +66,8 @@ class PseudoLabelHook(Hook):
         split: Whose images ``after_train`` takes: 'train', 'val' or 'test'.
         backend_args: Where the CRF reads image files from.
         recipe: Options of :class:`~mmseg_more.masks.recipe.MaskRecipe`: ``source``,
-            ``multi_scale``, ``scales``, ``policy``, ``bkg``, ``crf``,
-            ``confidence_curve``.
+            ``multi_scale``, ``scales``, ``policy``, ``bkg``, ``crf``, ``calibration``,
+            ``background``, ``class_bkg``, ``confidence_curve``.
 
     Example:
         >>> custom_hooks = [dict(type='PseudoLabelHook', out_dir='masks')]
@@ -165,13 +165,13 @@ class PseudoLabelHook(Hook):
         dataset = loop.dataloader.dataset
         self.images = list_images(dataset)
         meta = dict(dataset.metainfo)
-        recipe = self._resolve(runner)
+        recipe = self._resolve(runner, meta.get('classes') or ())
         self.check_data(meta, self.images, recipe)
         if not meta.get('palette'):
             meta['palette'] = voc_palette(len(meta['classes']))
         data = runner.cfg.get('test_dataloader') or {}
         settings = dict(
-            recipe.settings(),
+            recipe.settings(meta['classes'][1:]),
             soft_maps=self.soft_maps,
             fp16=loop.fp16,
             pipeline=without_annotations(data.get('dataset', {}).get('pipeline', [])),
@@ -185,7 +185,7 @@ class PseudoLabelHook(Hook):
         identity = dict(settings=settings, classes=meta['classes'], palette=meta['palette'])
         return _Run(self, recipe, identity, runner.model)
 
-    def _resolve(self, runner: Runner) -> MaskRecipe:
+    def _resolve(self, runner: Runner, classes: Sequence[str]) -> MaskRecipe:
         """The recipe, with what depends on the model and the data."""
         model = innermost(runner.model, augmentation=False)
         recipe = self.recipe.resolve(
@@ -193,10 +193,11 @@ class PseudoLabelHook(Hook):
             with_labels=any(image.labels is not None for image in self.images),
             augmented=has_test_time_augmentation(model),
         )
-        if recipe.needs_bkg:
-            bkg = evaluated_bkg(runner.cfg, recipe.source)
-            recipe = recipe.replace(bkg=model.training_labeler.bkg if bkg is None else bkg)
-        return recipe
+        return recipe.with_thresholds(
+            classes[1:],
+            evaluated_bkg(runner.cfg, recipe.source),
+            lambda: model.training_labeler.bkg,
+        )
 
     def check_data(
         self, meta: Mapping[str, Any], images: List[MaskImage], recipe: MaskRecipe

@@ -110,8 +110,9 @@ class MaskMaker:
         """
         crf = self.recipe.crf_settings
         if crf is None:
-            mask = probabilities_to_mask(probabilities, self.recipe.bkg)
-            return self.add_mask(mask, probabilities, payload, self.recipe.bkg)
+            threshold = self.recipe.mask_threshold
+            mask = probabilities_to_mask(probabilities, threshold)
+            return self.add_mask(mask, probabilities, payload, threshold)
         place = self._new_place(payload)
         try:
             image = read_image()

@@ -1,7 +1,7 @@
 """How a mask is made: one object that holds all options, and every default."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from torch import Tensor
 
@@ -9,12 +9,21 @@ from mmseg.structures import SegDataSample
 
 from ..localization import check_scales
 from ..models.structures import MASK_SCALES, POLICIES, SEG_SCALES, LocalizationRequest
+from .calibration import Calibration, as_calibration, scale_kind
 from .confidence import ConfidenceCurves, CurvesOption, read_curves
 from .dense_crf import BACKENDS, CLASS_EPSILON, DenseCRFOptions
 from .probabilities import ClassProbabilities, map_probabilities, seg_probabilities
 
 SOURCES = ('lam', 'cam', 'fused', 'seg')
 """What masks are made of: a localization map or the segmentation head."""
+BACKGROUNDS = ('complement', 'calibrated')
+"""What the CRF takes for the background of a map: 1 - maximum of the map as it is (the
+published form), or of the map bent so that its threshold comes to lie at .5."""
+
+_NO_THRESHOLD = (
+    "calibration and background='calibrated' are of localization maps, and the masks are "
+    "of the segmentation: leave them out, or take source='lam', 'cam' or 'fused'"
+)
 
 
 @dataclass(frozen=True)
@@ -35,17 +44,26 @@ class MaskRecipe:
         policy: Which classes may appear: 'image-labels', 'predicted' or, for the
             segmentation, 'all'. None: the image labels where the data have them, else
             'all' for the segmentation.
-        bkg: Threshold in [0, 1) of a map without CRF: background where it is at most
-            this. None: that of the config's test evaluator, or else of the model.
+        bkg: Threshold in [0, 1) of a map: background where it is at most this, without
+            CRF or with a calibrated ``background``. Or a file of thresholds
+            (:class:`~mmseg_more.masks.Calibration`). None: that of the config's test
+            evaluator, or else of the model.
         crf: Whether to refine by the dense CRF. A dict holds what differs of
             :class:`DenseCRFOptions`, ``epsilon`` (classes that stay below this
             probability all over the image are left out; .02 unless given) and
             ``backend`` ('auto', 'lattice' or 'pydensecrf').
+        calibration: File of thresholds that were chosen without masks, for masks without
+            and with CRF: short for this file as ``bkg`` and ``background='calibrated'``.
+        background: What the CRF takes for the background of a map, one of
+            :data:`BACKGROUNDS`; 'complement' unless given.
+        class_bkg: Threshold of each of the K classes in their order, in place of ``bkg``.
+            A file may hold them.
         confidence_curve: What calibrates the confidence of pixels and masks, see
             :func:`~mmseg_more.masks.confidence.read_curves`: a JSON file or its content.
             None: confidence is what the probabilities say, not calibrated.
 
     Raises:
+        FileNotFoundError: If there is no such file of thresholds.
         ValueError: If an option is none of these.
     """
 
@@ -53,12 +71,16 @@ class MaskRecipe:
     multi_scale: bool = True
     scales: Optional[Sequence[float]] = None
     policy: Optional[str] = None
-    bkg: Optional[float] = None
+    bkg: Union[float, str, Calibration, None] = None
     crf: Union[bool, Mapping[str, Any], None] = False
+    calibration: Union[str, Calibration, None] = None
+    background: Optional[str] = None
+    class_bkg: Optional[Sequence[float]] = None
     confidence_curve: CurvesOption = None
 
     def __post_init__(self) -> None:
-        for name, known in (('source', SOURCES), ('policy', POLICIES)):
+        choices = dict(source=SOURCES, policy=POLICIES, background=BACKGROUNDS)
+        for name, known in choices.items():
             value = getattr(self, name)
             if value is not None and value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, got {value!r}')
@@ -67,8 +89,7 @@ class MaskRecipe:
                 "policy='all' is for source='seg': a localization map tells where a "
                 'class is, not whether; take image-labels or predicted'
             )
-        if self.bkg is not None and not 0 <= self.bkg < 1:
-            raise ValueError(f'bkg must lie in [0, 1), got {self.bkg}')
+        self._check_thresholds()
         if self.scales is not None:
             if not self.multi_scale:
                 raise ValueError(
@@ -78,6 +99,31 @@ class MaskRecipe:
             object.__setattr__(self, 'scales', check_scales(self.scales, 'scales'))
         object.__setattr__(self, 'crf', _crf_settings(self.crf))
         object.__setattr__(self, 'confidence_curve', read_curves(self.confidence_curve))
+
+    def _check_thresholds(self) -> None:
+        if isinstance(self.bkg, str):
+            object.__setattr__(self, 'bkg', as_calibration(self.bkg))
+        if self.class_bkg is not None:
+            object.__setattr__(self, 'class_bkg', tuple(self.class_bkg))
+        for value in (self.bkg, *(self.class_bkg or ())):
+            if isinstance(value, (int, float)) and not 0 <= value < 1:
+                raise ValueError(f'bkg must lie in [0, 1), got {value}')
+        if self.calibration is None:
+            return
+        if self.bkg is not None or self.class_bkg is not None:
+            raise ValueError(
+                'bkg and calibration both give thresholds: leave one of them out'
+            )
+        if self.source == 'seg':
+            raise ValueError(_NO_THRESHOLD)
+        if self.crf and self.background == 'complement':
+            raise ValueError(
+                "calibration has no effect on a CRF with background='complement': leave "
+                "one of them out, or take background='calibrated'"
+            )
+        object.__setattr__(self, 'bkg', as_calibration(self.calibration))
+        object.__setattr__(self, 'background', 'calibrated')
+        object.__setattr__(self, 'calibration', None)
 
     def replace(self, **options: Any) -> 'MaskRecipe':
         """The same with other options; scales imply that there are several."""
@@ -95,7 +141,7 @@ class MaskRecipe:
     def resolve(
         self, localizes: bool, with_labels: bool, augmented: bool = False
     ) -> 'MaskRecipe':
-        """Decide what was left open but ``bkg``.
+        """Decide what was left open but thresholds, see :meth:`with_thresholds`.
 
         Args:
             localizes: Whether the model is a MoRe, which gives maps and runs scales.
@@ -133,22 +179,75 @@ class MaskRecipe:
             scales = SEG_SCALES if source == 'seg' else MASK_SCALES
         else:
             scales = () if source == 'seg' else (1.0,)
+        if source == 'seg' and self.background == 'calibrated':
+            raise ValueError(_NO_THRESHOLD)
+        background = self.background or 'complement'
+        if source == 'seg' or not self.crf:
+            background = 'complement'
         # Without effect, a threshold would make two settings of what gives one mask.
-        bkg = None if source == 'seg' or self.crf else self.bkg
+        without_bkg = source == 'seg' or self.crf and background == 'complement'
         return MaskRecipe(
             source,
             bool(scales),
             tuple(scales) or None,
             policy,
-            bkg,
+            None if without_bkg else self.bkg,
             self.crf,
-            self.confidence_curve,
+            background=background,
+            class_bkg=None if without_bkg else self.class_bkg,
+            confidence_curve=self.confidence_curve,
         )
+
+    def with_thresholds(
+        self,
+        classes: Sequence[str],
+        evaluated: Union[float, str, None],
+        default: Callable[[], float],
+    ) -> 'MaskRecipe':
+        """Decide the thresholds of a resolved recipe.
+
+        Args:
+            classes: Names of the K classes, without background.
+            evaluated: What the config evaluates the map with, a number or a file of
+                thresholds, as ``evaluated_bkg`` gives it.
+            default: Gives the threshold if nothing else does.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file has no threshold of this map, or has one of a class
+                that is unknown; if ``class_bkg`` is not of K classes.
+        """
+        if self.class_bkg is not None and len(self.class_bkg) != len(classes):
+            raise ValueError(
+                f'class_bkg must hold a threshold of each of the {len(classes)} classes, '
+                f'got {len(self.class_bkg)}'
+            )
+        if not self.needs_bkg:
+            return self
+        bkg = evaluated if self.bkg is None else self.bkg
+        if isinstance(bkg, str):
+            bkg = as_calibration(bkg)
+        if not isinstance(bkg, Calibration):
+            return self.replace(bkg=default() if bkg is None else bkg)
+        found = bkg.threshold(str(self.source), scale_kind(self.scales or ()))
+        return self.replace(bkg=found.bkg, class_bkg=bkg.named(found, classes))
 
     @property
     def needs_bkg(self) -> bool:
-        """Whether a threshold decides what is background, and none is given."""
-        return self.source != 'seg' and not self.crf and self.bkg is None
+        """Whether a threshold decides what is background, and none is known yet."""
+        decides = not self.crf or self.background == 'calibrated'
+        unknown = self.bkg is None or isinstance(self.bkg, Calibration)
+        return self.source != 'seg' and decides and unknown and self.class_bkg is None
+
+    @property
+    def mask_threshold(self) -> Optional[float]:
+        """Threshold of what :meth:`probabilities` gives, for a mask without CRF."""
+        return 0.5 if self.class_bkg is not None else self._number()
+
+    def _number(self) -> Optional[float]:
+        if isinstance(self.bkg, (str, Calibration)):
+            raise ValueError('a file of thresholds is for with_thresholds() to look up')
+        return self.bkg
 
     @property
     def is_prediction(self) -> bool:
@@ -162,18 +261,28 @@ class MaskRecipe:
         ``backend``; None without CRF."""
         return _crf_settings(self.crf)
 
-    def settings(self) -> Dict[str, Any]:
-        """All of a resolved recipe, as the manifest says it."""
+    def settings(self, classes: Sequence[str] = ()) -> Dict[str, Any]:
+        """All of a resolved recipe, as the manifest says it.
+
+        Args:
+            classes: Names of the K classes, for ``class_bkg``.
+        """
         crf = self.crf_settings
         if crf and crf['backend'] == 'auto':
             del crf['backend']
-        return dict(
+        settings: Dict[str, Any] = dict(
             source=self.source,
             scales=list(self.scales or ()),
             classes=self.policy,
-            bkg=self.bkg,
+            bkg=self._number(),
             crf=crf,
         )
+        # only where they matter: folders that were begun without these keys go on
+        if self.background == 'calibrated':
+            settings['background'] = self.background
+        if self.class_bkg is not None:
+            settings['class_bkg'] = dict(zip(classes, self.class_bkg))
+        return settings
 
     @property
     def curves(self) -> Optional[ConfidenceCurves]:
@@ -268,7 +377,11 @@ class MaskRecipe:
             logits = sample.get('seg_logits_ms' if self.scales else 'seg_logits').data
             return seg_probabilities(logits, allowed)
         maps: Tensor = sample.get(f'{self.source}_ms').data
-        return map_probabilities(maps, allowed or (), sample.get('map_indices', None))
+        threshold: Union[float, Sequence[float], None] = self.class_bkg
+        if threshold is None and self.background == 'calibrated':
+            threshold = self._number()
+        channels = sample.get('map_indices', None)
+        return map_probabilities(maps, allowed or (), channels, threshold)
 
 
 def _crf_settings(crf: Union[bool, Mapping[str, Any], None]) -> Optional[Dict[str, Any]]:

@@ -20,6 +20,7 @@ from mmseg_more.apis import ImageResult, MoReInferencer, make_settings
 from mmseg_more.apis.inference_inputs import list_inputs
 from mmseg_more.checkpoints import convert_official
 from mmseg_more.datasets import VOCImageLevelDataset
+from mmseg_more.masks import Calibration, MapThreshold
 from mmseg_more.masks.dense_crf import dense_crf_mask
 from mmseg_more.models.structures import MASK_SCALES
 
@@ -168,6 +169,31 @@ def test_threshold_comes_from_the_config(weights):
     assert inferencer.settings(source='lam').recipe.bkg == 0.3
     assert inferencer.settings(source='lam', bkg=0.2).recipe.bkg == 0.2
     assert inferencer.settings(source='lam', crf=True).recipe.bkg is None
+
+
+def test_calibrated_thresholds(weights, reference, tmp_path):
+    """Those of a file; the call's own come first, and the segmentation needs none."""
+    cfg = small_config()
+    names = MoReInferencer(cfg, weights, device='cpu').model.dataset_meta['classes'][1:]
+    thresholds = dict(
+        raw=dict(lam=MapThreshold(0.2)), ms=dict(lam=MapThreshold(0.3, {names[1]: 0.6}))
+    )
+    path = str(tmp_path / 'c.json')
+    Calibration(thresholds).save(path)
+    inferencer = MoReInferencer(cfg, weights, device='cpu', calibration=path)
+    recipe = inferencer.settings(source='lam', multi_scale=True, crf=True).recipe
+    assert (recipe.bkg, recipe.background) == (0.3, 'calibrated')
+    assert recipe.class_bkg == tuple(0.6 if n == names[1] else 0.3 for n in names)
+    assert inferencer.settings(source='lam').recipe.bkg == 0.2
+    assert inferencer.settings(source='lam', bkg=0.1).recipe.bkg == 0.1
+    published = inferencer.settings(source='lam', crf=True, background='complement')
+    assert published.recipe.settings()['bkg'] is None
+    assert inferencer.settings().recipe.source == 'seg'
+    sample = inferencer(reference, True, source='lam', maps='lam')
+    value = sample.lam.data[sample.pred_label].amax(0)
+    assert torch.equal(sample.pred_sem_seg.data[0] > 0, value > 0.2)
+    with pytest.raises(FileNotFoundError, match='--calibrate'):
+        MoReInferencer(cfg, weights, device='cpu', calibration=path + 'x')
 
 
 def test_predicted_classes_restrict_the_segmentation(inferencer, reference):

@@ -130,6 +130,11 @@ def test_confidence(infer, files):
             'checkpoint nowhere.pth does not exist',
         ),
         (lambda a: a.extend(['--bkg', '3', '--source', 'lam']), 'bkg must lie in [0, 1)'),
+        (
+            lambda a: a.extend(['--calibration', 'nowhere.json', '--source', 'lam']),
+            'there is no file nowhere.json of thresholds',
+        ),
+        (lambda a: a.extend(['--background', 'calibrated']), "take source='lam'"),
         (lambda a: a.extend(['--cfg-options', 'model.pretraind=1']), 'pretraind'),
     ],
 )
