@@ -3,6 +3,7 @@
 from .boundary_iou import BoundaryIoUMetric
 from .calibration import use_calibration
 from .calibration_metric import CalibrationMetric
+from .health_hook import HealthHook
 from .localization_metric import LocalizationMetric
 from .max_box_acc import MaxBoxAccV2Metric
 from .object_size_iou import ObjectSizeIoUMetric
@@ -16,6 +17,7 @@ from .use_reliability import use_reliability
 __all__ = [
     'BoundaryIoUMetric',
     'CalibrationMetric',
+    'HealthHook',
     'LocalizationMetric',
     'MaxBoxAccV2Metric',
     'ObjectSizeIoUMetric',

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from mmseg.registry import DATASETS, HOOKS
 
-from ...evaluation.counting import accumulate
-from ...evaluation.health import (
+from ..engine.hooks.utils import innermost
+from ..localization import resize_map, scaled_size
+from ..models import MoRe
+from .counting import accumulate
+from .health import (
     HealthCounts,
     HealthFigures,
     RawMaps,
@@ -23,10 +26,7 @@ from ...evaluation.health import (
     class_health,
     health_score,
 )
-from ...evaluation.health_findings import FLOODS, Finding, HealthMonitor, HealthRules
-from ...localization import resize_map, scaled_size
-from ...models import MoRe
-from .utils import innermost
+from .health_findings import FLOODS, Finding, HealthMonitor, HealthRules
 
 _STATE = 'health/state'
 
