@@ -38,6 +38,9 @@ class TrainingLabeler:
         cre_high: Upper threshold for CRE before the switch. Defaults to 0.5.
         cam_high: Upper threshold after the switch. Defaults to 0.6.
         cam_low: Lower threshold after the switch. Defaults to 0.35.
+        seg_high: As ``high``, of the refined labels of the segmentation losses alone.
+            None: ``high``, as published. Defaults to None.
+        seg_low: As ``low``, of the same. None: ``low``. Defaults to None.
         par: Arguments of :class:`PAROptions`. Defaults to MoRe's.
 
     Raises:
@@ -54,12 +57,17 @@ class TrainingLabeler:
         cre_high: float = 0.5,
         cam_high: float = 0.6,
         cam_low: float = 0.35,
+        seg_high: Optional[float] = None,
+        seg_low: Optional[float] = None,
         par: Optional[dict] = None,
     ) -> None:
+        seg_high = high if seg_high is None else seg_high
+        seg_low = low if seg_low is None else seg_low
         for name, below, above in (
             ('low, high', low, high),
             ('low, cre_high', low, cre_high),
             ('cam_low, cam_high', cam_low, cam_high),
+            ('seg_low, seg_high', seg_low, seg_high),
             ('bkg', bkg, bkg),
         ):
             if not 0 <= below <= above <= 1:
@@ -71,6 +79,7 @@ class TrainingLabeler:
         self.switch_iter = switch_iter
         self.cre_high = cre_high
         self.cam_high, self.cam_low = cam_high, cam_low
+        self.seg_high, self.seg_low = seg_high, seg_low
         self.par = PAROptions(**(par or {}))
 
     def uses_final_cam(self, iteration: int) -> bool:
@@ -135,4 +144,4 @@ class TrainingLabeler:
             real: Which channels are present, multi-hot ``(B, C)``.
         """
         images = images.clamp(0, 255).byte().float() / 255
-        return refine_labels(images, cam, real, self.high, self.low, self.par)
+        return refine_labels(images, cam, real, self.seg_high, self.seg_low, self.par)
