@@ -60,8 +60,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--calibration',
         metavar='FILE',
-        help='thresholds that tools/test.py --calibrate has chosen, for masks of a map '
-        'without and with CRF',
+        help='take what tools/test.py has written into FILE: thresholds for masks of maps '
+        '(--calibrate) and curves that calibrate the confidence (--fit-confidence)',
     )
     parser.add_argument(
         '--background',
@@ -85,12 +85,6 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         '--confidence-maps',
         action='store_true',
         help='write confidence/NAME.png too: the confidence of each pixel x 255',
-    )
-    parser.add_argument(
-        '--confidence-curve',
-        metavar='JSON',
-        help='calibrate confidence by what tools/test.py --reliability wrote '
-        '(default: not calibrated)',
     )
     parser.add_argument('--no-pictures', action='store_true', help='masks and scores alone')
     parser.add_argument(
@@ -138,7 +132,6 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             policy=args.classes,
             maps=args.maps,
             confidence_maps=args.confidence_maps or None,
-            confidence_curve=args.confidence_curve,
             opacity=args.opacity,
             show=args.show or None,
         )

@@ -11,7 +11,7 @@ a GPU, and instead of the usual evaluation there are
     --protocols           CAM, LAM, fused and segmentation: raw, multi-scale, with CRF
     --reliability JSON    whether the masks know how good they are: calibration, rejection
     --calibrate FILE      choose the background thresholds of the maps without any mask;
-                          --pseudo-labels and --protocols take them by --calibration FILE
+                          --calibration FILE takes them
     --export-voc FILE     write the archive that the PASCAL VOC server takes
 """
 
@@ -39,10 +39,10 @@ MASK_OPTIONS = {
     'classes': ('pseudo_labels', 'reliability'),
     'soft_maps': ('pseudo_labels',),
     'confidence_maps': ('pseudo_labels',),
-    'confidence_curve': ('pseudo_labels', 'reliability'),
+    'fit_confidence': ('reliability',),
     'competition': ('export_voc',),
-    'calibration': ('pseudo_labels', 'protocols'),
-    'background': ('pseudo_labels', 'protocols'),
+    'calibration': ('pseudo_labels', 'protocols', 'reliability'),
+    'background': ('pseudo_labels', 'protocols', 'reliability'),
     'num_images': ('calibrate',),
     'split': ('pseudo_labels', 'export_voc', 'calibrate'),
     'single_scale': ('pseudo_labels', 'export_voc', 'reliability'),
@@ -132,8 +132,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         '--reliability',
         metavar='JSON',
         help='score the confidence of the masks that --pseudo-labels would write: '
-        'calibration and error against rejection; the figures, the diagrams and the '
-        'curves for --confidence-curve go to the JSON file',
+        'calibration and error against rejection; figures and diagrams go to the JSON file',
     )
     purpose.add_argument(
         '--export-voc',
@@ -149,7 +148,8 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--calibration',
         metavar='FILE',
-        help='take the thresholds that --calibrate has written, without and with CRF',
+        help='take what FILE holds: the thresholds that --calibrate has chosen, without '
+        'and with CRF, and the curves of confidence that --fit-confidence has fitted',
     )
     group.add_argument(
         '--background',
@@ -173,7 +173,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--source',
         choices=SOURCES,
-        help='what the pseudo labels are made of (default: lam)',
+        help='what the masks are made of (default: lam; of --reliability lam and seg)',
     )
     group.add_argument('--crf', action='store_true', help='refine the masks by a dense CRF')
     group.add_argument(
@@ -199,10 +199,10 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         'pixel x 255',
     )
     group.add_argument(
-        '--confidence-curve',
-        metavar='JSON',
-        help='calibrate the confidence by what --reliability wrote for the same masks '
-        '(default: not calibrated)',
+        '--fit-confidence',
+        metavar='FILE',
+        help='fit the curves that calibrate confidence to the masks of --reliability, and '
+        'write them into FILE; the thresholds that it holds make the masks, and stay',
     )
     group.add_argument(
         '--split',
@@ -219,20 +219,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _apply_mask_options(args: argparse.Namespace) -> None:
-    purpose = next(
-        (
-            name
-            for name in (
-                'pseudo_labels',
-                'protocols',
-                'reliability',
-                'export_voc',
-                'calibrate',
-            )
-            if getattr(args, name) is not None
-        ),
-        None,
-    )
+    purpose = next((name for name in PURPOSES if getattr(args, name) is not None), None)
     for option, purposes in MASK_OPTIONS.items():
         value = getattr(args, option)
         if value not in (None, False) and purpose not in purposes:
@@ -248,7 +235,7 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         crf=args.crf or None,
         soft_maps=args.soft_maps or None,
         confidence_maps=args.confidence_maps or None,
-        confidence_curve=args.confidence_curve,
+        fit_confidence=args.fit_confidence,
         multi_scale=False if args.single_scale else None,
         calibration=args.calibration,
         background=args.background,

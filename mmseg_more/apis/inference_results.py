@@ -30,7 +30,8 @@ class ImageResult(NamedTuple):
     """RGB ``(H, W, 3)``, if one was asked for."""
     image_confidence: Optional[float] = None
     """The mean IoU that the mask is expected to have, in [0, 1]
-    (:func:`~mmseg_more.masks.expected_iou`), calibrated with ``confidence_curve``."""
+    (:func:`~mmseg_more.masks.expected_iou`); calibrated where a ``calibration`` holds
+    curves of such masks."""
     confidence_map: Optional[np.ndarray] = None
     """Of each pixel, float32 ``(H, W)`` in [0, 1], if it was asked for."""
 

@@ -48,6 +48,7 @@ from ..masks import (
     as_calibration,
     confidence_png,
     evaluated_bkg,
+    gives_thresholds,
 )
 from ..masks.identity import type_name, without_annotations
 from ..models.structures import LocalizationRequest
@@ -93,9 +94,9 @@ class MoReInferencer(BaseInferencer):
         device: None: a GPU where there is one.
         scope: Registry scope of the config.
         show_progress: Whether to show a progress bar.
-        calibration: File of thresholds that were chosen without masks
-            (:class:`~mmseg_more.masks.Calibration`), for masks of maps: the default of
-            ``calibration`` in the calls.
+        calibration: File of thresholds of maps and of curves of confidence
+            (:class:`~mmseg_more.masks.Calibration`): the default of ``calibration`` in the
+            calls, as far as it holds something for the masks of a call.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -123,7 +124,6 @@ class MoReInferencer(BaseInferencer):
         'background',
         'class_bkg',
         'policy',
-        'confidence_curve',
         'maps',
         'confidence_maps',
     }
@@ -293,9 +293,8 @@ class MoReInferencer(BaseInferencer):
             img_out_dir: Folder of the pictures below it, ``NAME.png``. Empty: none.
             pred_out_dir: Folder of the masks below it, palette PNGs. Empty: none.
             kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf, calibration,
-                background, class_bkg, confidence_curve, confidence_maps``: of
-                :func:`make_settings`; ``show, wait_time, opacity, return_vis,
-                with_labels``: of :meth:`visualize`.
+                background, class_bkg, confidence_maps``: of :func:`make_settings`; ``show,
+                wait_time, opacity, return_vis, with_labels``: of :meth:`visualize`.
 
         Raises:
             As :meth:`__call__`; what is wrong with the arguments at once.
@@ -325,24 +324,28 @@ class MoReInferencer(BaseInferencer):
         Args:
             options: Arguments of :func:`make_settings`.
         """
-        thresholds = ('bkg', 'class_bkg', 'calibration')
-        of_map = options.get('source', PREDICTION.source) != 'seg'
-        if (
-            self.calibration is not None
-            and of_map
-            and all(options.get(name) is None for name in thresholds)
-        ):
-            # the published background of the CRF stays where it is asked for
-            published = options.get('crf') and options.get('background') == 'complement'
-            options['bkg' if published else 'calibration'] = self.calibration
+        if options.get('calibration') is None:
+            options['calibration'] = self._default_calibration(options)
         settings = make_settings(**options)
-        recipe = settings.recipe.with_thresholds(
+        recipe = settings.recipe.calibrated(
             self.model.dataset_meta['classes'][1:],
             evaluated_bkg(self.cfg, settings.recipe.source),
             lambda: self.model.training_labeler.bkg,
         )
-        _ = recipe.curves  # those of other masks are an error
         return settings._replace(recipe=recipe)
+
+    def _default_calibration(self, options: Dict[str, Any]) -> Optional[Calibration]:
+        """What the inferencer's calibration holds for a call; None: nothing."""
+        calibration = self.calibration
+        if calibration is None:
+            return None
+        source = options.get('source') or PREDICTION.source
+        # the published background of the CRF stays where it is asked for
+        published = options.get('crf') and options.get('background') == 'complement'
+        if source == 'seg' or published or gives_thresholds(options):
+            calibration = calibration.without_thresholds()
+        applies = calibration.thresholds or source in calibration.confidence
+        return calibration if applies else None
 
     def _with_scores(
         self, results: Iterable[ImageResult], folder: str

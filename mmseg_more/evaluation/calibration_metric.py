@@ -23,7 +23,8 @@ from .functional import (
 )
 from .protocol_report import PROTOCOLS
 from .report import COLUMN_TITLES
-from .sample import read_field, read_pixels
+from .sample import read_field, read_pixels, read_scores
+from .thresholds import strongest_class
 
 CRITERION = 'mIoU with the segmentation of the classes of the image label'
 """What is largest at the chosen threshold."""
@@ -115,6 +116,7 @@ class CalibrationMetric(CountingMetric):
         """Histograms of one image by map, on the CPU."""
         num_classes = self._num_classes()
         indices = read_field(sample, 'map_indices')
+        present = read_scores(sample, 'gt_score', num_classes)
         target = self.target(sample)
         size = tuple(target.shape)
         counts = {
@@ -125,7 +127,7 @@ class CalibrationMetric(CountingMetric):
         for kind, suffix in zip(SCALE_KINDS, ('', '_ms')):
             for name in CALIBRATED_MAPS:
                 maps = read_pixels(sample, name + suffix, len(indices), size)
-                label, value = strongest(maps, indices)
+                value, label = strongest_class(maps, present, indices)
                 counts[f'{name}/{kind}'] = threshold_histogram(
                     label,
                     value,
@@ -222,23 +224,6 @@ class CalibrationMetric(CountingMetric):
             logger,
         )
         print_log(f'the thresholds are in {self.out_file}', logger)
-
-
-def strongest(maps: Tensor, indices: Tensor) -> Tuple[Tensor, Tensor]:
-    """The strongest class of each pixel, and its value.
-
-    Args:
-        maps: ``(P, H, W)`` in [0, 1].
-        indices: Their classes, int64 ``(P,)``.
-
-    Returns:
-        Classes from 0, int64 ``(H, W)``, and values ``(H, W)``; 0 where P is 0.
-    """
-    if not len(indices):
-        value = maps.new_zeros(maps.shape[-2:])
-        return torch.zeros_like(value, dtype=torch.long), value
-    value, channel = maps.max(0)
-    return indices.to(maps.device)[channel], value
 
 
 def choose_threshold(histogram: Tensor) -> Tuple[float, float]:

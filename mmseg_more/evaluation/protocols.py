@@ -5,7 +5,7 @@ from typing import Any, Mapping, Optional, Sequence
 from mmengine.config import Config
 
 from ..engine.hooks.utils import add_hook, find_hooks, remove_hooks
-from ..masks.calibration import as_calibration
+from ..masks.calibration import SCALE_KINDS, as_calibration
 from ..models.structures import MASK_SCALES, SEG_SCALES
 from .localization_metric import LocalizationMetric
 from .protocol_metric import MAPS, ProtocolMetric
@@ -70,7 +70,8 @@ def use_protocols(
                 }
             )
     if calibration is not None:
-        as_calibration(calibration)  # what is wrong with it is said now
+        for kind in SCALE_KINDS:  # what is wrong with it is said now
+            as_calibration(calibration).of_kind(kind)
         metric['bkg'] = calibration
         background = background or 'calibrated'
     if background is not None:

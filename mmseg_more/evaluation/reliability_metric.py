@@ -1,7 +1,9 @@
 """Whether masks know how good they are: calibration, and finding the bad ones."""
 
 import weakref
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -13,9 +15,10 @@ from torch import Tensor
 from mmseg.registry import METRICS
 
 from ..files import read_rgb
+from ..masks.calibration import Calibration, as_calibration
 from ..masks.confidence import ConfidenceCurve, ConfidenceCurves
 from ..masks.maker import MadeMask, MaskMaker
-from ..masks.probabilities import ClassProbabilities, map_probabilities, seg_probabilities
+from ..masks.probabilities import ClassProbabilities
 from ..masks.recipe import SOURCES, MaskRecipe
 from ..models.structures import LocalizationRequest
 from .counting import CountingMetric
@@ -70,21 +73,24 @@ class ReliabilityMetric(CountingMetric):
 
     Args:
         sources: Some of 'lam', 'cam', 'fused' and 'seg'.
-        bkg: Threshold of a map without CRF, one for all or one for each by its name.
+        bkg: Threshold of a map, one for all or one for each by its name, where no
+            ``calibration`` holds any.
         num_bins: Of the reliability diagram, a divisor of 256. Of the image figures there
             are always 8 bins.
+        calibration: A file (:class:`~mmseg_more.masks.Calibration`) whose thresholds make
+            the masks. The confidence that is scored is calibrated by its curves.
+        curves_file: Such a file to write curves into, fitted to these masks. What else it
+            holds stays, and of ``calibration`` only the thresholds count.
         num_workers: Processes for the CRF, as in :class:`~mmseg_more.masks.MaskMaker`.
         ignore_index: Label of pixels that do not count.
-        out_json: File to write to: the keys above; ``reliability`` and ``rejection``, what
-            ``tools/analysis/plot_reliability.py`` draws; and ``confidence``, the curves
-            that calibrate masks of the same options: the option ``confidence_curve`` of
-            :class:`~mmseg_more.masks.MaskRecipe`.
+        out_json: File to write to: the keys above; of each source under ``settings`` how
+            its masks were made and under ``calibrated`` whether curves were applied; and
+            ``reliability`` and ``rejection``, what ``tools/analysis/plot_reliability.py``
+            draws.
         backend_args: Where the images are read from, as in ``LoadImageFromFile``.
         collect_device: As in :class:`BaseMetric`.
         prefix: As in :class:`BaseMetric`.
-        recipe: Options of :class:`~mmseg_more.masks.MaskRecipe` but ``source`` and ``bkg``.
-            With ``confidence_curve`` the calibrated confidence is scored, and no curves
-            are fitted.
+        recipe: Other options of :class:`~mmseg_more.masks.MaskRecipe`.
 
     Example:
         >>> test_evaluator = dict(type='ReliabilityMetric', sources=('lam',), crf=True,
@@ -99,6 +105,8 @@ class ReliabilityMetric(CountingMetric):
         sources: Sequence[str] = ('lam', 'seg'),
         bkg: Union[float, Mapping[str, float]] = 0.5,
         num_bins: int = 16,
+        calibration: Union[str, Calibration, None] = None,
+        curves_file: Optional[str] = None,
         num_workers: Optional[int] = None,
         ignore_index: int = 255,
         out_json: Optional[str] = None,
@@ -118,10 +126,14 @@ class ReliabilityMetric(CountingMetric):
             raise ValueError(f'num_bins must be a divisor of {FINE_BINS}, got {num_bins}')
         if 'source' in recipe:
             raise ValueError("give sources=('lam',), not source='lam'")
-        self.recipes: Dict[str, MaskRecipe] = {}
-        for source in sources:
-            value = bkg.get(source, 0.5) if isinstance(bkg, Mapping) else bkg
-            self.recipes[source] = MaskRecipe().replace(source=source, bkg=value, **recipe)
+        calibration = None if calibration is None else as_calibration(calibration)
+        if calibration is not None and curves_file is not None:
+            calibration = replace(calibration, confidence={})
+        self.recipes = {
+            source: _recipe(source, bkg, calibration, recipe) for source in sources
+        }
+        self.curves_file = curves_file
+        self._file()  # what is wrong with it is said now
         self.num_bins = num_bins
         self.num_workers = num_workers
         self.ignore_index = ignore_index
@@ -160,7 +172,9 @@ class ReliabilityMetric(CountingMetric):
             localizes = self.localization_request is not None
             makers = {}
             for source, recipe in self.recipes.items():
-                recipe = recipe.resolve(localizes, with_labels)
+                recipe = recipe.resolve(localizes, with_labels).calibrated(
+                    self.dataset_meta['classes'][1:], None, lambda: 0.5
+                )
                 if recipe.scales:
                     recipe.request(self.localization_request)  # as the hook asked for them
                 makers[source] = MaskMaker(recipe, self.num_workers)
@@ -192,14 +206,10 @@ class ReliabilityMetric(CountingMetric):
     def _probabilities(
         self, recipe: MaskRecipe, sample: Any, size: Sequence[int]
     ) -> ClassProbabilities:
-        allowed = recipe.allowed(sample)
-        if recipe.source == 'seg':
-            name = 'seg_logits_ms' if recipe.scales else 'seg_logits'
-            logits = read_pixels(sample, name, self._num_classes() + 1, size)
-            return seg_probabilities(logits, allowed)
         indices = read_indices(sample, self._num_classes())
-        maps = read_pixels(sample, f'{recipe.source}_ms', len(indices), size)
-        return map_probabilities(maps, allowed or (), indices)
+        channels = self._num_classes() + 1 if recipe.source == 'seg' else len(indices)
+        values = read_pixels(sample, recipe.field, channels, size)
+        return recipe.class_probabilities(values, recipe.allowed(sample), indices)
 
     def _collect(self, source: str, masks: List[MadeMask]) -> None:
         for made in masks:
@@ -234,8 +244,13 @@ class ReliabilityMetric(CountingMetric):
             size (int): Number of images of the data set.
         """
         try:
+            classes = (self.dataset_meta or {}).get('classes', ())[1:]
+            made_by = {source: maker.recipe for source, maker in self._makers.items()}
             self._settings = {
-                source: maker.recipe.settings() for source, maker in self._makers.items()
+                source: recipe.settings(classes) for source, recipe in made_by.items()
+            }
+            self._calibrated = {
+                source: recipe.curves is not None for source, recipe in made_by.items()
             }
             for source, maker in self._makers.items():
                 self._collect(source, maker.drain())
@@ -252,7 +267,8 @@ class ReliabilityMetric(CountingMetric):
         if not results:
             raise ValueError('no image was evaluated: the data set is empty')
         metrics: Dict[str, float] = {}
-        drawn: Dict[str, Any] = dict(reliability={}, rejection={}, confidence={})
+        drawn: Dict[str, Any] = dict(reliability={}, rejection={})
+        fitted: Dict[str, ConfidenceCurves] = {}
         for source in self.recipes:
             scored = _Scored.of(source, self._counts, results, self.num_bins)
             metrics.update({f'{source}/{k}': v for k, v in scored.figures().items()})
@@ -263,21 +279,55 @@ class ReliabilityMetric(CountingMetric):
             )
             if scored.rejection is not None:
                 drawn['rejection'][source] = _rejection_to_dict(scored.rejection)
-            if scored.curves and self.recipes[source].confidence_curve is None:
+            if scored.curves:
                 pixel, image = scored.curves
-                curves = ConfidenceCurves(pixel, image, self._settings.get(source, {}))
-                drawn['confidence'][source] = curves.to_dict()
+                settings = self._settings.get(source, {})
+                fitted[source] = ConfidenceCurves(pixel, image, settings)
+        calibrated = ', '.join(name for name, value in self._calibrated.items() if value)
         print_log(
-            f'confidence of the masks of {len(results)} images, in percent:\n'
-            + _format(metrics, list(self.recipes)),
+            f'confidence of the masks of {len(results)} images, in percent (calibrated: '
+            f'{calibrated or "none"}):\n' + _format(metrics, list(self.recipes)),
             MMLogger.get_current_instance(),
         )
         if self.out_json:
+            about = dict(settings=self._settings, calibrated=self._calibrated)
             write_json(
-                self.out_json,
-                dict(metrics, num_images=len(results), settings=self._settings, **drawn),
+                self.out_json, dict(metrics, num_images=len(results), **about, **drawn)
+            )
+        if self.curves_file:
+            self._file().with_confidence(fitted).save(self.curves_file)
+            print_log(
+                f'curves of confidence ({", ".join(fitted) or "none"}) are in '
+                f'{self.curves_file}',
+                MMLogger.get_current_instance(),
             )
         return metrics
+
+    def _file(self) -> Calibration:
+        """What the file holds that curves are written into."""
+        if not self.curves_file or not Path(self.curves_file).expanduser().exists():
+            return Calibration()
+        return Calibration.load(self.curves_file)
+
+
+def _recipe(
+    source: str,
+    bkg: Union[float, Mapping[str, float]],
+    calibration: Optional[Calibration],
+    options: Mapping[str, Any],
+) -> MaskRecipe:
+    """How masks of one of several sources are made, by the options of them all."""
+    given = dict(options)
+    if source == 'seg':  # thresholds are of maps
+        given.pop('background', None)
+        given.pop('class_bkg', None)
+    elif calibration is None or not calibration.thresholds:
+        given['bkg'] = bkg.get(source, 0.5) if isinstance(bkg, Mapping) else bkg
+    if calibration is not None:
+        of_maps = calibration.thresholds and source != 'seg'
+        if of_maps or source in calibration.confidence:
+            given['calibration'] = calibration
+    return MaskRecipe().replace(source=source, **given)
 
 
 class _Scored(NamedTuple):

@@ -1,10 +1,12 @@
 """Turns a config into one that scores the confidence of masks."""
 
+from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
 from mmengine.config import Config
 
 from ..engine.hooks.utils import add_hook, remove_hooks
+from ..masks.calibration import Calibration
 from ..masks.config import evaluated_bkg
 from ..masks.recipe import MaskRecipe
 from ..models.structures import MAP_NAMES
@@ -15,6 +17,7 @@ def use_reliability(
     cfg: Config,
     out_json: Optional[str] = None,
     sources: Optional[Sequence[str]] = None,
+    fit_confidence: Optional[str] = None,
     num_workers: Optional[int] = None,
     **recipe: Any,
 ) -> None:
@@ -26,14 +29,18 @@ def use_reliability(
 
     Args:
         cfg: Complete config; changed.
-        out_json: File for the figures, the diagram and the curves.
+        out_json: File for the figures and the diagrams.
         sources: Of the masks. None: LAM and segmentation of a MoRe, the segmentation of
             other segmentors.
+        fit_confidence: File for curves that calibrate the confidence, as ``curves_file`` of
+            :class:`ReliabilityMetric`. Thresholds that it holds make the masks, if no
+            ``calibration`` is given.
         num_workers: Processes for the CRF; None for one per usable core.
         recipe: Options of :class:`ReliabilityMetric`: ``policy``, ``crf``, ``multi_scale``,
-            ``scales``, ``bkg``, ``confidence_curve``.
+            ``scales``, ``bkg``, ``calibration``, ``background``.
 
     Raises:
+        FileNotFoundError: If there is no such calibration.
         ValueError: If an option is wrong, or the config tests with test-time augmentation
             or has no test data.
     """
@@ -51,10 +58,15 @@ def use_reliability(
     for name in MAP_NAMES:
         known = evaluated_bkg(cfg, name)
         thresholds.setdefault(name, default if known is None else known)
+    if fit_confidence and recipe.get('calibration') is None:
+        if Path(fit_confidence).expanduser().exists():
+            if Calibration.load(fit_confidence).thresholds:
+                recipe['calibration'] = fit_confidence
     metric = dict(
         type=ReliabilityMetric.__name__,
         sources=tuple(sources),
         bkg=thresholds,
+        curves_file=fit_confidence,
         num_workers=num_workers,
         out_json=out_json,
         **recipe,
@@ -64,9 +76,6 @@ def use_reliability(
         source: one.resolve(localizes, with_labels=True)
         for source, one in ReliabilityMetric(**_without(metric, 'type')).recipes.items()
     }
-    for one in resolved.values():
-        if one.confidence_curve is not None:
-            _ = one.curves
     cfg.test_evaluator = [metric]
     remove_hooks(cfg, 'LocalizationHook')
     if localizes:

@@ -20,9 +20,14 @@ from .confidence import (
     confidence_of,
     confidence_png,
     expected_iou,
-    read_curves,
 )
-from .config import SPLITS, evaluated_bkg, mask_dataloader, use_pseudo_labels
+from .config import (
+    SPLITS,
+    evaluated_bkg,
+    gives_thresholds,
+    mask_dataloader,
+    use_pseudo_labels,
+)
 from .dense_crf import (
     BACKENDS,
     CLASS_EPSILON,
@@ -86,11 +91,11 @@ __all__ = [
     'dense_crf_mask',
     'evaluated_bkg',
     'expected_iou',
+    'gives_thresholds',
     'map_probabilities',
     'mask_dataloader',
     'open_crf',
     'probabilities_to_mask',
-    'read_curves',
     'read_manifest',
     'scale_kind',
     'seg_probabilities',

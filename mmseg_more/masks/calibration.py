@@ -1,23 +1,26 @@
-"""Background thresholds that were chosen without masks, and the file that keeps them."""
+"""What was learned of a model's masks, thresholds and confidence, and the file of it."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ..datasets.image_labels import name_few
 from ..files import write_bytes
+from .confidence import ConfidenceCurves
 
 CALIBRATION_VERSION = 1
 """Of the file's form."""
 CALIBRATED_MAPS = ('cam', 'lam', 'fused')
 """Maps that have thresholds."""
+_SOURCES = (*CALIBRATED_MAPS, 'seg')  # masks of these have a confidence
 SCALE_KINDS = ('raw', 'ms')
 """Maps of scale 1, and those summed over several scales: each has its own thresholds."""
 _KIND_TITLES = dict(raw='scale 1', ms='several scales')
 
 _KEYS = ('version', 'thresholds', 'source', 'confidence')
-_REMEDY = 'write it anew: tools/test.py CONFIG CHECKPOINT --calibrate FILE'
+_REMEDY = 'tools/test.py CONFIG CHECKPOINT --calibrate FILE writes one'
+_THRESHOLDS_REMEDY = 'tools/test.py CONFIG CHECKPOINT --calibrate FILE chooses them'
 
 
 @dataclass(frozen=True)
@@ -54,27 +57,34 @@ class MapThreshold:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Thresholds of maps that image labels and the model alone have chosen.
+    """Thresholds of maps, chosen without masks, and what calibrates confidence.
 
-    ``tools/test.py CONFIG CHECKPOINT --calibrate FILE`` writes it, a JSON file::
+    ``tools/test.py CONFIG CHECKPOINT --calibrate FILE`` writes the thresholds, and
+    ``--reliability JSON --fit-confidence FILE`` adds the curves, into one JSON file::
 
         {"version": 1,
          "thresholds": {"raw": {"cam": {"bkg": 0.14, "classes": {"ring": 0.2}}},
                         "ms": {"cam": {"bkg": 0.11, "classes": {}}}},
-         "source": {"checkpoint": "iter_1650.pth", "num_images": 300, ...}}
+         "source": {"checkpoint": "iter_1400.pth", "num_images": 300, ...},
+         "confidence": {"cam": {"pixel": {"edges": [0, 0.5, 1], "values": [0.4, 0.9]},
+                                "image": {"edges": [0, 1], "values": [0.6]},
+                                "settings": {"source": "cam", "bkg": 0.11, ...}}}}
+
+    Each of the two halves may be missing.
 
     Args:
         thresholds: 'raw' (scale 1) and 'ms' (several scales) -> map name ->
             :class:`MapThreshold`. Either may be missing, and so may maps.
-        source: Where they come from, for a reader: checkpoint, config, number of images,
-            criterion and its values.
-        confidence: What others keep in the same file; passed through.
+        source: Where the thresholds come from, for a reader: checkpoint, config, number of
+            images, criterion and its values.
+        confidence: What calibrates the confidence of masks, by what they are made of:
+            'cam', 'lam', 'fused' or 'seg'.
         path: The file, which errors name.
     """
 
-    thresholds: Mapping[str, Mapping[str, MapThreshold]]
+    thresholds: Mapping[str, Mapping[str, MapThreshold]] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
-    confidence: Optional[Mapping[str, Any]] = None
+    confidence: Mapping[str, ConfidenceCurves] = field(default_factory=dict)
     path: Optional[str] = field(default=None, compare=False)
 
     @classmethod
@@ -89,7 +99,7 @@ class Calibration:
             content = json.loads(Path(path).expanduser().read_text(encoding='utf-8'))
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f'there is no file {path} of thresholds: {_REMEDY}'
+                f'there is no calibration file {path}: {_REMEDY}'
             ) from error
         except ValueError as error:  # not JSON, or not UTF-8
             raise ValueError(f'{path} is not valid JSON ({error}): {_REMEDY}') from error
@@ -97,7 +107,8 @@ class Calibration:
             return cls(**_parse(content), path=str(path))
         except ValueError as error:
             raise ValueError(
-                f'{path} is no file of thresholds: {error}. Mend that, or {_REMEDY}'
+                f'{path} is no calibration file: {error}. Mend that, or begin anew: '
+                f'{_REMEDY}'
             ) from error
 
     def save(self, path: Union[str, Path]) -> None:
@@ -122,9 +133,19 @@ class Calibration:
             },
             source=dict(self.source),
         )
-        if self.confidence is not None:
-            content['confidence'] = dict(self.confidence)
+        if self.confidence:
+            content['confidence'] = {
+                source: curves.to_dict() for source, curves in self.confidence.items()
+            }
         return content
+
+    def without_thresholds(self) -> 'Calibration':
+        """The confidence alone."""
+        return replace(self, thresholds={}, source={})
+
+    def with_confidence(self, curves: Mapping[str, ConfidenceCurves]) -> 'Calibration':
+        """With these curves, each in place of what there was of its source."""
+        return replace(self, confidence={**self.confidence, **curves})
 
     def of_kind(self, kind: str) -> Mapping[str, MapThreshold]:
         """Thresholds by the names of maps.
@@ -138,7 +159,7 @@ class Calibration:
         if not self.thresholds.get(kind):
             raise ValueError(
                 f'{self} has no thresholds of maps of {_KIND_TITLES[kind]} '
-                f'(thresholds.{kind}): {_REMEDY}'
+                f'(thresholds.{kind}): {_THRESHOLDS_REMEDY}'
             )
         return self.thresholds[kind]
 
@@ -156,7 +177,7 @@ class Calibration:
         if found is None:
             raise ValueError(
                 f'{self} has no threshold of the map {name!r} at {_KIND_TITLES[kind]} '
-                f'(thresholds.{kind}.{name}): {_REMEDY}'
+                f'(thresholds.{kind}.{name}): {_THRESHOLDS_REMEDY}'
             )
         return found
 
@@ -194,9 +215,9 @@ def _parse(content: Any) -> Dict[str, Any]:
     version = content.get('version')
     if version != CALIBRATION_VERSION:
         raise ValueError(f'version must be {CALIBRATION_VERSION}, got {version!r}')
-    if 'thresholds' not in content:
-        raise ValueError('`thresholds` is missing')
-    kinds = _check_mapping(content['thresholds'], 'thresholds', SCALE_KINDS)
+    if not {'thresholds', 'confidence'} & set(content):
+        raise ValueError('`thresholds` and `confidence` are both missing')
+    kinds = _check_mapping(content.get('thresholds', {}), 'thresholds', SCALE_KINDS)
     thresholds = {
         kind: {
             name: _parse_threshold(value, f'thresholds.{kind}.{name}')
@@ -206,9 +227,12 @@ def _parse(content: Any) -> Dict[str, Any]:
         }
         for kind, maps in kinds.items()
     }
-    confidence = content.get('confidence')
-    if confidence is not None:
-        _check_mapping(confidence, 'confidence')
+    confidence = {
+        name: _parse_curves(value, f'confidence.{name}')
+        for name, value in _check_mapping(
+            content.get('confidence', {}), 'confidence', _SOURCES
+        ).items()
+    }
     source = _check_mapping(content.get('source', {}), 'source')
     return dict(thresholds=thresholds, source=source, confidence=confidence)
 
@@ -222,6 +246,13 @@ def _parse_threshold(value: Any, where: str) -> MapThreshold:
         _threshold(value['bkg'], f'{where}.bkg'),
         {name: _threshold(v, f'{where}.classes.{name}') for name, v in classes.items()},
     )
+
+
+def _parse_curves(value: Any, where: str) -> ConfidenceCurves:
+    try:
+        return ConfidenceCurves.from_dict(value)
+    except ValueError as error:
+        raise ValueError(f'{where}: {error}') from error
 
 
 def _threshold(value: Any, where: str) -> float:

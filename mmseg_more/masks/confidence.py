@@ -2,8 +2,7 @@
 
 import io
 import json
-from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +14,8 @@ from .probabilities import ClassProbabilities
 PIXEL_LEVELS = 255
 """An 8-bit map of confidence holds confidence x 255."""
 _DIFFERENCE = 1e-9  # of two calibrated values that are the same
+_DECISIVE = ('source', 'scales', 'bkg', 'class_bkg', 'background', 'crf')
+"""Settings of masks that decide how sure they are."""
 
 
 # -------------------------------------------------------------------- of one mask
@@ -36,10 +37,15 @@ def confidence_of(
         mask: Dense labels ``(H, W)``.
         probabilities: Of the labels that may appear, after the CRF where there is one.
         bkg: The threshold that the mask was made with, see :func:`even_odds`. None: the
-            largest probability won.
+            largest probability won. What belongs to labels that may not appear is then
+            shared among the others, in proportion.
     """
     if bkg is not None:
         probabilities = even_odds(probabilities, bkg)
+    else:
+        probs = probabilities.probs
+        probs = probs / probs.sum(0).clamp_min(torch.finfo(probs.dtype).tiny)
+        probabilities = probabilities._replace(probs=probs)
     shown = torch.zeros_like(probabilities.probs[0])
     for channel, label in zip(*probabilities):
         shown = torch.where(mask == label, channel, shown)
@@ -230,67 +236,25 @@ class ConfidenceCurves(NamedTuple):
             dict(content.get('settings') or {}),
         )
 
-    def check(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError if masks of other settings were meant.
+    def differences(self, settings: Mapping[str, Any]) -> List[str]:
+        """What the masks that the curves were fitted to differ in from others.
 
         Args:
-            settings: ``MaskRecipe.settings()``. Which classes may appear does not count.
+            settings: ``MaskRecipe.settings()`` of the others. Which classes may appear does
+                not count.
+
+        Returns:
+            For a reader; empty where the curves are of these masks, or it is not known of
+            which they are.
         """
-        now = json.loads(json.dumps(dict(settings)))
-        different = [
-            f'{key} is {value} there, {now.get(key)} now'
-            for key, value in self.settings.items()
-            if key in ('source', 'scales', 'bkg', 'crf') and value != now.get(key)
+        if not self.settings:
+            return []
+        now = json.loads(json.dumps(dict(settings)))  # a file knows no tuples
+        return [
+            f'{key} is {self.settings.get(key)} there, {now.get(key)} now'
+            for key in _DECISIVE
+            if self.settings.get(key) != now.get(key)
         ]
-        if different:
-            raise ValueError(
-                f'the curves of confidence are of other masks: {"; ".join(different)}. '
-                'Fit them with the same options (tools/test.py --reliability), or leave '
-                'confidence_curve out'
-            )
-
-
-CurvesOption = Union[str, Path, Mapping[str, Any], None]
-
-
-def read_curves(option: CurvesOption) -> Optional[Dict[str, Any]]:
-    """The option ``confidence_curve`` as ``{source: dict}``, checked; None for None.
-
-    Args:
-        option: Such a mapping; or a JSON file (its path, or its content) that has it under
-            the key ``confidence``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it holds no such curves.
-    """
-    if option is None:
-        return None
-    where = 'confidence_curve'
-    if isinstance(option, (str, Path)):
-        where = str(option)
-        try:
-            option = json.loads(Path(option).read_text(encoding='utf-8'))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f'the curves of confidence {where} do not exist: tools/test.py '
-                '--reliability writes them'
-            ) from error
-        except ValueError as error:
-            raise ValueError(f'{where} is not valid JSON: {error}') from error
-    curves = option.get('confidence', option) if isinstance(option, Mapping) else None
-    if not isinstance(curves, Mapping) or not curves:
-        raise ValueError(
-            f'{where} holds no curves of confidence: expected them for each source under '
-            'the key "confidence", as tools/test.py --reliability writes them'
-        )
-    try:
-        return {
-            str(source): ConfidenceCurves.from_dict(value).to_dict()
-            for source, value in curves.items()
-        }
-    except ValueError as error:
-        raise ValueError(f'{where}: {error}') from error
 
 
 # ------------------------------------------------------------------------- a file

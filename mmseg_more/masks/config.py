@@ -9,6 +9,7 @@ from mmseg.registry import DATASETS, HOOKS
 
 from ..datasets import COCO14ImageLevelDataset, ImageLevelDataset, VOCImageLevelDataset
 from ..engine.hooks.utils import add_hook, remove_hooks
+from .calibration import as_calibration
 from .identity import type_name, without_annotations
 
 SPLITS = ('train', 'val', 'test')
@@ -28,18 +29,30 @@ def use_pseudo_labels(
         folder: As ``out_dir`` of :class:`PseudoLabelHook`.
         split: 'train', 'val' or 'test': whose data.
         options: Other arguments of :class:`PseudoLabelHook`. Where no threshold is given
-            (``bkg``, ``class_bkg``, ``calibration``), it is that of the test evaluator for
-            the source, if it has any.
+            (by ``bkg``, ``class_bkg`` or a ``calibration``), it is that of the test
+            evaluator for the source, if it has any.
 
     Raises:
         FileNotFoundError: If there is no such file of thresholds.
         ValueError: If an argument is wrong, or the config lacks the data.
     """
-    if all(options.get(name) is None for name in ('bkg', 'class_bkg', 'calibration')):
+    if not gives_thresholds(options):
         options['bkg'] = evaluated_bkg(cfg, options.get('source') or 'lam')
     hook = dict(options, type='PseudoLabelHook', out_dir=folder)
     with_labels = options.get('policy') in (None, 'image-labels')
     prepare_mask_run(cfg, split, hook, with_labels)
+
+
+def gives_thresholds(options: Mapping[str, Any]) -> bool:
+    """Whether options of :class:`MaskRecipe` hold thresholds of maps.
+
+    Raises:
+        FileNotFoundError, ValueError: As :meth:`Calibration.load`.
+    """
+    if any(options.get(name) is not None for name in ('bkg', 'class_bkg')):
+        return True
+    calibration = options.get('calibration')
+    return calibration is not None and bool(as_calibration(calibration).thresholds)
 
 
 def prepare_mask_run(cfg: Config, split: str, hook: dict, with_labels: bool) -> None:

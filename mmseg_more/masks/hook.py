@@ -67,7 +67,7 @@ class PseudoLabelHook(Hook):
         backend_args: Where the CRF reads image files from.
         recipe: Options of :class:`~mmseg_more.masks.recipe.MaskRecipe`: ``source``,
             ``multi_scale``, ``scales``, ``policy``, ``bkg``, ``crf``, ``calibration``,
-            ``background``, ``class_bkg``, ``confidence_curve``.
+            ``background``, ``class_bkg``.
 
     Example:
         >>> custom_hooks = [dict(type='PseudoLabelHook', out_dir='masks')]
@@ -193,7 +193,7 @@ class PseudoLabelHook(Hook):
             with_labels=any(image.labels is not None for image in self.images),
             augmented=has_test_time_augmentation(model),
         )
-        return recipe.with_thresholds(
+        return recipe.calibrated(
             classes[1:],
             evaluated_bkg(runner.cfg, recipe.source),
             lambda: model.training_labeler.bkg,

@@ -54,13 +54,10 @@ class MaskMaker:
     a context manager: leaving it drops what was not drained.
 
     Args:
-        recipe: How masks are made, a resolved one.
+        recipe: How masks are made, a resolved one, see :meth:`MaskRecipe.calibrated`.
         num_workers: Processes for the CRF. None: one per usable core; 0: none, this
             process refines.
         max_bytes: Limit for the images that wait for the CRF; one always may.
-
-    Raises:
-        ValueError: If the recipe's curves of confidence are of other masks.
 
     Example:
         >>> with MaskMaker(recipe) as maker:

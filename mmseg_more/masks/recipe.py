@@ -1,8 +1,11 @@
 """How a mask is made: one object that holds all options, and every default."""
 
+import dataclasses
 from dataclasses import dataclass, fields, replace
+from logging import WARNING
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmseg.structures import SegDataSample
@@ -10,7 +13,7 @@ from mmseg.structures import SegDataSample
 from ..localization import check_scales
 from ..models.structures import MASK_SCALES, POLICIES, SEG_SCALES, LocalizationRequest
 from .calibration import Calibration, as_calibration, scale_kind
-from .confidence import ConfidenceCurves, CurvesOption, read_curves
+from .confidence import ConfidenceCurves
 from .dense_crf import BACKENDS, CLASS_EPSILON, DenseCRFOptions
 from .probabilities import ClassProbabilities, map_probabilities, seg_probabilities
 
@@ -21,8 +24,8 @@ BACKGROUNDS = ('complement', 'calibrated')
 published form), or of the map bent so that its threshold comes to lie at .5."""
 
 _NO_THRESHOLD = (
-    "calibration and background='calibrated' are of localization maps, and the masks are "
-    "of the segmentation: leave them out, or take source='lam', 'cam' or 'fused'"
+    "background='calibrated' is of localization maps, and the masks are of the "
+    "segmentation: leave it out, or take source='lam', 'cam' or 'fused'"
 )
 
 
@@ -52,15 +55,15 @@ class MaskRecipe:
             :class:`DenseCRFOptions`, ``epsilon`` (classes that stay below this
             probability all over the image are left out; .02 unless given) and
             ``backend`` ('auto', 'lattice' or 'pydensecrf').
-        calibration: File of thresholds that were chosen without masks, for masks without
-            and with CRF: short for this file as ``bkg`` and ``background='calibrated'``.
+        calibration: File of what was learned of the model's masks
+            (:class:`~mmseg_more.masks.Calibration`). Its thresholds are for masks of a map,
+            without and with CRF: short for this file as ``bkg`` and
+            ``background='calibrated'``. Its curves calibrate the confidence of masks that
+            are made as those that they were fitted to.
         background: What the CRF takes for the background of a map, one of
             :data:`BACKGROUNDS`; 'complement' unless given.
         class_bkg: Threshold of each of the K classes in their order, in place of ``bkg``.
             A file may hold them.
-        confidence_curve: What calibrates the confidence of pixels and masks, see
-            :func:`~mmseg_more.masks.confidence.read_curves`: a JSON file or its content.
-            None: confidence is what the probabilities say, not calibrated.
 
     Raises:
         FileNotFoundError: If there is no such file of thresholds.
@@ -76,7 +79,6 @@ class MaskRecipe:
     calibration: Union[str, Calibration, None] = None
     background: Optional[str] = None
     class_bkg: Optional[Sequence[float]] = None
-    confidence_curve: CurvesOption = None
 
     def __post_init__(self) -> None:
         choices = dict(source=SOURCES, policy=POLICIES, background=BACKGROUNDS)
@@ -98,7 +100,6 @@ class MaskRecipe:
                 )
             object.__setattr__(self, 'scales', check_scales(self.scales, 'scales'))
         object.__setattr__(self, 'crf', _crf_settings(self.crf))
-        object.__setattr__(self, 'confidence_curve', read_curves(self.confidence_curve))
 
     def _check_thresholds(self) -> None:
         if isinstance(self.bkg, str):
@@ -110,20 +111,13 @@ class MaskRecipe:
                 raise ValueError(f'bkg must lie in [0, 1), got {value}')
         if self.calibration is None:
             return
-        if self.bkg is not None or self.class_bkg is not None:
+        calibration = as_calibration(self.calibration)
+        object.__setattr__(self, 'calibration', calibration)
+        of_others = self.class_bkg is not None or self.bkg not in (None, calibration)
+        if calibration.thresholds and of_others:
             raise ValueError(
                 'bkg and calibration both give thresholds: leave one of them out'
             )
-        if self.source == 'seg':
-            raise ValueError(_NO_THRESHOLD)
-        if self.crf and self.background == 'complement':
-            raise ValueError(
-                "calibration has no effect on a CRF with background='complement': leave "
-                "one of them out, or take background='calibrated'"
-            )
-        object.__setattr__(self, 'bkg', as_calibration(self.calibration))
-        object.__setattr__(self, 'background', 'calibrated')
-        object.__setattr__(self, 'calibration', None)
 
     def replace(self, **options: Any) -> 'MaskRecipe':
         """The same with other options; scales imply that there are several."""
@@ -141,7 +135,7 @@ class MaskRecipe:
     def resolve(
         self, localizes: bool, with_labels: bool, augmented: bool = False
     ) -> 'MaskRecipe':
-        """Decide what was left open but thresholds, see :meth:`with_thresholds`.
+        """Decide what was left open but thresholds and curves, see :meth:`calibrated`.
 
         Args:
             localizes: Whether the model is a MoRe, which gives maps and runs scales.
@@ -181,7 +175,10 @@ class MaskRecipe:
             scales = () if source == 'seg' else (1.0,)
         if source == 'seg' and self.background == 'calibrated':
             raise ValueError(_NO_THRESHOLD)
+        bkg = self.bkg
         background = self.background or 'complement'
+        if self._takes_thresholds(source):
+            bkg, background = self.calibration, 'calibrated'
         if source == 'seg' or not self.crf:
             background = 'complement'
         # Without effect, a threshold would make two settings of what gives one mask.
@@ -191,20 +188,41 @@ class MaskRecipe:
             bool(scales),
             tuple(scales) or None,
             policy,
-            None if without_bkg else self.bkg,
+            None if without_bkg else bkg,
             self.crf,
+            calibration=self.calibration,
             background=background,
             class_bkg=None if without_bkg else self.class_bkg,
-            confidence_curve=self.confidence_curve,
         )
 
-    def with_thresholds(
+    def _takes_thresholds(self, source: str) -> bool:
+        """Whether masks of this source take thresholds of the calibration.
+
+        Raises:
+            ValueError: If they take nothing of it.
+        """
+        if not isinstance(self.calibration, Calibration):
+            return False
+        published = self.crf and self.background == 'complement'
+        takes = bool(self.calibration.thresholds) and source != 'seg' and not published
+        if not takes and source not in self.calibration.confidence:
+            title = f'{source} with the published background of the CRF'
+            raise ValueError(
+                f'calibration has no effect: {self.calibration} holds neither thresholds '
+                f'nor curves of confidence for masks of {title if published else source}. '
+                'Leave it out'
+            )
+        return takes
+
+    def calibrated(
         self,
         classes: Sequence[str],
         evaluated: Union[float, str, None],
         default: Callable[[], float],
     ) -> 'MaskRecipe':
-        """Decide the thresholds of a resolved recipe.
+        """Decide the thresholds and curves of a resolved recipe.
+
+        Curves that were fitted to masks of other settings are left out, with a warning.
 
         Args:
             classes: Names of the K classes, without background.
@@ -223,14 +241,38 @@ class MaskRecipe:
                 f'got {len(self.class_bkg)}'
             )
         if not self.needs_bkg:
-            return self
+            return self._with_own_curves(classes)
         bkg = evaluated if self.bkg is None else self.bkg
         if isinstance(bkg, str):
             bkg = as_calibration(bkg)
-        if not isinstance(bkg, Calibration):
-            return self.replace(bkg=default() if bkg is None else bkg)
-        found = bkg.threshold(str(self.source), scale_kind(self.scales or ()))
-        return self.replace(bkg=found.bkg, class_bkg=bkg.named(found, classes))
+        decided: Dict[str, Any] = dict(bkg=default() if bkg is None else bkg)
+        if isinstance(bkg, Calibration):
+            found = bkg.threshold(str(self.source), scale_kind(self.scales or ()))
+            decided = dict(bkg=found.bkg, class_bkg=bkg.named(found, classes))
+        if isinstance(self.calibration, Calibration):  # its thresholds are known now
+            decided['calibration'] = self.calibration.without_thresholds()
+        return self.replace(**decided)._with_own_curves(classes)
+
+    def _with_own_curves(self, classes: Sequence[str]) -> 'MaskRecipe':
+        """With the curves of these masks alone; without a calibration if it has none."""
+        if not isinstance(self.calibration, Calibration):
+            return self
+        source, calibration = str(self.source), self.calibration.without_thresholds()
+        curves = calibration.confidence.get(source)
+        differences = curves.differences(self.settings(classes)) if curves else []
+        if differences:
+            print_log(
+                f'confidence of the masks is not calibrated: the curves in {calibration} '
+                f'are of other masks ({"; ".join(differences)}). Fit them with the same '
+                'options: tools/test.py --reliability JSON --fit-confidence FILE',
+                'current',
+                WARNING,
+            )
+        if curves is None or differences:
+            return self.replace(calibration=None)
+        return self.replace(
+            calibration=dataclasses.replace(calibration, confidence={source: curves})
+        )
 
     @property
     def needs_bkg(self) -> bool:
@@ -246,7 +288,7 @@ class MaskRecipe:
 
     def _number(self) -> Optional[float]:
         if isinstance(self.bkg, (str, Calibration)):
-            raise ValueError('a file of thresholds is for with_thresholds() to look up')
+            raise ValueError('a file of thresholds is for calibrated() to look up')
         return self.bkg
 
     @property
@@ -286,23 +328,10 @@ class MaskRecipe:
 
     @property
     def curves(self) -> Optional[ConfidenceCurves]:
-        """What calibrates the confidence of these masks; None: nothing does.
-
-        Raises:
-            ValueError: If the curves that were given are of other masks.
-        """
-        if self.confidence_curve is None:
+        """What calibrates the confidence of the masks of a :meth:`calibrated` recipe."""
+        if not isinstance(self.calibration, Calibration):
             return None
-        assert isinstance(self.confidence_curve, Mapping)  # as __post_init__ reads it
-        source = str(self.source)
-        if source not in self.confidence_curve:
-            raise ValueError(
-                f'confidence_curve has no curves of {source!r}, only of '
-                f'{", ".join(self.confidence_curve)}'
-            )
-        curves = ConfidenceCurves.from_dict(self.confidence_curve[source])
-        curves.check(self.settings())
-        return curves
+        return self.calibration.confidence.get(str(self.source))
 
     # ------------------------------------------------------------- the network
     def request(
@@ -373,15 +402,35 @@ class MaskRecipe:
             sample: What the model says of an image, at its original size.
             allowed: Of :meth:`allowed`.
         """
+        values: Tensor = sample.get(self.field).data
+        return self.class_probabilities(values, allowed, sample.get('map_indices', None))
+
+    @property
+    def field(self) -> str:
+        """Name of what the masks are made of, on a data sample (of a resolved recipe)."""
         if self.source == 'seg':
-            logits = sample.get('seg_logits_ms' if self.scales else 'seg_logits').data
-            return seg_probabilities(logits, allowed)
-        maps: Tensor = sample.get(f'{self.source}_ms').data
+            return 'seg_logits_ms' if self.scales else 'seg_logits'
+        return f'{self.source}_ms'
+
+    def class_probabilities(
+        self,
+        values: Tensor,
+        allowed: Optional[Sequence[int]],
+        channels: Optional[Tensor] = None,
+    ) -> ClassProbabilities:
+        """As :meth:`probabilities`, of the values of :attr:`field`.
+
+        Args:
+            values: Logits ``(1 + K, H, W)`` or maps ``(P, H, W)``.
+            allowed: Of :meth:`allowed`.
+            channels: Classes of the P maps; None: they are all K in their order.
+        """
+        if self.source == 'seg':
+            return seg_probabilities(values, allowed)
         threshold: Union[float, Sequence[float], None] = self.class_bkg
         if threshold is None and self.background == 'calibrated':
             threshold = self._number()
-        channels = sample.get('map_indices', None)
-        return map_probabilities(maps, allowed or (), channels, threshold)
+        return map_probabilities(values, allowed or (), channels, threshold)
 
 
 def _crf_settings(crf: Union[bool, Mapping[str, Any], None]) -> Optional[Dict[str, Any]]:

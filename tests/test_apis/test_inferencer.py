@@ -189,6 +189,17 @@ def test_calibrated_thresholds(weights, reference, tmp_path):
     published = inferencer.settings(source='lam', crf=True, background='complement')
     assert published.recipe.settings()['bkg'] is None
     assert inferencer.settings().recipe.source == 'seg'
+    assert inferencer.settings().recipe.curves is None
+    curve = masks.ConfidenceCurve([0, 1], [0.4])
+    curves = masks.ConfidenceCurves(curve, curve, {})
+    of_both = Calibration(thresholds, confidence=dict(seg=curves, lam=curves))
+    both = MoReInferencer(cfg, weights, device='cpu', calibration=of_both)
+    assert both(reference)['image_confidence'] == pytest.approx(0.4)
+    for options in (dict(bkg=0.1), dict(crf=True, background='complement'), dict()):
+        recipe = both.settings(source='lam', **options).recipe
+        assert recipe.bkg == (0.2 if not options else options.get('bkg'))
+        assert recipe.curves is curves
+    assert both.settings(source='cam', bkg=0.1).recipe.calibration is None
     sample = inferencer(reference, True, source='lam', maps='lam')
     value = sample.lam.data[sample.pred_label].amax(0)
     assert torch.equal(sample.pred_sem_seg.data[0] > 0, value > 0.2)
@@ -252,9 +263,10 @@ def test_confidence_of_the_prediction(inferencer, reference, maps):
 
 def test_confidence_of_a_map_is_written_and_calibrated(inferencer, folder, tmp_path):
     """The PNGs, scores.json, and what a curve makes of them."""
-    curve = dict(edges=[0, 1], values=[0.4])
-    curves = {'lam': dict(pixel=curve, image=curve)}
-    for name, options in dict(raw={}, calibrated=dict(confidence_curve=curves)).items():
+    curve = masks.ConfidenceCurve([0, 1], [0.4])
+    curves = masks.ConfidenceCurves(curve, curve, {})
+    file = Calibration(confidence=dict(lam=curves))
+    for name, options in dict(raw={}, calibrated=dict(calibration=file)).items():
         results = inferencer(
             str(folder),
             out_dir=str(tmp_path / name),
@@ -271,9 +283,9 @@ def test_confidence_of_a_map_is_written_and_calibrated(inferencer, folder, tmp_p
             levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             assert np.array_equal(levels, np.rint(255 * pixels).astype(np.uint8))
             assert name == 'raw' or set(np.unique(levels)) == {102} and image == 0.4
-    other = {'lam': dict(pixel=curve, image=curve, settings=dict(bkg=0.123))}
-    with pytest.raises(ValueError, match=r'bkg is 0\.123 there'):
-        inferencer.stream(str(folder), source='lam', confidence_curve=other)
+    of_others = file.with_confidence(dict(lam=curves._replace(settings=dict(bkg=0.123))))
+    recipe = inferencer.settings(source='lam', calibration=of_others).recipe
+    assert recipe.curves is None and recipe.bkg is not None
 
 
 def test_network_is_left_without_a_request(inferencer):

@@ -11,7 +11,7 @@ from mmengine.structures import PixelData
 
 from localization_samples import CLASSES, make_protocol_sample
 from mmseg_more.evaluation import ReliabilityMetric
-from mmseg_more.masks import ConfidenceCurves, MaskRecipe, read_curves
+from mmseg_more.masks import Calibration, MapThreshold, MaskRecipe
 from mmseg_more.models.structures import LocalizationRequest
 
 REQUEST = LocalizationRequest(('lam',), (1.0,), (1.0,), (1.0, 0.5), (1.0, 1.25))
@@ -125,7 +125,7 @@ def test_image_in_which_nothing_counts_is_left_out(tmp_path):
     assert all(math.isnan(value) for value in alone.values())
 
 
-def test_json_holds_figures_diagrams_and_curves(tmp_path):
+def test_json_holds_figures_and_diagrams(tmp_path):
     path = tmp_path / 'figures.json'
     given = samples(tmp_path, 5)
     metric = make_metric(('lam', 'seg'), out_json=str(path), crf=True, num_workers=0)
@@ -133,23 +133,56 @@ def test_json_holds_figures_diagrams_and_curves(tmp_path):
     found = scored(metric, given)
     written = json.loads(path.read_text())
     assert {key: written[key] for key in found} == pytest.approx(found)
-    assert written['num_images'] == 5 and set(written['confidence']) == {'lam', 'seg'}
+    assert written['num_images'] == 5
+    assert written['calibrated'] == dict(lam=False, seg=False)
     order = written['rejection']['lam']
     assert order['rejected'] == [0, 0.2, 0.4, 0.6, 0.8]
     assert order['error'][0] == pytest.approx(order['random'], abs=1e-6)
     assert order['aurc'] == pytest.approx(np.mean(order['error']), abs=1e-5)
     assert len(written['reliability']['seg']['pixels']['accuracy']) == 16
-    curves = ConfidenceCurves.from_dict(read_curves(path)['lam'])
     recipe = MaskRecipe(source='lam', scales=(1.0, 0.5), crf=True).resolve(True, True)
-    curves.check(recipe.settings())
+    expected = json.loads(json.dumps(recipe.settings()))
+    assert written['settings']['lam'] == expected
+
+
+def test_curves_are_fitted_and_taken(tmp_path):
+    """Into a file that has thresholds, which make the masks and stay."""
+    path = tmp_path / 'c.json'
+    thresholds = dict(ms=dict(lam=MapThreshold(0.3, {'star': 0.6})))
+    Calibration(thresholds).save(path)
+    given = samples(tmp_path, 5)
+
+    def run(**options):
+        options = dict(
+            crf=True, num_workers=0, out_json=str(tmp_path / 'f.json'), **options
+        )
+        metric = make_metric(('lam', 'seg'), **options)
+        metric.localization_request = REQUEST._replace(seg_scales=(1.0, 0.5))
+        return scored(metric, given), json.loads((tmp_path / 'f.json').read_text())
+
+    raw, _ = run(calibration=str(path), curves_file=str(path))
+    file = Calibration.load(path)
+    assert file.thresholds == thresholds and set(file.confidence) == {'lam', 'seg'}
+    settings = file.confidence['lam'].settings
+    assert settings['class_bkg'] == dict(circle=0.3, square=0.3, star=0.6)
+    assert settings['background'] == 'calibrated'
+    calibrated, written = run(calibration=str(path))
+    assert written['calibrated'] == dict(lam=True, seg=True)
     # with its own curves there is nothing left between confidence and truth, but for bins
-    again = make_metric(('lam', 'seg'), crf=True, num_workers=0, confidence_curve=path)
-    again.localization_request = metric.localization_request
-    calibrated = scored(again, given)
     for source in ('lam', 'seg'):
-        assert calibrated[f'{source}/ECE'] < 1e-3 < found[f'{source}/ECE']
+        assert calibrated[f'{source}/ECE'] < 1e-3 < raw[f'{source}/ECE']
         assert abs(calibrated[f'{source}/image_bias']) < 1e-3
-        assert calibrated[f'{source}/AURC_random'] == found[f'{source}/AURC_random']
+        assert calibrated[f'{source}/AURC_random'] == raw[f'{source}/AURC_random']
+    before = path.read_text()
+    again, written = run(calibration=str(path), curves_file=str(path))  # not on top of them
+    assert again == raw and path.read_text() == before
+    assert written['calibrated'] == dict(lam=False, seg=False)
+    new = tmp_path / 'new.json'
+    run(curves_file=str(new))
+    assert not Calibration.load(new).thresholds and set(Calibration.load(new).confidence)
+    (tmp_path / 'torn.json').write_text('{')
+    with pytest.raises(ValueError, match='not valid JSON'):
+        ReliabilityMetric(curves_file=str(tmp_path / 'torn.json'))
 
 
 def test_a_failing_crf_ends_the_run(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from mmengine.structures import PixelData
 from mmseg_more.localization import move_threshold
 from mmseg_more.masks import (
     Calibration,
+    ConfidenceCurves,
     MapThreshold,
     MaskMaker,
     MaskRecipe,
@@ -48,10 +49,19 @@ def test_what_is_written_is_read(path):
     )
 
 
-def test_confidence_of_others_passes_through(tmp_path):
-    file = tmp_path / 'c.json'
-    Calibration(THRESHOLDS, confidence=dict(scale=1.5)).save(file)
-    assert Calibration.load(file).confidence == dict(scale=1.5)
+def test_curves_of_confidence_are_in_the_same_file(path):
+    curve = dict(edges=[0.0, 0.5, 1.0], values=[0.2, 0.9])
+    lam = dict(pixel=curve, image=curve, settings=dict(source='lam', scales=[1.0]))
+    first = Calibration.load(path)
+    first.with_confidence(dict(lam=ConfidenceCurves.from_dict(lam))).save(path)
+    seg = dict(pixel=curve, image=curve, settings={})
+    second = Calibration.load(path)
+    second.with_confidence(dict(seg=ConfidenceCurves.from_dict(seg))).save(path)
+    read = Calibration.load(path)
+    assert read.as_dict() == dict(first.as_dict(), confidence=dict(lam=lam, seg=seg))
+    assert read.thresholds == THRESHOLDS
+    alone = read.without_thresholds()
+    assert not alone.thresholds and set(alone.confidence) == {'lam', 'seg'}
 
 
 def test_a_failed_save_leaves_the_file(path):
@@ -70,7 +80,9 @@ def content(**changes):
     [
         ([], 'the file must be an object, got list'),
         (content(version=2), 'version must be 1, got 2'),
-        (dict(version=1), '`thresholds` is missing'),
+        (dict(version=1), '`thresholds` and `confidence` are both missing'),
+        (content(confidence=dict(attention={})), 'confidence has unknown keys'),
+        (content(confidence=dict(seg=dict(pixel=1))), 'confidence.seg: .* pixel, image'),
         (content(threshold={}), r"the file has unknown keys \['threshold'\]"),
         (content(confidence=[1]), 'confidence must be an object, got list'),
         (content(source=3), 'source must be an object'),
@@ -93,12 +105,12 @@ def content(**changes):
 def test_wrong_files_are_named(tmp_path, wrong, message):
     file = tmp_path / 'c.json'
     file.write_text(json.dumps(wrong))
-    with pytest.raises(ValueError, match=f'c.json is no file of thresholds: {message}'):
+    with pytest.raises(ValueError, match=f'c.json is no calibration file: {message}'):
         Calibration.load(file)
 
 
 def test_missing_and_torn_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'no file .*c\.json.*--calibrate'):
+    with pytest.raises(FileNotFoundError, match=r'no calib.* file .*c\.json.*--calibrate'):
         Calibration.load(tmp_path / 'c.json')
     (tmp_path / 'c.json').write_text('{"version":')
     with pytest.raises(ValueError, match=r'c\.json is not valid JSON'):
@@ -154,7 +166,7 @@ def test_a_calibrated_background_is_the_complement_of_the_bent_map():
 # ------------------------------------------------------------------ the recipe
 def decided(evaluated=None, classes=NAMES, **options):
     recipe = MaskRecipe(**options).resolve(localizes=True, with_labels=True)
-    return recipe.with_thresholds(classes, evaluated, lambda: 0.45)
+    return recipe.calibrated(classes, evaluated, lambda: 0.45)
 
 
 def test_who_decides_on_the_threshold(path):
@@ -189,9 +201,9 @@ def test_the_published_background_is_the_default(path):
     'options, message',
     [
         (dict(calibration='FILE', bkg=0.1), 'both give thresholds'),
-        (dict(calibration='FILE', source='seg'), "take source='lam'"),
+        (dict(calibration='FILE', source='seg'), 'no effect: .*masks of seg. Leave it out'),
         (dict(background='calibrated', source='seg'), "take source='lam'"),
-        (dict(calibration='FILE', crf=True, background='complement'), 'has no effect'),
+        (dict(calibration='FILE', crf=True, background='complement'), 'the published back'),
         (dict(background='half'), 'background must be one of complement, calibrated'),
         (dict(class_bkg=(0.2, 1.0)), r'must lie in \[0, 1\), got 1.0'),
         (dict(class_bkg=(0.2,)), 'each of the 2 classes, got 1'),

@@ -2,6 +2,8 @@
 
 import io
 import json
+from logging import WARNING
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from torch.testing import assert_close
 
 import mask_run
 from mmseg_more.masks import (
+    Calibration,
     ClassProbabilities,
     ConfidenceCurve,
     ConfidenceCurves,
+    MapThreshold,
     MaskMaker,
     MaskRecipe,
     confidence_of,
@@ -22,7 +26,7 @@ from mmseg_more.masks import (
     expected_iou,
     map_probabilities,
     probabilities_to_mask,
-    read_curves,
+    seg_probabilities,
 )
 from mmseg_more.masks.confidence import even_odds
 
@@ -43,10 +47,13 @@ def test_confidence_is_the_probability_of_the_shown_label():
     item = example()
     mask = probabilities_to_mask(item)
     found = confidence_of(mask, item)
-    np.testing.assert_allclose(found.pixels, item.probs.amax(0).numpy())
+    # 1e-6: they are divided by their sum
+    np.testing.assert_allclose(found.pixels, item.probs.amax(0).numpy(), rtol=1e-6)
     assert found.pixels.dtype == np.float32
     other = torch.zeros_like(mask)  # a mask of another maker
-    np.testing.assert_allclose(confidence_of(other, item).pixels, item.probs[0].numpy())
+    np.testing.assert_allclose(
+        confidence_of(other, item).pixels, item.probs[0].numpy(), rtol=1e-6
+    )
 
 
 def test_expected_iou_is_that_of_the_definition():
@@ -159,32 +166,27 @@ def test_wrong_curves_are_refused(edges, values):
         ConfidenceCurve.from_dict(dict(edges=edges, values=values))
 
 
-def test_curves_from_a_file_or_its_content(tmp_path):
-    path = tmp_path / 'curves.json'
-    path.write_text(json.dumps({'confidence': {'lam': CURVES}, 'lam/ECE': 3.0}))
-    found = read_curves(str(path))
-    assert (
-        found == read_curves({'lam': CURVES}) == read_curves(json.loads(path.read_text()))
+def calibration(**curves):
+    """Of the curves of some sources, as JSON has them."""
+    return Calibration(
+        confidence={name: ConfidenceCurves.from_dict(c) for name, c in curves.items()}
     )
-    assert read_curves(None) is None
-    for wrong, message in (
-        ({}, 'no curves'),
-        ({'lam': dict(pixel=CURVES['pixel'])}, 'pixel, image'),
-        (str(tmp_path / 'no.json'), 'do not exist'),
-    ):
-        with pytest.raises((ValueError, FileNotFoundError), match=message):
-            read_curves(wrong)
-    path.write_text('{')
-    with pytest.raises(ValueError, match='not valid JSON'):
-        MaskRecipe(confidence_curve=path)
+
+
+def decided(*changes, **options):
+    """A recipe of which everything is known."""
+    recipe = MaskRecipe(**options)
+    for change in changes:
+        recipe = recipe.replace(**change)
+    return recipe.resolve(True, True).calibrated(('disk', 'star'), 0.4, lambda: 0.45)
 
 
 def test_curves_change_the_confidence_and_not_the_mask():
     item = example()
-    plain = MaskRecipe(source='seg', policy='all').resolve(True, False)
-    with MaskMaker(plain) as maker:
+    options = dict(source='seg', policy='all', multi_scale=False)
+    with MaskMaker(decided(**options)) as maker:
         (raw,) = maker.add('a', item, None)
-    with MaskMaker(plain.replace(confidence_curve={'seg': CURVES})) as maker:
+    with MaskMaker(decided(**options, calibration=calibration(seg=CURVES))) as maker:
         (made,) = maker.add('a', item, None)
     assert np.array_equal(made.mask, raw.mask)
     assert np.array_equal(made.confidence, raw.confidence, equal_nan=True)
@@ -194,24 +196,62 @@ def test_curves_change_the_confidence_and_not_the_mask():
     assert made.mask_confidence.image == pytest.approx(0.6)
 
 
-def test_curves_of_other_masks_are_refused():
-    recipe = MaskRecipe(source='lam', bkg=0.4).resolve(True, True)
-    fitted = dict(CURVES, settings=recipe.settings())
-    good = recipe.replace(confidence_curve={'lam': fitted})
-    assert ConfidenceCurves.from_dict(fitted).settings == recipe.settings()
-    assert good.curves.pixel.values.tolist() == [0.25, 0.75]
+def test_curves_of_other_masks_are_left_out():
+    """And a warning says what differs; which classes may appear does not count."""
+    fitted = dict(CURVES, settings=decided(source='lam').settings())
+    options = dict(source='lam', calibration=calibration(lam=fitted))
+    for change in ({}, dict(policy='predicted')):
+        with mock.patch('mmseg_more.masks.recipe.print_log') as log:
+            found = decided(change, **options)
+        assert found.curves.pixel.values.tolist() == [0.25, 0.75] and not log.called
+        assert found.bkg == 0.4  # a file without thresholds leaves them to the config
     for change, message in (
         (dict(bkg=0.5), 'bkg is 0.4 there, 0.5 now'),
+        (dict(class_bkg=(0.4, 0.2)), "class_bkg is None there, {'disk': 0.4, 'star': 0.2}"),
         (dict(crf=True), 'crf is None there'),
         (dict(scales=(1.0,)), 'scales is'),
     ):
-        with pytest.raises(ValueError, match=message):
-            _ = good.replace(**change).resolve(True, True).curves
-        with pytest.raises(ValueError, match='of other masks'):
-            MaskMaker(good.replace(**change).resolve(True, True))
-    assert good.replace(policy='predicted').resolve(True, True).curves is not None
-    with pytest.raises(ValueError, match="no curves of 'seg'"):
-        _ = good.replace(source='seg').resolve(True, True).curves
+        with mock.patch('mmseg_more.masks.recipe.print_log') as log:
+            found = decided(change, **options)
+        assert found.curves is None and found.calibration is None
+        (text, _, level), _ = log.call_args
+        assert message in text and level == WARNING
+    with pytest.raises(ValueError, match='no effect.*for masks of seg'):
+        decided(dict(source='seg'), **options)
+
+
+def test_one_file_has_thresholds_and_curves(tmp_path):
+    """The curves are of the masks that its thresholds make, and are kept for others."""
+    thresholds = dict(ms=dict(lam=MapThreshold(0.3, {'star': 0.6}), cam=MapThreshold(0.2)))
+    path = tmp_path / 'c.json'
+    Calibration(thresholds).save(path)
+    plain = decided(source='lam', calibration=str(path))
+    assert plain.curves is None
+    curves = dict(CURVES, settings=plain.settings(('disk', 'star')))
+    added = Calibration.load(path).with_confidence(calibration(lam=curves).confidence)
+    added.save(path)
+    found = decided(source='lam', calibration=str(path))
+    assert (found.bkg, found.class_bkg) == (0.3, (0.3, 0.6))
+    assert found.settings(('disk', 'star')) == curves['settings']
+    assert found.curves.image.values.tolist() == [0.1, 0.6]
+    assert not found.calibration.thresholds  # they are known
+    assert decided(source='cam', calibration=str(path)).curves is None
+    with mock.patch('mmseg_more.masks.recipe.print_log') as log:
+        refined = decided(source='lam', calibration=str(path), crf=True)
+    assert refined.class_bkg == (0.3, 0.6) and refined.curves is None and log.called
+
+
+def test_confidence_of_some_classes_is_shared_among_them():
+    """A segmentation that may show some classes only: theirs add up to 1."""
+    logits = torch.randn(4, 5, 7, generator=torch.Generator().manual_seed(0))
+    item = seg_probabilities(logits, [0, 2])
+    assert item.probs.sum(0).max() < 0.999
+    mask = probabilities_to_mask(item)
+    expected = logits[[0, 1, 3]].softmax(0)
+    found = confidence_of(mask, item)
+    np.testing.assert_allclose(found.pixels, expected.amax(0).numpy(), rtol=1e-5)
+    whole = ClassProbabilities(expected, item.labels)
+    assert found.image == pytest.approx(expected_iou(mask, whole), abs=1e-6)
 
 
 # ------------------------------------------------------------------------ files
@@ -259,7 +299,9 @@ def test_a_run_goes_on_where_confidence_is_missing(data, finished, tmp_path):
 
 def test_a_calibrated_run_says_so(data, tmp_path):
     out = tmp_path / 'masks'
-    mask_run.run_masks(data, out, confidence_maps=True, confidence_curve={'lam': CURVES})
+    file = tmp_path / 'c.json'
+    calibration(lam=CURVES).save(file)
+    mask_run.run_masks(data, out, confidence_maps=True, calibration=str(file))
     manifest = mask_run.manifest(out)
     assert manifest['settings']['confidence_curve']['pixel'] == CURVES['pixel']
     values = {entry['image_confidence'] for entry in manifest['images'].values()}

@@ -187,8 +187,9 @@ def test_checkpoint_with_other_classes(run, config, tmp_path):
         (('--pseudo-labels', 'a', '--protocols'), 'not allowed with'),
         (('--calibrate', 'a', '--protocols'), 'not allowed with'),
         (('--calibration', 'a'), '--calibration belongs to --pseudo-labels or --protocols'),
+        (('--fit-confidence', 'a', '--protocols'), '--fit-confidence belongs to --reliab'),
         (('--num-images', '3', '--protocols'), '--num-images belongs to --calibrate'),
-        (('--pseudo-labels', 'a', '--calibration', 'b'), 'no file b of thresholds'),
+        (('--pseudo-labels', 'a', '--calibration', 'b'), 'no calibration file b'),
         (('--pseudo-labels', 'a', '--source', 'cams'), 'invalid choice'),
     ],
 )

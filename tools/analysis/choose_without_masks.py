@@ -1,7 +1,7 @@
 """What a threshold that is chosen without masks loses against the best one.
 
     python tools/analysis/choose_without_masks.py configs/more/more_vit-t_shapes.py \\
-        work_dirs/0/iter_1650.pth work_dirs/1/iter_1650.pth --out choice.json
+        work_dirs/0/iter_1400.pth work_dirs/1/iter_1400.pth --out choice.json
 
 For each checkpoint the thresholds of CAM, LAM and fused map are chosen by image labels and
 the model alone, on images of the training split, as tools/test.py --calibrate does. Then
