@@ -235,6 +235,8 @@ def test_runs_and_report(study):
     assert content['metrics']['seg/IoU/disk'] == content['metrics']['seg/mIoU']
     assert content['metrics']['threads'] == content['threads'] == 3
     assert content['duration_s'] >= 0
+    # in another place it is the same training
+    assert content['settings']['model']['pretrained'].startswith('configs/more/')
     assert content['commit'] is None or len(content['commit']) >= 40
     assert 'NOT ALL THE SAME' not in out and 'Missing' not in out
     # 40 + 10 for each part; seed 2 adds 4, and 4 % with GCR
@@ -276,7 +278,7 @@ def test_other_settings_are_refused(study):
     options = ('--cfg-options', 'train_cfg.max_iters=7')
     status, out, err = study('--rows', 'full', '--seeds', 0, 1, *options)
     assert status == 1
-    assert "full, seed 0 with other settings: 'train_cfg.max_iters: 1650 -> 7'" in err
+    assert "full, seed 0 with other settings: 'train_cfg.max_iters: 1400 -> 7'" in err
     assert not (study.folder / 'full' / 'seed1').exists()
     # a report does not mix them, either
     assert study('--rows', 'baseline', '--seeds', 0, *options)[0] == 0

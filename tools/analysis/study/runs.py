@@ -56,8 +56,12 @@ class Run:
         return self.folder / 'metrics.json'
 
     def settings(self) -> Dict[str, Any]:
-        """What decides the outcome, but for the seed: the config, as JSON reads it back."""
-        return json.loads(json.dumps(self.cfg.to_dict(), default=str))
+        """What decides the outcome, but for the seed: the config, as JSON reads it back.
+
+        Paths in the checkout are relative to it: elsewhere it is the same training.
+        """
+        text = json.dumps(self.cfg.to_dict(), default=str)
+        return json.loads(text.replace(json.dumps(f'{ROOT}/')[1:-1], ''))
 
 
 def run_folder(work_dir: Path, row: str, seed: int) -> Path:
