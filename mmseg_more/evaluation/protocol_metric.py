@@ -1,6 +1,5 @@
 """Raw, multi-scale, multi-scale with CRF: all protocols in one run, one table."""
 
-import weakref
 from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
@@ -14,23 +13,23 @@ from mmseg.registry import METRICS
 from ..files import read_rgb
 from ..masks.calibration import SCALE_KINDS, as_calibration
 from ..masks.dense_crf import DenseCRFOptions
-from ..masks.maker import MadeMask, MaskMaker
+from ..masks.maker import MadeMask
 from ..masks.probabilities import map_probabilities, seg_probabilities
 from ..masks.recipe import MaskRecipe
-from ..models.structures import LocalizationRequest
-from .counting import CountingMetric
 from .functional import SegmentationFigures, confusion_matrix, segmentation_figures
 from .localization_metric import SEGMENTATION
+from .mask_metric import MaskMetric
 from .protocol_report import PROTOCOLS, format_protocols, size_range
 from .report import class_ious, mean_figures, write_json
 from .sample import read_pixels, read_sample
 from .thresholds import Bkg, MapThresholds
 
 MAPS = ('cam', 'lam', 'fused')
+_REFINED = 'ms_crf'
 
 
 @METRICS.register_module()
-class ProtocolMetric(CountingMetric):
+class ProtocolMetric(MaskMetric):
     """Score CAM, LAM, fused map and segmentation under three protocols at once.
 
     ========= =========================== ==========================================
@@ -77,8 +76,6 @@ class ProtocolMetric(CountingMetric):
         prefix (str, optional): As in :class:`BaseMetric`.
     """
 
-    _maker: Optional[MaskMaker] = None
-
     def __init__(
         self,
         bkg: Bkg = 0.5,
@@ -93,24 +90,15 @@ class ProtocolMetric(CountingMetric):
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(
+            num_workers, ignore_index, out_json, backend_args, collect_device, prefix
+        )
         bkg = as_calibration(bkg) if isinstance(bkg, str) else bkg  # read once
         self.thresholds = {
             kind: MapThresholds(bkg, thresholds, kind) for kind in SCALE_KINDS
         }
         self.split = split
         self.recipe = MaskRecipe(crf=crf or True, background=background)
-        self.num_workers = num_workers
-        self.ignore_index = ignore_index
-        self.out_json = out_json
-        self.backend_args = backend_args
-        self.localization_request: Optional[LocalizationRequest] = None
-
-    def _reset(self) -> None:
-        super()._reset()
-        if self._maker is not None:
-            self._close_maker()
-            self._maker = None
 
     # ------------------------------------------------------------ per image
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -137,22 +125,11 @@ class ProtocolMetric(CountingMetric):
                 '(1.,), ms_scales=..., seg_scales=...) among custom_hooks, as '
                 f'use_protocols puts it there; the request is {request}'
             )
-        try:
-            maker = self._open_maker()
-            for sample in data_samples:
-                self._process_image(sample, maker)
-        except BaseException:
-            self._reset()
-            raise
+        super().process(data_batch, data_samples)
 
-    def _open_maker(self) -> MaskMaker:
-        if self._maker is None:
-            self._maker = MaskMaker(self.recipe, self.num_workers)
-            # once, at the latest when a run that broke off is forgotten
-            self._close_maker = weakref.finalize(self, self._maker.close)
-        return self._maker
-
-    def _process_image(self, sample: dict, maker: MaskMaker) -> None:
+    def _process_image(self, sample: dict) -> None:
+        if not self._makers:
+            self._open_makers({_REFINED: self.recipe})
         num_classes = self._num_classes()
         read = read_sample(sample, num_classes, self.ignore_index)
         indices = read.map_indices
@@ -193,7 +170,9 @@ class ProtocolMetric(CountingMetric):
         for name, value in probabilities.items():
             title = f'{sample["img_path"]} ({name})'
             payload = (number, name, truth)
-            self._collect(maker.add(title, value, partial(np.asarray, image), payload))
+            maker = self._makers[_REFINED]
+            made = maker.add(title, value, partial(np.asarray, image), payload)
+            self._collect(_REFINED, made)
 
     def _crf_threshold(self, name: str) -> Union[float, Sequence[float], None]:
         """What is to lie at .5 before the CRF; None: the map as it is."""
@@ -208,34 +187,13 @@ class ProtocolMetric(CountingMetric):
             pred, truth.to(pred.device), self._num_classes() + 1, self.ignore_index
         ).cpu()
 
-    def _collect(self, masks: List[MadeMask]) -> None:
-        for made in masks:
-            if made.error is not None:
-                raise RuntimeError(
-                    f'{made.error}. Figures over the other images alone '
-                    'would not be comparable: repair this one or take it out '
-                    'of the split'
-                )
-            number, name, truth = made.payload
-            self._add(
-                number,
-                {f'{name}/ms_crf': self._confusion(torch.from_numpy(made.mask), truth)},
-            )
+    def _count_mask(self, name: str, made: MadeMask) -> None:
+        assert made.mask is not None
+        number, source, truth = made.payload
+        confusion = self._confusion(torch.from_numpy(made.mask), truth)
+        self._add(number, {f'{source}/{name}': confusion})
 
     # ------------------------------------------------------------ all images
-    def evaluate(self, size: int) -> dict:
-        """Wait for the CRF, then sum over the ranks and compute the figures.
-
-        Args:
-            size (int): Number of images of the data set.
-        """
-        try:
-            if self._maker is not None:
-                self._collect(self._maker.drain())
-            return super().evaluate(size)
-        finally:
-            self._reset()
-
     def compute_metrics(self, results: List[tuple]) -> Dict[str, float]:
         """Figures from the summed counts.
 

@@ -1,6 +1,5 @@
 """Whether masks know how good they are: calibration, and finding the bad ones."""
 
-import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +16,11 @@ from mmseg.registry import METRICS
 from ..files import read_rgb
 from ..masks.calibration import Calibration, as_calibration
 from ..masks.confidence import ConfidenceCurve, ConfidenceCurves
-from ..masks.maker import MadeMask, MaskMaker
+from ..masks.maker import MadeMask
 from ..masks.probabilities import ClassProbabilities
 from ..masks.recipe import SOURCES, MaskRecipe
-from ..models.structures import LocalizationRequest
-from .counting import CountingMetric
 from .functional import confusion_matrix
+from .mask_metric import MaskMetric
 from .reliability import (
     Rejection,
     Reliability,
@@ -48,7 +46,7 @@ class _Payload(NamedTuple):
 
 
 @METRICS.register_module()
-class ReliabilityMetric(CountingMetric):
+class ReliabilityMetric(MaskMetric):
     """Score the confidence of masks: of their pixels, and of each mask as a whole.
 
     The masks are those that ``PseudoLabelHook`` writes by the same options, and their
@@ -115,8 +113,9 @@ class ReliabilityMetric(CountingMetric):
         prefix: Optional[str] = None,
         **recipe: Any,
     ) -> None:
-        self._makers: Dict[str, MaskMaker] = {}
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(
+            num_workers, ignore_index, out_json, backend_args, collect_device, prefix
+        )
         unknown = [source for source in sources if source not in SOURCES]
         if isinstance(sources, str) or not sources or unknown:
             raise ValueError(
@@ -135,67 +134,38 @@ class ReliabilityMetric(CountingMetric):
         self.curves_file = curves_file
         self._file()  # what is wrong with it is said now
         self.num_bins = num_bins
-        self.num_workers = num_workers
-        self.ignore_index = ignore_index
-        self.out_json = out_json
-        self.backend_args = backend_args
-        self.localization_request: Optional[LocalizationRequest] = None
-
-    def _reset(self) -> None:
-        super()._reset()
-        if self._makers:
-            self._close_makers()
-            self._makers = {}
 
     # ------------------------------------------------------------ per image
-    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Make the masks of one batch, and count those that are ready.
+    def _decide(self, sample: dict) -> Dict[str, MaskRecipe]:
+        """The recipes, by what the model and the data give."""
+        with_labels = 'gt_label' in sample or 'gt_score' in sample
+        localizes = self.localization_request is not None
+        decided = {
+            source: recipe.resolve(localizes, with_labels).calibrated(
+                self.dataset_meta['classes'][1:], None, lambda: 0.5
+            )
+            for source, recipe in self.recipes.items()
+        }
+        for recipe in decided.values():
+            if recipe.scales:
+                recipe.request(self.localization_request)  # as the hook asked for them
+        return decided
 
-        Args:
-            data_batch: Not used.
-            data_samples: Samples of the model as dicts.
-
-        Raises:
-            KeyError, ValueError: If a sample lacks what the masks are made of.
-            RuntimeError: If the CRF of an image has failed; with its name.
-        """
-        try:
-            for sample in data_samples:
-                self._process_image(sample, self._open_makers(sample))
-        except BaseException:
-            self._reset()
-            raise
-
-    def _open_makers(self, sample: dict) -> Dict[str, MaskMaker]:
+    def _process_image(self, sample: dict) -> None:
         if not self._makers:
-            with_labels = 'gt_label' in sample or 'gt_score' in sample
-            localizes = self.localization_request is not None
-            makers = {}
-            for source, recipe in self.recipes.items():
-                recipe = recipe.resolve(localizes, with_labels).calibrated(
-                    self.dataset_meta['classes'][1:], None, lambda: 0.5
-                )
-                if recipe.scales:
-                    recipe.request(self.localization_request)  # as the hook asked for them
-                makers[source] = MaskMaker(recipe, self.num_workers)
-            self._makers = makers
-            # once, at the latest when a run that broke off is forgotten
-            self._close_makers = weakref.finalize(self, _close, list(makers.values()))
-        return self._makers
-
-    def _process_image(self, sample: dict, makers: Mapping[str, MaskMaker]) -> None:
+            self._open_makers(self._decide(sample))
         num_labels = self._num_classes() + 1
         truth = read_truth(sample, num_labels, self.ignore_index)
         size = tuple(truth.shape)
         pred = read_prediction(sample, num_labels, size)
         probabilities = {
             source: self._probabilities(maker.recipe, sample, size)
-            for source, maker in makers.items()
+            for source, maker in self._makers.items()
         }
         figures: Dict[str, float] = {}
         payload = _Payload(self._new_image((figures,)), truth.cpu(), figures)
         image = partial(read_rgb, str(sample.get('img_path')), size, self.backend_args)
-        for source, maker in makers.items():
+        for source, maker in self._makers.items():
             if maker.recipe.is_prediction:
                 made = maker.add_mask(pred, probabilities[source], payload)
             else:
@@ -211,53 +181,26 @@ class ReliabilityMetric(CountingMetric):
         values = read_pixels(sample, recipe.field, channels, size)
         return recipe.class_probabilities(values, recipe.allowed(sample), indices)
 
-    def _collect(self, source: str, masks: List[MadeMask]) -> None:
-        for made in masks:
-            if made.error is not None:
-                raise RuntimeError(
-                    f'{made.error}. Figures over the other images alone would not be '
-                    'comparable: repair this one or take it out of the split'
-                )
-            assert made.mask is not None and made.mask_confidence is not None
-            mask, truth = torch.from_numpy(made.mask).long(), made.payload.truth
-            valid, right = truth != self.ignore_index, mask == truth
-            pixels = torch.from_numpy(made.mask_confidence.pixels)
-            shown = valid & (mask > 0)
-            counts = {
-                f'{source}/pixels': confidence_histogram(pixels, right, FINE_BINS, valid),
-                f'{source}/shown': confidence_histogram(pixels, right, FINE_BINS, shown),
-                f'{source}/square': (pixels - right.float())[valid].double().square().sum(),
-            }
-            self._add(made.payload.image, counts)
-            confusion = confusion_matrix(
-                mask, truth, self._num_classes() + 1, self.ignore_index
-            )
-            made.payload.figures[f'{source}/confidence'] = made.mask_confidence.image
-            made.payload.figures[f'{source}/mean'] = float(pixels.double().mean())
-            made.payload.figures[f'{source}/error'] = image_error(confusion)
+    def _count_mask(self, name: str, made: MadeMask) -> None:
+        assert made.mask is not None and made.mask_confidence is not None
+        mask, truth = torch.from_numpy(made.mask).long(), made.payload.truth
+        valid, right = truth != self.ignore_index, mask == truth
+        pixels = torch.from_numpy(made.mask_confidence.pixels)
+        shown = valid & (mask > 0)
+        counts = {
+            f'{name}/pixels': confidence_histogram(pixels, right, FINE_BINS, valid),
+            f'{name}/shown': confidence_histogram(pixels, right, FINE_BINS, shown),
+            f'{name}/square': (pixels - right.float())[valid].double().square().sum(),
+        }
+        self._add(made.payload.image, counts)
+        confusion = confusion_matrix(
+            mask, truth, self._num_classes() + 1, self.ignore_index
+        )
+        made.payload.figures[f'{name}/confidence'] = made.mask_confidence.image
+        made.payload.figures[f'{name}/mean'] = float(pixels.double().mean())
+        made.payload.figures[f'{name}/error'] = image_error(confusion)
 
     # ------------------------------------------------------------ all images
-    def evaluate(self, size: int) -> dict:
-        """Wait for the CRF, then sum over the ranks and compute the figures.
-
-        Args:
-            size (int): Number of images of the data set.
-        """
-        try:
-            classes = (self.dataset_meta or {}).get('classes', ())[1:]
-            made_by = {source: maker.recipe for source, maker in self._makers.items()}
-            self._settings = {
-                source: recipe.settings(classes) for source, recipe in made_by.items()
-            }
-            self._calibrated = {
-                source: recipe.curves is not None for source, recipe in made_by.items()
-            }
-            for source, maker in self._makers.items():
-                self._collect(source, maker.drain())
-            return super().evaluate(size)
-        finally:
-            self._reset()
-
     def compute_metrics(self, results: List[tuple]) -> Dict[str, float]:
         """Figures from the summed counts and the two numbers of each image.
 
@@ -266,6 +209,12 @@ class ReliabilityMetric(CountingMetric):
         """
         if not results:
             raise ValueError('no image was evaluated: the data set is empty')
+        classes = self.dataset_meta['classes'][1:]
+        made_by = {source: maker.recipe for source, maker in self._makers.items()}
+        about: Dict[str, Any] = dict(
+            settings={s: recipe.settings(classes) for s, recipe in made_by.items()},
+            calibrated={s: recipe.curves is not None for s, recipe in made_by.items()},
+        )
         metrics: Dict[str, float] = {}
         drawn: Dict[str, Any] = dict(reliability={}, rejection={})
         fitted: Dict[str, ConfidenceCurves] = {}
@@ -281,16 +230,15 @@ class ReliabilityMetric(CountingMetric):
                 drawn['rejection'][source] = _rejection_to_dict(scored.rejection)
             if scored.curves:
                 pixel, image = scored.curves
-                settings = self._settings.get(source, {})
+                settings = about['settings'][source]
                 fitted[source] = ConfidenceCurves(pixel, image, settings)
-        calibrated = ', '.join(name for name, value in self._calibrated.items() if value)
+        calibrated = ', '.join(s for s, recipe in made_by.items() if recipe.curves)
         print_log(
             f'confidence of the masks of {len(results)} images, in percent (calibrated: '
             f'{calibrated or "none"}):\n' + _format(metrics, list(self.recipes)),
             MMLogger.get_current_instance(),
         )
         if self.out_json:
-            about = dict(settings=self._settings, calibrated=self._calibrated)
             write_json(
                 self.out_json, dict(metrics, num_images=len(results), **about, **drawn)
             )
@@ -394,11 +342,6 @@ _IMAGE_BINS = 8  # there are hundreds of images, not millions
 
 def _fit(histogram: Tensor) -> ConfidenceCurve:
     return ConfidenceCurve.fit(histogram[0].numpy(), histogram[2].numpy())
-
-
-def _close(makers: Sequence[MaskMaker]) -> None:
-    for maker in makers:
-        maker.close()
 
 
 def _rejection_to_dict(order: Rejection) -> Dict[str, Any]:
