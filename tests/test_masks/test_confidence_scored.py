@@ -9,7 +9,14 @@ import torch
 from mmengine.structures import PixelData
 
 import mask_run
-from mmseg_more.evaluation import ReliabilityMetric, use_reliability
+from mmseg_more.evaluation import ReliabilityMetric, use_protocols, use_reliability
+from mmseg_more.masks import (
+    Calibration,
+    ConfidenceCurve,
+    ConfidenceCurves,
+    MapThreshold,
+    use_pseudo_labels,
+)
 from mmseg_more.models.structures import LocalizationRequest
 
 
@@ -78,3 +85,36 @@ def test_config_takes_the_thresholds_of_the_evaluation(data):
     cfg.model.type = 'MoReTTAModel'
     with pytest.raises(ValueError, match='leave out --tta'):
         use_reliability(cfg)
+
+
+def test_one_file_for_thresholds_and_curves(data, tmp_path):
+    """What it holds decides what is taken from it, in each of the runs."""
+    curve = ConfidenceCurve([0, 1], [0.4])
+    curves = dict(cam=ConfidenceCurves(curve, curve, {}))
+    thresholds = dict(ms=dict(cam=MapThreshold(0.3)), raw=dict(cam=MapThreshold(0.3)))
+    both, alone = str(tmp_path / 'both.json'), str(tmp_path / 'alone.json')
+    Calibration(thresholds, confidence=curves).save(both)
+    Calibration(confidence=curves).save(alone)
+
+    def reliability(**options):
+        cfg = mask_run.config(data)
+        use_reliability(cfg, sources=('cam',), **options)
+        return cfg.test_evaluator[0]
+
+    assert reliability(fit_confidence=both)['calibration'] == both
+    new = str(tmp_path / 'new.json')
+    for metric in (reliability(fit_confidence=new), reliability(fit_confidence=alone)):
+        assert 'calibration' not in metric and metric['curves_file']
+    other = reliability(fit_confidence=both, calibration=alone)
+    assert (other['calibration'], other['curves_file']) == (alone, both)
+
+    evaluated = mask_run.config(data).val_evaluator.bkg.cam
+    for file, expected in ((both, None), (alone, evaluated)):
+        cfg = mask_run.config(data)
+        use_pseudo_labels(cfg, str(tmp_path / 'masks'), source='cam', calibration=file)
+        (hook,) = (h for h in cfg.custom_hooks if h['type'] == 'PseudoLabelHook')
+        assert hook.get('bkg') == expected
+
+    use_protocols(mask_run.config(data), calibration=both)
+    with pytest.raises(ValueError, match='alone.json has no thresholds.*--calibrate'):
+        use_protocols(mask_run.config(data), calibration=alone)
