@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mask_run import config
-from mmseg_more.engine.hooks import HealthHook
+from mmseg_more.evaluation import HealthHook
 
 from mmseg.registry import MODELS
 

@@ -16,6 +16,7 @@ from mmseg_more.evaluation import (
     PointingGameMetric,
     ProtocolMetric,
     PxAPMetric,
+    ReliabilityMetric,
 )
 from mmseg_more.models.structures import LocalizationRequest
 
@@ -128,8 +129,12 @@ def metrics():
         pixels=PxAPMetric(num_thresholds=10),
         boxes=MaxBoxAccV2Metric(num_thresholds=10),
         points=PointingGameMetric(tolerance=0),
+        reliability=ReliabilityMetric(
+            ('lam', 'fused'), bkg=0.4, num_workers=1, scales=(1.0, 0.5), crf=True
+        ),
     )
-    found['protocols'].localization_request = REQUEST
+    for name in ('protocols', 'reliability'):
+        found[name].localization_request = REQUEST
     for metric in found.values():
         metric.dataset_meta = dict(classes=CLASSES)
     return found

@@ -37,6 +37,8 @@ NAMES = {
     'LOOPS': ('MaskLoop',),
     'PARAM_SCHEDULERS': ('PolyWarmupLR',),
     'METRICS': (
+        'CalibrationMetric',
+        'ReliabilityMetric',
         'LocalizationMetric',
         'ProtocolMetric',
         'BoundaryIoUMetric',

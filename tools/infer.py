@@ -5,7 +5,8 @@
         --source lam --multi-scale --crf --maps cam lam
 
 OUT gets ``pred/NAME.png`` (palette PNGs, 0 is background), ``vis/NAME.png`` (pictures) and
-``scores.json`` (predicted classes and scores of each image). Images that cannot be read
+``scores.json`` (of each image the predicted classes, scores, and the confidence: the mean
+IoU that its mask is expected to have). Images that cannot be read
 are reported by name, the rest goes on, and the exit status is 1.
 """
 
@@ -17,6 +18,7 @@ from mmengine.config import DictAction
 
 from mmseg_more.apis import MoReInferencer
 from mmseg_more.engine import launch
+from mmseg_more.masks import BACKGROUNDS
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -52,7 +54,21 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--bkg',
         type=float,
-        help='background threshold of a map without CRF (default: of the config)',
+        help='background threshold of a map, without CRF or with --background calibrated '
+        '(default: of the config)',
+    )
+    parser.add_argument(
+        '--calibration',
+        metavar='FILE',
+        help='take what tools/test.py has written into FILE: thresholds for masks of maps '
+        '(--calibrate) and curves that calibrate the confidence (--fit-confidence)',
+    )
+    parser.add_argument(
+        '--background',
+        choices=BACKGROUNDS,
+        help='what the CRF takes for the background of a map: 1 - its maximum, or with '
+        'the threshold moved to .5 (default: calibrated with --calibration, else '
+        'complement)',
     )
     parser.add_argument(
         '--classes',
@@ -64,6 +80,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         nargs='+',
         choices=['cam', 'lam', 'fused', 'attention'],
         help='draw these maps of the predicted classes beside the mask',
+    )
+    parser.add_argument(
+        '--confidence-maps',
+        action='store_true',
+        help='write confidence/NAME.png too: the confidence of each pixel x 255',
     )
     parser.add_argument('--no-pictures', action='store_true', help='masks and scores alone')
     parser.add_argument(
@@ -106,8 +127,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             scales=args.scales,
             crf=args.crf or None,
             bkg=args.bkg,
+            calibration=args.calibration,
+            background=args.background,
             policy=args.classes,
             maps=args.maps,
+            confidence_maps=args.confidence_maps or None,
             opacity=args.opacity,
             show=args.show or None,
         )

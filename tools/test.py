@@ -9,6 +9,9 @@ a GPU, and instead of the usual evaluation there are
 
     --pseudo-labels DIR   write a mask for each image, for a second network to train on
     --protocols           CAM, LAM, fused and segmentation: raw, multi-scale, with CRF
+    --reliability JSON    whether the masks know how good they are: calibration, rejection
+    --calibrate FILE      choose the background thresholds of the maps without any mask;
+                          --calibration FILE takes them
     --export-voc FILE     write the archive that the PASCAL VOC server takes
 """
 
@@ -18,8 +21,9 @@ import os
 from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
-from mmseg_more.evaluation.protocols import use_protocols
+from mmseg_more.evaluation import use_calibration, use_protocols, use_reliability
 from mmseg_more.masks import (
+    BACKGROUNDS,
     COMPETITIONS,
     SOURCES,
     SPLITS,
@@ -28,16 +32,22 @@ from mmseg_more.masks import (
 )
 from mmseg_more.models.structures import POLICIES
 
+PURPOSES = ('pseudo_labels', 'protocols', 'reliability', 'export_voc', 'calibrate')
 # option -> the purposes that know it
 MASK_OPTIONS = {
-    'source': ('pseudo_labels',),
-    'classes': ('pseudo_labels',),
+    'source': ('pseudo_labels', 'reliability'),
+    'classes': ('pseudo_labels', 'reliability'),
     'soft_maps': ('pseudo_labels',),
+    'confidence_maps': ('pseudo_labels',),
+    'fit_confidence': ('reliability',),
     'competition': ('export_voc',),
-    'split': ('pseudo_labels', 'export_voc'),
-    'single_scale': ('pseudo_labels', 'export_voc'),
-    'crf': ('pseudo_labels', 'export_voc'),
-    'crf_workers': ('pseudo_labels', 'export_voc', 'protocols'),
+    'calibration': ('pseudo_labels', 'protocols', 'reliability'),
+    'background': ('pseudo_labels', 'protocols', 'reliability'),
+    'num_images': ('calibrate',),
+    'split': ('pseudo_labels', 'export_voc', 'calibrate'),
+    'single_scale': ('pseudo_labels', 'export_voc', 'reliability'),
+    'crf': ('pseudo_labels', 'export_voc', 'reliability'),
+    'crf_workers': ('pseudo_labels', 'export_voc', 'protocols', 'reliability'),
 }
 
 
@@ -119,9 +129,40 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         'multi-scale with CRF; the figures go to the JSON file as well',
     )
     purpose.add_argument(
+        '--reliability',
+        metavar='JSON',
+        help='score the confidence of the masks that --pseudo-labels would write: '
+        'calibration and error against rejection; figures and diagrams go to the JSON file',
+    )
+    purpose.add_argument(
         '--export-voc',
         metavar='FILE',
         help='write the results tree for the PASCAL VOC server (.zip, .tar.gz, .tgz)',
+    )
+    purpose.add_argument(
+        '--calibrate',
+        metavar='FILE',
+        help='choose the background threshold of CAM, LAM and fused map from image labels '
+        'and the model alone, and write them into FILE (JSON)',
+    )
+    group.add_argument(
+        '--calibration',
+        metavar='FILE',
+        help='take what FILE holds: the thresholds that --calibrate has chosen, without '
+        'and with CRF, and the curves of confidence that --fit-confidence has fitted',
+    )
+    group.add_argument(
+        '--background',
+        choices=BACKGROUNDS,
+        help='what the CRF takes for the background of a map: 1 - its maximum, or with '
+        'the threshold moved to .5 (default: calibrated with --calibration, else '
+        'complement)',
+    )
+    group.add_argument(
+        '--num-images',
+        type=int,
+        metavar='N',
+        help='images that --calibrate looks at, spread over the split (default: 300)',
     )
     group.add_argument(
         '--competition',
@@ -132,7 +173,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--source',
         choices=SOURCES,
-        help='what the pseudo labels are made of (default: lam)',
+        help='what the masks are made of (default: lam; of --reliability lam and seg)',
     )
     group.add_argument('--crf', action='store_true', help='refine the masks by a dense CRF')
     group.add_argument(
@@ -152,10 +193,22 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         help='write the maps beside the pseudo labels, at a quarter of the size',
     )
     group.add_argument(
+        '--confidence-maps',
+        action='store_true',
+        help='write confidence/NAME.png beside the pseudo labels: the confidence of each '
+        'pixel x 255',
+    )
+    group.add_argument(
+        '--fit-confidence',
+        metavar='FILE',
+        help='fit the curves that calibrate confidence to the masks of --reliability, and '
+        'write them into FILE; the thresholds that it holds make the masks, and stay',
+    )
+    group.add_argument(
         '--split',
         choices=SPLITS,
         help='whose images get masks: those of {train,val,test}_dataloader, all seen '
-        'through the test pipeline (default: test)',
+        'through the test pipeline (default: test; of --calibrate train)',
     )
     group.add_argument(
         '--crf-workers',
@@ -166,14 +219,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _apply_mask_options(args: argparse.Namespace) -> None:
-    purpose = next(
-        (
-            name
-            for name in ('pseudo_labels', 'protocols', 'export_voc')
-            if getattr(args, name) is not None
-        ),
-        None,
-    )
+    purpose = next((name for name in PURPOSES if getattr(args, name) is not None), None)
     for option, purposes in MASK_OPTIONS.items():
         value = getattr(args, option)
         if value not in (None, False) and purpose not in purposes:
@@ -188,7 +234,12 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         num_workers=args.crf_workers,
         crf=args.crf or None,
         soft_maps=args.soft_maps or None,
+        confidence_maps=args.confidence_maps or None,
+        fit_confidence=args.fit_confidence,
         multi_scale=False if args.single_scale else None,
+        calibration=args.calibration,
+        background=args.background,
+        num_images=args.num_images,
     )
     given = {name: value for name, value in given.items() if value is not None}
     if purpose == 'pseudo_labels':
@@ -197,6 +248,12 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         use_voc_export(args.cfg, args.export_voc, **given)
     elif purpose == 'protocols':
         use_protocols(args.cfg, args.protocols or None, **given)
+    elif purpose == 'reliability':
+        source = given.pop('source', None)
+        sources = None if source is None else (source,)
+        use_reliability(args.cfg, args.reliability, sources, **given)
+    elif purpose == 'calibrate':
+        use_calibration(args.cfg, args.calibrate, **given)
 
 
 def main() -> None:

@@ -28,6 +28,12 @@ class ImageResult(NamedTuple):
     """The image as it was read, BGR ``(H, W, 3)``."""
     picture: Optional[np.ndarray] = None
     """RGB ``(H, W, 3)``, if one was asked for."""
+    image_confidence: Optional[float] = None
+    """The mean IoU that the mask is expected to have, in [0, 1]
+    (:func:`~mmseg_more.masks.expected_iou`); calibrated where a ``calibration`` holds
+    curves of such masks."""
+    confidence_map: Optional[np.ndarray] = None
+    """Of each pixel, float32 ``(H, W)`` in [0, 1], if it was asked for."""
 
     def scores(self, classes: Sequence[str]) -> Dict[str, float]:
         """Score in [0, 1] of each class by its name; ``classes`` has background first."""
@@ -60,7 +66,13 @@ def summary(result: ImageResult, classes: Sequence[str]) -> Dict[str, Any]:
     path = dict(path=result.input.path)
     if result.error is not None:
         return dict(path, error=result.error)
-    return dict(path, classes=result.predicted(classes), scores=result.scores(classes))
+    confidence = result.image_confidence
+    return dict(
+        path,
+        classes=result.predicted(classes),
+        scores=result.scores(classes),
+        image_confidence=None if confidence is None else round(confidence, 4),
+    )
 
 
 def write_scores(folder: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
@@ -69,7 +81,16 @@ def write_scores(folder: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
     write_bytes(osp.join(folder, 'scores.json'), content.encode())
 
 
-RESULT_KEYS = ('predictions', 'visualization', 'scores', 'classes', 'maps', 'errors')
+RESULT_KEYS = (
+    'predictions',
+    'visualization',
+    'scores',
+    'classes',
+    'maps',
+    'image_confidence',
+    'confidence_map',
+    'errors',
+)
 """Keys of what a call of the inferencer returns."""
 
 
@@ -83,5 +104,7 @@ def unpack(result: ImageResult, classes: Sequence[str]) -> Dict[str, Any]:
         scores=result.scores(classes),
         classes=result.predicted(classes),
         maps=result.maps(),
+        image_confidence=result.image_confidence,
+        confidence_map=result.confidence_map,
         errors=None,
     )

@@ -20,16 +20,22 @@ class InferenceSettings(NamedTuple):
     """What to ask the segmentor for; None: its plain prediction will do."""
     keep_logits: bool
     """Whether the segmentation's logits are returned, at the image's size."""
+    confidence_maps: bool
+    """Whether the confidence of each pixel is returned."""
 
 
 def make_settings(
-    maps: Union[str, Sequence[str]] = (), keep_logits: bool = False, **options: Any
+    maps: Union[str, Sequence[str]] = (),
+    keep_logits: bool = False,
+    confidence_maps: bool = False,
+    **options: Any,
 ) -> InferenceSettings:
     """Check the arguments of a user, and fill in what they leave open.
 
     Args:
         maps: Maps to return, out of 'cam', 'lam', 'fused' and 'attention'.
         keep_logits: Whether the segmentation's logits are wanted at the image's size.
+        confidence_maps: Whether the confidence of each pixel is wanted.
         options: What differs from the plain prediction (:data:`PREDICTION`), by the names
             of :class:`MaskRecipe`. ``policy`` is 'predicted' or 'all'; left out, it is
             'all' for the segmentation and 'predicted' for maps.
@@ -59,7 +65,7 @@ def make_settings(
             maps=maps, cam_scales=(), lam_scales=(), ms_scales=map_scales, logits=False
         )
     request = recipe.request(beside)
-    needs_logits = recipe.source == 'seg' and not recipe.scales and not recipe.is_prediction
+    needs_logits = recipe.source == 'seg' and not recipe.scales  # its confidence does
     if request is not None:
         request = request._replace(logits=keep_logits or needs_logits)
-    return InferenceSettings(recipe, maps, request, keep_logits)
+    return InferenceSettings(recipe, maps, request, keep_logits, confidence_maps)

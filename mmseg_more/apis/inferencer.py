@@ -39,7 +39,17 @@ from mmseg.structures import SegDataSample
 from ..engine import launch
 from ..engine.hooks.sanity_check_hook import check_state_dict
 from ..files import palette_png, write_bytes
-from ..masks import MadeMask, MaskMaker, evaluated_bkg
+from ..masks import (
+    CONFIDENCE,
+    PREDICTION,
+    Calibration,
+    MadeMask,
+    MaskMaker,
+    as_calibration,
+    confidence_png,
+    evaluated_bkg,
+    gives_thresholds,
+)
 from ..masks.identity import type_name, without_annotations
 from ..models.structures import LocalizationRequest
 from ..visualization import draw_prediction
@@ -84,6 +94,9 @@ class MoReInferencer(BaseInferencer):
         device: None: a GPU where there is one.
         scope: Registry scope of the config.
         show_progress: Whether to show a progress bar.
+        calibration: File of thresholds of maps and of curves of confidence
+            (:class:`~mmseg_more.masks.Calibration`): the default of ``calibration`` in the
+            calls, as far as it holds something for the masks of a call.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -107,8 +120,12 @@ class MoReInferencer(BaseInferencer):
         'scales',
         'crf',
         'bkg',
+        'calibration',
+        'background',
+        'class_bkg',
         'policy',
         'maps',
+        'confidence_maps',
     }
     visualize_kwargs: set = {
         'show',
@@ -130,8 +147,10 @@ class MoReInferencer(BaseInferencer):
         device: Optional[str] = None,
         scope: str = 'mmseg',
         show_progress: bool = True,
+        calibration: Union[str, Calibration, None] = None,
     ) -> None:
         init_default_scope(scope)
+        self.calibration = None if calibration is None else as_calibration(calibration)
         self._classes, self._palette = classes, palette
         self._built: Optional[nn.Module] = None
         if isinstance(model, nn.Module):
@@ -223,7 +242,10 @@ class MoReInferencer(BaseInferencer):
             A dict. For one image: ``predictions``, the mask ``(H, W)`` uint8 of dense
             labels; ``visualization``, a picture if ``return_vis``; ``scores``, in [0, 1]
             by class name; ``classes``, names of the predicted ones; ``maps``, float32
-            ``(K, H, W)`` by name, of all K classes; ``errors``, None. For a list or a
+            ``(K, H, W)`` by name, of all K classes; ``image_confidence``, the mean IoU that
+            the mask is expected to have; ``confidence_map``, float32 ``(H, W)`` if
+            ``confidence_maps``; ``errors``, None. (A data sample has
+            ``image_confidence`` among its meta information.) For a list or a
             folder each of these is a list. An image that cannot be read is reported and
             has its message in ``errors``, None elsewhere.
 
@@ -266,12 +288,13 @@ class MoReInferencer(BaseInferencer):
         Args:
             inputs, batch_size: As in :meth:`__call__`.
             num_workers: Processes for the CRF. None: one per core; for one image none.
-            out_dir: Folder to write to: ``scores.json`` and the two below. Empty: none.
+            out_dir: Folder to write to: ``scores.json`` and the two below, with
+                ``confidence_maps`` also ``confidence/NAME.png``. Empty: none.
             img_out_dir: Folder of the pictures below it, ``NAME.png``. Empty: none.
             pred_out_dir: Folder of the masks below it, palette PNGs. Empty: none.
-            kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf``: of
-                :func:`make_settings`; ``show, wait_time, opacity, return_vis,
-                with_labels``: of :meth:`visualize`.
+            kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf, calibration,
+                background, class_bkg, confidence_maps``: of :func:`make_settings`; ``show,
+                wait_time, opacity, return_vis, with_labels``: of :meth:`visualize`.
 
         Raises:
             As :meth:`__call__`; what is wrong with the arguments at once.
@@ -282,11 +305,15 @@ class MoReInferencer(BaseInferencer):
             check_names(items)
             drawing['img_out_dir'] = img_out_dir and osp.join(out_dir, img_out_dir)
             pred_out_dir = pred_out_dir and osp.join(out_dir, pred_out_dir)
+            confidence_dir = osp.join(out_dir, CONFIDENCE)
         else:
-            pred_out_dir = ''
+            pred_out_dir = confidence_dir = ''
         workers = num_workers if len(items) > 1 else 0
         results = self._results(items, batch_size, settings, workers)
-        results = (self._publish(result, drawing, pred_out_dir) for result in results)
+        results = (
+            self._publish(result, drawing, pred_out_dir, confidence_dir)
+            for result in results
+        )
         return self._with_scores(results, out_dir) if out_dir else results
 
     def settings(self, **options: Any) -> InferenceSettings:
@@ -297,14 +324,28 @@ class MoReInferencer(BaseInferencer):
         Args:
             options: Arguments of :func:`make_settings`.
         """
+        if options.get('calibration') is None:
+            options['calibration'] = self._default_calibration(options)
         settings = make_settings(**options)
-        recipe = settings.recipe
-        if not recipe.needs_bkg:
-            return settings
-        bkg = evaluated_bkg(self.cfg, recipe.source)
-        if bkg is None:
-            bkg = self.model.training_labeler.bkg
-        return settings._replace(recipe=recipe.replace(bkg=bkg))
+        recipe = settings.recipe.calibrated(
+            self.model.dataset_meta['classes'][1:],
+            evaluated_bkg(self.cfg, settings.recipe.source),
+            lambda: self.model.training_labeler.bkg,
+        )
+        return settings._replace(recipe=recipe)
+
+    def _default_calibration(self, options: Dict[str, Any]) -> Optional[Calibration]:
+        """What the inferencer's calibration holds for a call; None: nothing."""
+        calibration = self.calibration
+        if calibration is None:
+            return None
+        source = options.get('source') or PREDICTION.source
+        # the published background of the CRF stays where it is asked for
+        published = options.get('crf') and options.get('background') == 'complement'
+        if source == 'seg' or published or gives_thresholds(options):
+            calibration = calibration.without_thresholds()
+        applies = calibration.thresholds or source in calibration.confidence
+        return calibration if applies else None
 
     def _with_scores(
         self, results: Iterable[ImageResult], folder: str
@@ -340,8 +381,8 @@ class MoReInferencer(BaseInferencer):
                         made = maker.fail(image, str(image.error))
                     else:
                         made = self._make(maker, image, next(samples), settings)
-                    yield from map(_result, made)
-            yield from map(_result, maker.drain())
+                    yield from (_result(one, settings) for one in made)
+            yield from (_result(one, settings) for one in maker.drain())
 
     def _samples(
         self, images: List[LoadedImage], request: Optional[LocalizationRequest]
@@ -370,15 +411,13 @@ class MoReInferencer(BaseInferencer):
             return maker.fail(ImageResult(image.input, None), f'{name}: {sample}')
         try:
             mask = sample.pred_sem_seg.data[0]
-            probabilities = None
-            if not recipe.is_prediction:
-                probabilities = recipe.probabilities(sample, recipe.allowed(sample))
+            probabilities = recipe.probabilities(sample, recipe.allowed(sample))
             sample = _trimmed(sample, settings)
         except RuntimeError as error:  # out of memory
             return maker.fail(ImageResult(image.input, None), f'{name}: {error}')
         payload = ImageResult(image.input, sample, pixels=image.pixels)
-        if probabilities is None:
-            return maker.add_mask(mask, payload=payload)
+        if recipe.is_prediction:
+            return maker.add_mask(mask, probabilities, payload)
         held = image.pixels.nbytes + sum(
             value.data.nbytes for value in sample.values() if isinstance(value, PixelData)
         )
@@ -386,7 +425,7 @@ class MoReInferencer(BaseInferencer):
         return maker.add(name, probabilities, read_image, payload, held)
 
     def _publish(
-        self, result: ImageResult, drawing: dict, pred_out_dir: str
+        self, result: ImageResult, drawing: dict, pred_out_dir: str, confidence_dir: str
     ) -> ImageResult:
         """Draw and write one result; one with an error stays as it is."""
         if result.error is not None:
@@ -396,6 +435,11 @@ class MoReInferencer(BaseInferencer):
             write_bytes(
                 osp.join(pred_out_dir, f'{result.input.name}.png'),
                 palette_png(result.mask(), self.model.dataset_meta['palette']),
+            )
+        if confidence_dir and result.confidence_map is not None:
+            write_bytes(
+                osp.join(confidence_dir, f'{result.input.name}.png'),
+                confidence_png(result.confidence_map),
             )
         return result._replace(picture=pictures[0] if pictures else None)
 
@@ -541,10 +585,17 @@ def _trimmed(sample: SegDataSample, settings: InferenceSettings) -> SegDataSampl
     return sample.cpu()
 
 
-def _result(made: MadeMask) -> ImageResult:
+def _result(made: MadeMask, settings: InferenceSettings) -> ImageResult:
     result: ImageResult = made.payload
     if made.mask is None or result.sample is None:
         return result._replace(sample=None, pixels=None, error=made.error)
     mask = torch.from_numpy(made.mask)[None].long()
     result.sample.pred_sem_seg = PixelData(data=mask)
-    return result
+    confidence = made.mask_confidence
+    if confidence is None:
+        return result
+    result.sample.set_metainfo(dict(image_confidence=confidence.image))
+    return result._replace(
+        image_confidence=confidence.image,
+        confidence_map=confidence.pixels if settings.confidence_maps else None,
+    )

@@ -1,6 +1,6 @@
 """One metric for segmentation, localization maps and image labels."""
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from mmengine.logging import MMLogger, print_log
@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mmseg.registry import METRICS
 
-from ..models.structures import MAP_NAMES
+from ..masks.calibration import as_calibration, scale_kind
+from ..models.structures import MAP_NAMES, LocalizationRequest
 from .counting import CountingMetric
 from .functional import (
     SegmentationFigures,
@@ -19,7 +20,7 @@ from .functional import (
 )
 from .report import class_ious, format_table, mean_figures, write_json
 from .sample import EvaluatedSample, read_sample
-from .thresholds import MapThresholds
+from .thresholds import Bkg, MapThresholds
 
 SEGMENTATION = 'seg'
 
@@ -52,8 +53,10 @@ class LocalizationMetric(CountingMetric):
     :class:`~mmseg_more.evaluation.counting.CountingMetric`.
 
     Args:
-        bkg (float | dict): Background threshold, one for all maps or one for
-            each by its name; a map that the dict leaves out takes .5.
+        bkg (float | dict | str): Background threshold, one for all maps or one for
+            each by its name; a map that the dict leaves out takes .5. Or a file of
+            thresholds that were chosen without masks (docs/quality.md), in which maps
+            of scale 1 and of several scales have their own.
             Defaults to .5 (VOC; COCO .45).
         thresholds (Sequence[float], optional): The sweep for the best
             threshold, to which ``bkg`` is added. Defaults to .05, .1, ... .95.
@@ -70,9 +73,11 @@ class LocalizationMetric(CountingMetric):
         >>> default_hooks = dict(localization=dict(type='LocalizationHook'))
     """
 
+    _request: Optional[LocalizationRequest] = None
+
     def __init__(
         self,
-        bkg: Union[float, Mapping[str, float]] = 0.5,
+        bkg: Bkg = 0.5,
         thresholds: Optional[Sequence[float]] = None,
         ignore_index: int = 255,
         out_json: Optional[str] = None,
@@ -80,9 +85,24 @@ class LocalizationMetric(CountingMetric):
         prefix: Optional[str] = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.thresholds = MapThresholds(bkg, thresholds)
+        # a file is read once
+        self._bkg = as_calibration(bkg) if isinstance(bkg, str) else bkg
+        self._sweep = thresholds
+        self.thresholds = MapThresholds(self._bkg, thresholds)
         self.ignore_index = ignore_index
         self.out_json = out_json
+
+    @property
+    def localization_request(self) -> Optional[LocalizationRequest]:
+        """What :class:`LocalizationHook` asks for: it tells the scales of the maps."""
+        return self._request
+
+    @localization_request.setter
+    def localization_request(self, request: LocalizationRequest) -> None:
+        self._request = request
+        cam, lam = scale_kind(request.cam_scales), scale_kind(request.lam_scales)
+        kinds = dict(cam=cam, lam=lam, fused=max(cam, lam, key=('raw', 'ms').index))
+        self.thresholds = MapThresholds(self._bkg, self._sweep, kinds)
 
     # ------------------------------------------------------------ per image
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -123,6 +143,7 @@ class LocalizationMetric(CountingMetric):
                 sample.truth,
                 self.ignore_index,
                 sample.map_indices,
+                self.dataset_meta['classes'][1:],
             )
         return counts
 

@@ -1,6 +1,5 @@
 """Raw, multi-scale, multi-scale with CRF: all protocols in one run, one table."""
 
-import weakref
 from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
@@ -12,24 +11,25 @@ from torch import Tensor
 from mmseg.registry import METRICS
 
 from ..files import read_rgb
+from ..masks.calibration import SCALE_KINDS, as_calibration
 from ..masks.dense_crf import DenseCRFOptions
-from ..masks.maker import MadeMask, MaskMaker
+from ..masks.maker import MadeMask
 from ..masks.probabilities import map_probabilities, seg_probabilities
 from ..masks.recipe import MaskRecipe
-from ..models.structures import LocalizationRequest
-from .counting import CountingMetric
 from .functional import SegmentationFigures, confusion_matrix, segmentation_figures
 from .localization_metric import SEGMENTATION
+from .mask_metric import MaskMetric
 from .protocol_report import PROTOCOLS, format_protocols, size_range
 from .report import class_ious, mean_figures, write_json
 from .sample import read_pixels, read_sample
-from .thresholds import MapThresholds
+from .thresholds import Bkg, MapThresholds
 
 MAPS = ('cam', 'lam', 'fused')
+_REFINED = 'ms_crf'
 
 
 @METRICS.register_module()
-class ProtocolMetric(CountingMetric):
+class ProtocolMetric(MaskMetric):
     """Score CAM, LAM, fused map and segmentation under three protocols at once.
 
     ========= =========================== ==========================================
@@ -42,9 +42,10 @@ class ProtocolMetric(CountingMetric):
 
     Maps show the classes of the image label only; without CRF a pixel is background
     where they are ``<= bkg``, for the CRF the background is 1 - their maximum
-    (docs/method.md, section 8). The segmentation is free to show all classes. Everything is
-    scored at the original size of the image. The CRF runs in worker processes while
-    the network goes on.
+    (docs/method.md, section 8), or with ``background='calibrated'`` that of maps bent so
+    that the threshold of several scales comes to lie at .5. The segmentation is free to
+    show all classes. Everything is scored at the original size of the image. The CRF runs
+    in worker processes while the network goes on.
 
     The maps come from :class:`LocalizationHook`, which also tells the scales;
     :func:`~mmseg_more.evaluation.use_protocols` puts both into a config. In
@@ -55,8 +56,8 @@ class ProtocolMetric(CountingMetric):
     threshold would give.
 
     Args:
-        bkg (float | dict): As in :class:`LocalizationMetric`, for scale 1 and for
-            several scales.
+        bkg (float | dict | str): As in :class:`LocalizationMetric`, for scale 1 and for
+            several scales; a file has thresholds for each.
         thresholds (Sequence[float], optional): As in :class:`LocalizationMetric`.
         split (str, optional): What to call the images in the report.
         crf (dict, optional): Settings of the CRF that shall differ, as in
@@ -69,15 +70,15 @@ class ProtocolMetric(CountingMetric):
             ``best_threshold`` and ``IoU/NAME``, and all settings under ``settings``.
         backend_args (dict, optional): Where the images are read from, as in
             ``LoadImageFromFile``.
+        background (str): What the CRF takes for the background of a map, as in
+            :class:`~mmseg_more.masks.MaskRecipe`. Defaults to 'complement'.
         collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
         prefix (str, optional): As in :class:`BaseMetric`.
     """
 
-    _maker: Optional[MaskMaker] = None
-
     def __init__(
         self,
-        bkg: Union[float, Mapping[str, float]] = 0.5,
+        bkg: Bkg = 0.5,
         thresholds: Optional[Sequence[float]] = None,
         split: Optional[str] = None,
         crf: Optional[Mapping[str, Any]] = None,
@@ -85,24 +86,19 @@ class ProtocolMetric(CountingMetric):
         ignore_index: int = 255,
         out_json: Optional[str] = None,
         backend_args: Optional[dict] = None,
+        background: str = 'complement',
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.thresholds = MapThresholds(bkg, thresholds)
+        super().__init__(
+            num_workers, ignore_index, out_json, backend_args, collect_device, prefix
+        )
+        bkg = as_calibration(bkg) if isinstance(bkg, str) else bkg  # read once
+        self.thresholds = {
+            kind: MapThresholds(bkg, thresholds, kind) for kind in SCALE_KINDS
+        }
         self.split = split
-        self.recipe = MaskRecipe(crf=crf or True)
-        self.num_workers = num_workers
-        self.ignore_index = ignore_index
-        self.out_json = out_json
-        self.backend_args = backend_args
-        self.localization_request: Optional[LocalizationRequest] = None
-
-    def _reset(self) -> None:
-        super()._reset()
-        if self._maker is not None:
-            self._close_maker()
-            self._maker = None
+        self.recipe = MaskRecipe(crf=crf or True, background=background)
 
     # ------------------------------------------------------------ per image
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -129,22 +125,11 @@ class ProtocolMetric(CountingMetric):
                 '(1.,), ms_scales=..., seg_scales=...) among custom_hooks, as '
                 f'use_protocols puts it there; the request is {request}'
             )
-        try:
-            maker = self._open_maker()
-            for sample in data_samples:
-                self._process_image(sample, maker)
-        except BaseException:
-            self._reset()
-            raise
+        super().process(data_batch, data_samples)
 
-    def _open_maker(self) -> MaskMaker:
-        if self._maker is None:
-            self._maker = MaskMaker(self.recipe, self.num_workers)
-            # once, at the latest when a run that broke off is forgotten
-            self._close_maker = weakref.finalize(self, self._maker.close)
-        return self._maker
-
-    def _process_image(self, sample: dict, maker: MaskMaker) -> None:
+    def _process_image(self, sample: dict) -> None:
+        if not self._makers:
+            self._open_makers({_REFINED: self.recipe})
         num_classes = self._num_classes()
         read = read_sample(sample, num_classes, self.ignore_index)
         indices = read.map_indices
@@ -161,19 +146,23 @@ class ProtocolMetric(CountingMetric):
         }
         for name in MAPS:
             for protocol, suffix in (('raw', ''), ('ms', '_ms')):
-                counts[f'{name}/{protocol}'] = self.thresholds.histogram(
+                counts[f'{name}/{protocol}'] = self.thresholds[protocol].histogram(
                     name,
                     maps[name + suffix],
                     read.gt_score,
                     read.truth,
                     self.ignore_index,
                     indices,
+                    self.dataset_meta['classes'][1:],
                 )
         number = self._new_image((sample.get('img_shape'), size))
         self._add(number, counts)
         present = read.gt_score.nonzero().flatten()
         probabilities = {
-            name: map_probabilities(maps[f'{name}_ms'], present, indices) for name in MAPS
+            name: map_probabilities(
+                maps[f'{name}_ms'], present, indices, self._crf_threshold(name)
+            )
+            for name in MAPS
         }
         probabilities[SEGMENTATION] = seg_probabilities(logits)
         image = read_rgb(sample['img_path'], size, self.backend_args)
@@ -181,41 +170,30 @@ class ProtocolMetric(CountingMetric):
         for name, value in probabilities.items():
             title = f'{sample["img_path"]} ({name})'
             payload = (number, name, truth)
-            self._collect(maker.add(title, value, partial(np.asarray, image), payload))
+            maker = self._makers[_REFINED]
+            made = maker.add(title, value, partial(np.asarray, image), payload)
+            self._collect(_REFINED, made)
+
+    def _crf_threshold(self, name: str) -> Union[float, Sequence[float], None]:
+        """What is to lie at .5 before the CRF; None: the map as it is."""
+        if self.recipe.background != 'calibrated':
+            return None
+        thresholds = self.thresholds['ms']
+        own = thresholds.of_classes(name, self.dataset_meta['classes'][1:])
+        return thresholds.bkg[name] if own is None else own
 
     def _confusion(self, pred: Tensor, truth: Tensor) -> Tensor:
         return confusion_matrix(
             pred, truth.to(pred.device), self._num_classes() + 1, self.ignore_index
         ).cpu()
 
-    def _collect(self, masks: List[MadeMask]) -> None:
-        for made in masks:
-            if made.error is not None:
-                raise RuntimeError(
-                    f'{made.error}. Figures over the other images alone '
-                    'would not be comparable: repair this one or take it out '
-                    'of the split'
-                )
-            number, name, truth = made.payload
-            self._add(
-                number,
-                {f'{name}/ms_crf': self._confusion(torch.from_numpy(made.mask), truth)},
-            )
+    def _count_mask(self, name: str, made: MadeMask) -> None:
+        assert made.mask is not None
+        number, source, truth = made.payload
+        confusion = self._confusion(torch.from_numpy(made.mask), truth)
+        self._add(number, {f'{source}/{name}': confusion})
 
     # ------------------------------------------------------------ all images
-    def evaluate(self, size: int) -> dict:
-        """Wait for the CRF, then sum over the ranks and compute the figures.
-
-        Args:
-            size (int): Number of images of the data set.
-        """
-        try:
-            if self._maker is not None:
-                self._collect(self._maker.drain())
-            return super().evaluate(size)
-        finally:
-            self._reset()
-
     def compute_metrics(self, results: List[tuple]) -> Dict[str, float]:
         """Figures from the summed counts.
 
@@ -242,7 +220,7 @@ class ProtocolMetric(CountingMetric):
         key = f'{name}/{protocol}'
         confusion, extra = self._counts[key], {}
         if name != SEGMENTATION and protocol != 'ms_crf':
-            swept = self.thresholds.figures(name, confusion)
+            swept = self.thresholds[protocol].figures(name, confusion)
             confusion = swept.confusion
             extra = {
                 f'{key}/mIoU_best': 100 * swept.best_miou,
@@ -260,14 +238,22 @@ class ProtocolMetric(CountingMetric):
         networks, originals = zip(*results)
         request, crf = self.localization_request, self.recipe.crf_settings
         assert request is not None and crf is not None  # process() has seen to it
-        return dict(
+        raw, ms = (
+            {name: self.thresholds[kind].bkg[name] for name in MAPS} for kind in SCALE_KINDS
+        )
+        settings: Dict[str, Any] = dict(
             split=self.split,
             num_images=len(results),
             image_size=size_range(originals),
             network_size=size_range(networks),
             ms_scales=list(request.ms_scales),
             seg_scales=list(request.seg_scales),
-            bkg={name: self.thresholds.bkg[name] for name in MAPS},
+            bkg=raw,
             crf={name: crf[name] for name in DenseCRFOptions._fields},
             epsilon=crf['epsilon'],
         )
+        if ms != raw:
+            settings['bkg_ms'] = ms
+        if self.recipe.background == 'calibrated':
+            settings['background'] = self.recipe.background
+        return settings

@@ -40,12 +40,19 @@ def format_protocols(
         f'and flips; segmentation at {_join(settings["seg_scales"])}, maximum '
         'over scales of the sum of image and flip',
         'maps show the classes of the image label alone; without CRF, background '
-        'threshold '
-        + ', '.join(
-            f'{COLUMN_TITLES[name]} {value:g}' for name, value in settings['bkg'].items()
+        f'threshold {_thresholds(settings["bkg"])}'
+        + (
+            f', multi-scale {_thresholds(settings["bkg_ms"])}'
+            if 'bkg_ms' in settings
+            else ''
         )
         + ' (in parentheses: best mIoU and its threshold); with CRF, background = 1 '
-        '- maximum of the present classes',
+        '- maximum of the present classes'
+        + (
+            ', of maps whose threshold is moved to .5'
+            if settings.get('background') == 'calibrated'
+            else ''
+        ),
         f'CRF: {crf["num_iters"]} iterations, Gaussian sxy {crf["gaussian_sxy"]:g} '
         f'weight {crf["gaussian_weight"]:g}, bilateral sxy '
         f'{crf["bilateral_sxy"]:g} srgb {crf["bilateral_srgb"]:g} weight '
@@ -62,6 +69,10 @@ def _cell(figures: Mapping[str, float], key: str) -> str:
             f' ({figures[f"{key}/mIoU_best"]:.2f} at {figures[f"{key}/best_threshold"]:g})'
         )
     return text
+
+
+def _thresholds(values: Mapping[str, float]) -> str:
+    return ', '.join(f'{COLUMN_TITLES[name]} {value:g}' for name, value in values.items())
 
 
 def _join(values: Iterable[float]) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Mapping, Optional, Sequence
 from mmengine.config import Config
 
 from ..engine.hooks.utils import add_hook, find_hooks, remove_hooks
+from ..masks.calibration import SCALE_KINDS, as_calibration
 from ..models.structures import MASK_SCALES, SEG_SCALES
 from .localization_metric import LocalizationMetric
 from .protocol_metric import MAPS, ProtocolMetric
@@ -16,6 +17,8 @@ def use_protocols(
     num_workers: Optional[int] = None,
     ms_scales: Sequence[float] = MASK_SCALES,
     seg_scales: Sequence[float] = SEG_SCALES,
+    calibration: Optional[str] = None,
+    background: Optional[str] = None,
 ) -> None:
     """Have ``Runner.test`` score all protocols in place of the seeds alone.
 
@@ -29,8 +32,14 @@ def use_protocols(
         num_workers: Processes for the CRF; None for one per usable core.
         ms_scales: Scales of the maps that become masks.
         seg_scales: Scales of the segmentation.
+        calibration: File of thresholds that were chosen without masks, in place of those
+            of the config.
+        background: What the CRF takes for the background of a map, see
+            :class:`~mmseg_more.masks.MaskRecipe`. None: 'calibrated' with a
+            ``calibration``, else 'complement'.
 
     Raises:
+        FileNotFoundError: If there is no such file of thresholds.
         ValueError: If the config tests with test-time augmentation, which has
             scales of its own, or has no test data.
     """
@@ -60,6 +69,13 @@ def use_protocols(
                     if key in evaluator
                 }
             )
+    if calibration is not None:
+        for kind in SCALE_KINDS:  # what is wrong with it is said now
+            as_calibration(calibration).of_kind(kind)
+        metric['bkg'] = calibration
+        background = background or 'calibrated'
+    if background is not None:
+        metric['background'] = background
     cfg.test_evaluator = [metric] + [
         other for other in evaluators if other['type'] not in known
     ]

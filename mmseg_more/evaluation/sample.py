@@ -107,9 +107,7 @@ def read_maps(
         KeyError: A map of ``names`` is missing.
         ValueError: One has another shape.
     """
-    indices = sample.get('map_indices')
-    if indices is None:
-        indices = torch.arange(num_classes)
+    indices = read_indices(sample, num_classes)
     if names is None:
         names = [name for name in MAP_NAMES if name in sample]
     maps = {name: read_pixels(sample, name, len(indices), size) for name in names}
@@ -123,9 +121,15 @@ def read_scores(sample: dict, name: str, num_classes: int) -> Tensor:
         KeyError: The field is missing.
         ValueError: It has another shape.
     """
-    value = _field(sample, name)
+    value = read_field(sample, name)
     _check_shape(sample, name, value, (num_classes,))
     return value
+
+
+def read_indices(sample: dict, num_classes: int) -> Tensor:
+    """Classes of the channels of the maps, int64 ``(P,)``; all K unless the sample says."""
+    indices = sample.get('map_indices')
+    return torch.arange(num_classes) if indices is None else indices
 
 
 def read_pixels(sample: dict, name: str, channels: int, size: Sequence[int]) -> Tensor:
@@ -140,7 +144,12 @@ def read_pixels(sample: dict, name: str, channels: int, size: Sequence[int]) -> 
     return value
 
 
-def _field(sample: dict, name: str) -> Any:
+def read_field(sample: dict, name: str) -> Any:
+    """A field of a sample.
+
+    Raises:
+        KeyError: It is missing; says what would put it there.
+    """
     if name not in sample:
         raise KeyError(
             f'"{name}" is missing on the data sample of '
@@ -150,7 +159,7 @@ def _field(sample: dict, name: str) -> Any:
 
 
 def _pixels(sample: dict, name: str) -> Tensor:
-    return _field(sample, name)['data']
+    return read_field(sample, name)['data']
 
 
 def _label_map(sample: dict, name: str) -> Tensor:

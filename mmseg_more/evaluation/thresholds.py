@@ -5,6 +5,8 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, U
 import torch
 from torch import Tensor
 
+from ..localization import move_threshold
+from ..masks.calibration import CALIBRATED_MAPS, Calibration, MapThreshold, as_calibration
 from ..models.structures import MAP_NAMES
 from .functional import (
     confusion_at_thresholds,
@@ -12,6 +14,9 @@ from .functional import (
     mean_iou,
     threshold_histogram,
 )
+
+Bkg = Union[float, Mapping[str, float], str, Calibration]
+"""Thresholds, as the metrics take them."""
 
 
 class SweptFigures(NamedTuple):
@@ -30,19 +35,38 @@ class MapThresholds:
 
     Args:
         bkg: Fixed threshold, one for all maps or one for each by its name; a map
-            that the mapping leaves out takes .5.
+            that the mapping leaves out takes .5. Or a file of thresholds that were chosen
+            without masks (:class:`~mmseg_more.masks.Calibration`); a map that it leaves
+            out takes .5.
         sweep: Thresholds to choose the best of, to which ``bkg`` is added. Defaults
             to .05, .1, ... .95.
+        kinds: Whose thresholds of a file a map takes: 'raw', of maps of scale 1, or 'ms',
+            of maps of several scales. One for all, or one for each by its name.
 
     Raises:
-        ValueError: If a map is unknown or a threshold not in [0, 1).
+        FileNotFoundError: If there is no such file.
+        ValueError: If a map is unknown or a threshold not in [0, 1), or the file has no
+            thresholds of this kind.
     """
 
     def __init__(
         self,
-        bkg: Union[float, Mapping[str, float]] = 0.5,
+        bkg: Bkg = 0.5,
         sweep: Optional[Sequence[float]] = None,
+        kinds: Union[str, Mapping[str, str]] = 'raw',
     ) -> None:
+        self._of_file: Dict[str, MapThreshold] = {}
+        self._file: Optional[Calibration] = None
+        if isinstance(bkg, (str, Calibration)):
+            self._file = as_calibration(bkg)
+            if isinstance(kinds, str):
+                kinds = dict.fromkeys(MAP_NAMES, kinds)
+            self._of_file = {
+                name: self._file.threshold(name, kinds[name])
+                for name in CALIBRATED_MAPS
+                if name in self._file.of_kind(kinds[name])
+            }
+            bkg = {name: found.bkg for name, found in self._of_file.items()}
         if not isinstance(bkg, Mapping):
             bkg = dict.fromkeys(MAP_NAMES, bkg)
         unknown = set(bkg) - set(MAP_NAMES)
@@ -68,6 +92,7 @@ class MapThresholds:
         truth: Tensor,
         ignore_index: int,
         indices: Optional[Tensor] = None,
+        classes: Sequence[str] = (),
     ) -> Tensor:
         """Counts of one image for all thresholds of a map, on the CPU.
 
@@ -78,7 +103,16 @@ class MapThresholds:
             truth: True dense labels ``(H, W)``.
             ignore_index: Label of pixels that do not count.
             indices: Classes of the channels, ascending, int64 ``(P,)``; None: all K.
+            classes: Names of the K classes, for thresholds of single classes. The maps
+                of these are bent so that their threshold comes to lie at the map's ``bkg``;
+                a sweep moves the thresholds of all classes together.
+
+        Raises:
+            ValueError: If a file has a threshold of a class that is unknown.
         """
+        if indices is None:
+            indices = torch.arange(len(gt_score))
+        maps = self._aligned(name, maps, indices, classes)
         value, label = strongest_class(maps, gt_score, indices)
         return threshold_histogram(
             label,
@@ -88,6 +122,30 @@ class MapThresholds:
             len(gt_score),
             ignore_index,
         ).cpu()
+
+    def of_classes(self, name: str, classes: Sequence[str]) -> Optional[Tuple[float, ...]]:
+        """Thresholds of the K classes; None where they share that of the map.
+
+        Args:
+            name: Which of ``MAP_NAMES``.
+            classes: Names of the K classes, without background.
+
+        Raises:
+            ValueError: If a file has a threshold of a class that is unknown.
+        """
+        if name not in self._of_file or self._file is None:
+            return None
+        return self._file.named(self._of_file[name], classes)
+
+    def _aligned(
+        self, name: str, maps: Tensor, indices: Tensor, classes: Sequence[str]
+    ) -> Tensor:
+        """Maps that all have the threshold ``bkg``."""
+        thresholds = self.of_classes(name, classes)
+        if thresholds is None:
+            return maps
+        own = torch.tensor(thresholds, dtype=torch.float64)[indices.cpu()]
+        return move_threshold(maps.float(), own, max(self.bkg[name], 1e-6))
 
     def figures(self, name: str, histogram: Tensor) -> SweptFigures:
         """From the histograms of a map, summed over the images."""

@@ -4,7 +4,8 @@ Pure tensor functions (MoRe, section 3.1 and 3.2). ``B`` batch, ``K`` foreground
 classes, ``D`` channels, ``h, w`` patch grid, ``H, W`` pixels.
 """
 
-from typing import Sequence, Tuple
+import math
+from typing import Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +89,29 @@ def normalize_maps(maps: Tensor, eps: float = 1e-5) -> Tensor:
 def fuse_maps(lam: Tensor, cam: Tensor) -> Tensor:
     """Product of two normalised maps ``(B, K, H, W)``, normalised again."""
     return normalize_maps(lam * cam)
+
+
+def move_threshold(
+    maps: Tensor, threshold: Union[float, Tensor], target: float = 0.5
+) -> Tensor:
+    """Bend maps so that the value ``threshold`` becomes ``target``; 0 and 1 stay.
+
+    ``v -> v ** g`` with ``g = log(target) / log(threshold)``: strictly monotone, so the
+    order of the pixels of a map stays, and what was above the threshold is above the
+    target.
+
+    Args:
+        maps: Maps in [0, 1], ``(..., H, W)``.
+        threshold: In [0, 1), one for all or one for each map, shape ``(...)``; below
+            1e-6 it counts as that.
+        target: In (0, 1).
+
+    Returns:
+        Maps of the same shape in [0, 1].
+    """
+    threshold = torch.as_tensor(threshold, dtype=torch.float64).clamp_min(1e-6)
+    power = math.log(target) / threshold.log()
+    return maps.pow(power.to(maps)[..., None, None])
 
 
 def check_scales(scales: Sequence[float], name: str) -> Tuple[float, ...]:

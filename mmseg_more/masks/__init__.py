@@ -4,7 +4,30 @@ maps -> probabilities -> CRF -> masks: :class:`MaskRecipe` says how, :class:`Mas
 it, :class:`PseudoLabelHook` and :class:`MaskLoop` do it for a data set, into a folder.
 """
 
-from .config import SPLITS, evaluated_bkg, mask_dataloader, use_pseudo_labels
+from .calibration import (
+    CALIBRATED_MAPS,
+    CALIBRATION_VERSION,
+    SCALE_KINDS,
+    Calibration,
+    MapThreshold,
+    as_calibration,
+    scale_kind,
+)
+from .confidence import (
+    ConfidenceCurve,
+    ConfidenceCurves,
+    MaskConfidence,
+    confidence_of,
+    confidence_png,
+    expected_iou,
+)
+from .config import (
+    SPLITS,
+    evaluated_bkg,
+    gives_thresholds,
+    mask_dataloader,
+    use_pseudo_labels,
+)
 from .dense_crf import (
     BACKENDS,
     CLASS_EPSILON,
@@ -14,7 +37,7 @@ from .dense_crf import (
     dense_crf_batch,
     dense_crf_mask,
 )
-from .folder import MANIFEST, MaskFolder, read_manifest, soft_map
+from .folder import CONFIDENCE, MANIFEST, MaskFolder, read_manifest, soft_map
 from .hook import PseudoLabelHook
 from .loop import MaskLoop
 from .maker import MadeMask, MaskMaker
@@ -25,40 +48,56 @@ from .probabilities import (
     probabilities_to_mask,
     seg_probabilities,
 )
-from .recipe import PREDICTION, SOURCES, MaskRecipe
+from .recipe import BACKGROUNDS, PREDICTION, SOURCES, MaskRecipe
 from .voc_export import COMPETITIONS, VOCExportHook, use_voc_export
 
 __all__ = [
     'BACKENDS',
+    'BACKGROUNDS',
+    'CALIBRATED_MAPS',
+    'CALIBRATION_VERSION',
     'CLASS_EPSILON',
     'COMPETITIONS',
+    'CONFIDENCE',
     'CRFJob',
     'CRFMask',
     'CRFResult',
+    'Calibration',
     'ClassProbabilities',
+    'ConfidenceCurve',
+    'ConfidenceCurves',
     'DenseCRFOptions',
     'DenseCRFPool',
     'LatticeCRF',
     'MANIFEST',
     'MadeMask',
+    'MaskConfidence',
+    'MapThreshold',
     'MaskFolder',
     'MaskLoop',
     'MaskMaker',
     'MaskRecipe',
     'PREDICTION',
     'PseudoLabelHook',
+    'SCALE_KINDS',
     'SOURCES',
     'SPLITS',
     'VOCExportHook',
+    'as_calibration',
+    'confidence_of',
+    'confidence_png',
     'dense_crf',
     'dense_crf_batch',
     'dense_crf_mask',
     'evaluated_bkg',
+    'expected_iou',
+    'gives_thresholds',
     'map_probabilities',
     'mask_dataloader',
     'open_crf',
     'probabilities_to_mask',
     'read_manifest',
+    'scale_kind',
     'seg_probabilities',
     'soft_map',
     'use_pseudo_labels',

@@ -1,7 +1,7 @@
 """Turns a config into one that makes masks."""
 
 import copy
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Union
 
 from mmengine.config import Config, ConfigDict
 
@@ -9,6 +9,7 @@ from mmseg.registry import DATASETS, HOOKS
 
 from ..datasets import COCO14ImageLevelDataset, ImageLevelDataset, VOCImageLevelDataset
 from ..engine.hooks.utils import add_hook, remove_hooks
+from .calibration import as_calibration
 from .identity import type_name, without_annotations
 
 SPLITS = ('train', 'val', 'test')
@@ -27,17 +28,31 @@ def use_pseudo_labels(
         cfg: Complete config; changed. (With ``launch.use_tta``, call that first.)
         folder: As ``out_dir`` of :class:`PseudoLabelHook`.
         split: 'train', 'val' or 'test': whose data.
-        options: Other arguments of :class:`PseudoLabelHook`. ``bkg`` is that of the test
-            evaluator for the source, if it has any, where it is not given.
+        options: Other arguments of :class:`PseudoLabelHook`. Where no threshold is given
+            (by ``bkg``, ``class_bkg`` or a ``calibration``), it is that of the test
+            evaluator for the source, if it has any.
 
     Raises:
+        FileNotFoundError: If there is no such file of thresholds.
         ValueError: If an argument is wrong, or the config lacks the data.
     """
-    if options.get('bkg') is None:
+    if not gives_thresholds(options):
         options['bkg'] = evaluated_bkg(cfg, options.get('source') or 'lam')
     hook = dict(options, type='PseudoLabelHook', out_dir=folder)
     with_labels = options.get('policy') in (None, 'image-labels')
     prepare_mask_run(cfg, split, hook, with_labels)
+
+
+def gives_thresholds(options: Mapping[str, Any]) -> bool:
+    """Whether options of :class:`MaskRecipe` hold thresholds of maps.
+
+    Raises:
+        FileNotFoundError, ValueError: As :meth:`Calibration.load`.
+    """
+    if any(options.get(name) is not None for name in ('bkg', 'class_bkg')):
+        return True
+    calibration = options.get('calibration')
+    return calibration is not None and bool(as_calibration(calibration).thresholds)
 
 
 def prepare_mask_run(cfg: Config, split: str, hook: dict, with_labels: bool) -> None:
@@ -102,8 +117,12 @@ def mask_dataloader(cfg: Mapping[str, Any], split: str, with_labels: bool) -> Co
     return loader
 
 
-def evaluated_bkg(cfg: Config, source: Optional[str]) -> Optional[float]:
-    """The background threshold that the config evaluates a map with."""
+def evaluated_bkg(cfg: Config, source: Optional[str]) -> Union[float, str, None]:
+    """The background threshold that the config evaluates a map with.
+
+    A number, or the name of a file of thresholds
+    (:class:`~mmseg_more.masks.calibration.Calibration`).
+    """
     evaluators = cfg.get('test_evaluator') or []
     if not isinstance(evaluators, (list, tuple)):
         evaluators = [evaluators]

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import List, NamedTuple, Sequence, TypeVar, Union
+from typing import List, NamedTuple, Optional, Sequence, TypeVar, Union
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from ..localization.bilateral import (
     spatial_lattice,
 )
 from ..localization.permutohedral import Lattice, filter_on_lattice, normalize_lattice
+from .confidence import MaskConfidence, expected_iou
+from .probabilities import ClassProbabilities
 
 CLASS_EPSILON = 0.02
 """Classes whose probability stays below this all over an image are left out.
@@ -53,14 +55,19 @@ class DenseCRFOptions(NamedTuple):
     """Weight of the appearance kernel."""
 
 
-class CRFMask(NamedTuple):
-    """The refined labels of one image."""
-
+class _LabelsAndMeans(NamedTuple):
     mask: np.ndarray
     """Dense labels ``(H, W)`` uint8, 0 = background."""
     confidence: np.ndarray
     """Mean refined probability of the pixels that each channel won, float32
     ``(C,)`` in [0, 1]; NaN for a channel that won none."""
+
+
+class CRFMask(_LabelsAndMeans):
+    """The refined labels of one image; it unpacks as ``mask`` and ``confidence``."""
+
+    mask_confidence: Optional[MaskConfidence] = None
+    """Of each pixel and of the mask, by the refined probabilities."""
 
 
 def dense_crf(
@@ -187,7 +194,7 @@ def label_pixels(
 ) -> CRFMask:
     """Give each pixel the dense label of its strongest channel.
 
-    Of a tensor the winners and their probabilities alone are copied to the host.
+    Of a tensor the winners, their probabilities and sums are copied to the host.
 
     Args:
         refined: Refined probabilities ``(C, H, W)``.
@@ -197,13 +204,19 @@ def label_pixels(
         ValueError: If the labels do not fit.
     """
     dense_labels = check_crf_labels(labels, len(refined))
-    best, winner = torch.as_tensor(refined).max(0)
+    tensor = torch.as_tensor(refined)
+    best, winner = tensor.max(0)
     channel, prob = winner.cpu().numpy().ravel(), best.cpu().numpy().ravel()
     count = np.bincount(channel, minlength=len(refined))
     total = np.bincount(channel, prob, minlength=len(refined))
     confidence = np.divide(total, count, out=np.full(len(refined), np.nan), where=count > 0)
     mask = dense_labels[channel].reshape(tuple(best.shape))
-    return CRFMask(mask, confidence.astype(np.float32))
+    channels = torch.arange(len(tensor), device=tensor.device)
+    labelled = CRFMask(mask, confidence.astype(np.float32))
+    labelled.mask_confidence = MaskConfidence(
+        prob.reshape(mask.shape), expected_iou(winner, ClassProbabilities(tensor, channels))
+    )
+    return labelled
 
 
 def check_crf_inputs(image: Image, probs: Union[np.ndarray, Tensor]) -> None:

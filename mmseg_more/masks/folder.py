@@ -17,6 +17,8 @@ from .lock import FolderLock
 from .probabilities import ClassProbabilities
 
 MANIFEST = 'manifest.json'
+CONFIDENCE = 'confidence'
+"""Folder of the confidence of pixels, below that of the manifest."""
 # left behind by a killed `write_bytes`
 _UNFINISHED = re.compile(r'\.(.+\.(png|npz|tgz|zip|tar\.gz)|manifest\.json)\.\w{8}')
 _NOTHING = '(nothing)'
@@ -62,6 +64,10 @@ class MaskFolder:
         """Where the soft map of an image goes."""
         return self.root / 'soft' / f'{name}.npz'
 
+    def confidence_path(self, name: str) -> Path:
+        """Where the confidence of the pixels of an image goes."""
+        return self.root / CONFIDENCE / f'{name}.png'
+
     def write(self, path: Path, content: bytes) -> None:
         """Write a file, whole or not at all.
 
@@ -97,6 +103,7 @@ class MaskFolder:
         checkpoint: Mapping[str, Any],
         expected: Mapping[str, Optional[List[str]]],
         soft_maps: bool = False,
+        confidence_maps: bool = False,
     ) -> List[str]:
         """Begin, or go on with, the masks of some images (in one process).
 
@@ -107,6 +114,7 @@ class MaskFolder:
             expected: Name -> classes of its image labels; None where these do
                 not decide. An image whose labels have changed is done again.
             soft_maps: Whether an image needs a soft map to be finished.
+            confidence_maps: Whether it needs the confidence of its pixels.
 
         Returns:
             Names of the images that are finished.
@@ -128,10 +136,11 @@ class MaskFolder:
         )
         self._remove_unfinished()
         self._fold()
+        beside = soft_maps * [self.soft_path] + confidence_maps * [self.confidence_path]
         return [
             name
             for name, labels in expected.items()
-            if self._is_finished(name, labels, soft_maps)
+            if self._is_finished(name, labels, [path(name) for path in beside])
         ]
 
     def check(
@@ -183,11 +192,13 @@ class MaskFolder:
             )
         return manifest
 
-    def _is_finished(self, name: str, labels: Optional[List[str]], soft_maps: bool) -> bool:
+    def _is_finished(
+        self, name: str, labels: Optional[List[str]], beside: Sequence[Path]
+    ) -> bool:
         entry = self._manifest['images'].get(name)
         if entry is None or labels is not None and entry['classes'] != labels:
             return False
-        paths = [self.mask_path(name)] + soft_maps * [self.soft_path(name)]
+        paths = [self.mask_path(name), *beside]
         # a file of no bytes: the machine, not only the process, went down
         return all(path.is_file() and path.stat().st_size for path in paths)
 

@@ -19,8 +19,9 @@ from ..datasets.image_level_dataset import voc_palette
 from ..engine.distributed import on_main_process
 from ..engine.hooks.utils import has_test_time_augmentation, innermost
 from ..files import palette_png, read_rgb
+from .confidence import confidence_png
 from .config import evaluated_bkg, mask_dataloader
-from .folder import MaskFolder, soft_map
+from .folder import CONFIDENCE, MaskFolder, soft_map
 from .identity import file_sha256, model_settings, weights_sha256, without_annotations
 from .images import MaskImage, check_labels, check_paths, list_images
 from .maker import MadeMask, MaskMaker
@@ -44,7 +45,9 @@ class PseudoLabelHook(Hook):
     ``k + 1`` class ``k``); NAME is the path of the image below its folder, without suffix.
     ``DIR/manifest.json`` (see :class:`~mmseg_more.masks.folder.MaskFolder`) says how they
     were made, and of each image its size, the classes that may appear and the confidence:
-    the mean probability (or map value) of the pixels won by a class.
+    the mean probability (or map value) of the pixels won by a class, and
+    ``image_confidence``, the mean IoU that the mask is expected to have
+    (:func:`~mmseg_more.masks.confidence.expected_iou`).
 
     Files are written whole or not at all, a folder never holds masks of two settings or
     two checkpoints, and one run at a time writes there. An image that has no mask at the
@@ -54,13 +57,17 @@ class PseudoLabelHook(Hook):
         out_dir: The folder. A new one, or that of an earlier run.
         soft_maps: Whether to write the probabilities before the CRF too, see
             :func:`~mmseg_more.masks.folder.soft_map`.
+        confidence_maps: Whether to write the confidence of each pixel too, as
+            ``DIR/confidence/NAME.png``, see
+            :func:`~mmseg_more.masks.confidence.confidence_png`.
         num_workers: Processes for the CRF, None for one per usable core.
         after_train: Make masks once training has ended, by its last weights (those of
             :class:`EMAHook` where there is one), and not in tests.
         split: Whose images ``after_train`` takes: 'train', 'val' or 'test'.
         backend_args: Where the CRF reads image files from.
         recipe: Options of :class:`~mmseg_more.masks.recipe.MaskRecipe`: ``source``,
-            ``multi_scale``, ``scales``, ``policy``, ``bkg``, ``crf``.
+            ``multi_scale``, ``scales``, ``policy``, ``bkg``, ``crf``, ``calibration``,
+            ``background``, ``class_bkg``.
 
     Example:
         >>> custom_hooks = [dict(type='PseudoLabelHook', out_dir='masks')]
@@ -75,6 +82,7 @@ class PseudoLabelHook(Hook):
         self,
         out_dir: str,
         soft_maps: bool = False,
+        confidence_maps: bool = False,
         num_workers: Optional[int] = None,
         after_train: bool = False,
         split: str = 'test',
@@ -84,6 +92,7 @@ class PseudoLabelHook(Hook):
         self.recipe = MaskRecipe().replace(**recipe)
         self.folder = MaskFolder(out_dir)
         self.soft_maps = soft_maps
+        self.confidence_maps = confidence_maps
         self.num_workers = num_workers
         self.makes_masks_after_train = after_train
         self.split = split
@@ -156,22 +165,27 @@ class PseudoLabelHook(Hook):
         dataset = loop.dataloader.dataset
         self.images = list_images(dataset)
         meta = dict(dataset.metainfo)
-        recipe = self._resolve(runner)
+        recipe = self._resolve(runner, meta.get('classes') or ())
         self.check_data(meta, self.images, recipe)
         if not meta.get('palette'):
             meta['palette'] = voc_palette(len(meta['classes']))
         data = runner.cfg.get('test_dataloader') or {}
         settings = dict(
-            recipe.settings(),
+            recipe.settings(meta['classes'][1:]),
             soft_maps=self.soft_maps,
             fp16=loop.fp16,
             pipeline=without_annotations(data.get('dataset', {}).get('pipeline', [])),
             model=model_settings(runner.cfg.get('model')),
         )
+        # folders of before there was such a choice go on where they stopped
+        if self.confidence_maps:
+            settings['confidence_maps'] = True
+        if recipe.curves is not None:
+            settings['confidence_curve'] = recipe.curves.to_dict()
         identity = dict(settings=settings, classes=meta['classes'], palette=meta['palette'])
         return _Run(self, recipe, identity, runner.model)
 
-    def _resolve(self, runner: Runner) -> MaskRecipe:
+    def _resolve(self, runner: Runner, classes: Sequence[str]) -> MaskRecipe:
         """The recipe, with what depends on the model and the data."""
         model = innermost(runner.model, augmentation=False)
         recipe = self.recipe.resolve(
@@ -179,10 +193,11 @@ class PseudoLabelHook(Hook):
             with_labels=any(image.labels is not None for image in self.images),
             augmented=has_test_time_augmentation(model),
         )
-        if recipe.needs_bkg:
-            bkg = evaluated_bkg(runner.cfg, recipe.source)
-            recipe = recipe.replace(bkg=model.training_labeler.bkg if bkg is None else bkg)
-        return recipe
+        return recipe.calibrated(
+            classes[1:],
+            evaluated_bkg(runner.cfg, recipe.source),
+            lambda: model.training_labeler.bkg,
+        )
 
     def check_data(
         self, meta: Mapping[str, Any], images: List[MaskImage], recipe: MaskRecipe
@@ -201,6 +216,12 @@ class PseudoLabelHook(Hook):
             )
         if recipe.policy == 'image-labels':
             check_labels(images)
+        below = [image.name for image in images if image.name.startswith(f'{CONFIDENCE}/')]
+        if self.confidence_maps and below:
+            raise ValueError(
+                f'masks of the images {name_few(below)} would go to the folder of the '
+                'confidence maps: rename their folder, or leave confidence_maps out'
+            )
         check_paths(images, [str(self.folder.mask_path(i.name)) for i in images])
 
     def _start(self, runner: Runner, run: '_Run') -> List[str]:
@@ -216,7 +237,9 @@ class PseudoLabelHook(Hook):
         checkpoint = dict(
             weights_sha256=weights_sha256(runner.model), path=path, sha256=file_sha256(path)
         )
-        return self.folder.start(run.identity, checkpoint, expected, self.soft_maps)
+        return self.folder.start(
+            run.identity, checkpoint, expected, self.soft_maps, self.confidence_maps
+        )
 
     def after_test_iter(
         self,
@@ -387,6 +410,11 @@ class _Run:
             content = palette_png(made.mask, self.identity['palette'])
             folder.write(folder.mask_path(image.name), content)
             entry = dict(size=list(made.mask.shape), **self._describe(made, allowed))
+            if made.mask_confidence is not None:
+                entry['image_confidence'] = round(made.mask_confidence.image, 4)
+                if self._hook.confidence_maps:
+                    pixels = confidence_png(made.mask_confidence.pixels)
+                    folder.write(folder.confidence_path(image.name), pixels)
             folder.record(image.name, entry)
 
     def _describe(self, made: MadeMask, allowed: Optional[List[int]]) -> Dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .confidence import MaskConfidence, confidence_of
 from .dense_crf import DenseCRFOptions
 from .pool import MAX_BYTES, CRFJob, CRFQueue, CRFResult, open_crf
 from .probabilities import ClassProbabilities, probabilities_to_mask, won_probability
@@ -27,6 +28,9 @@ class MadeMask(NamedTuple):
     [0, 1]; NaN where it won none. None after an error."""
     error: Optional[str]
     """What went wrong; None where nothing did."""
+    mask_confidence: Optional[MaskConfidence] = None
+    """Of each pixel and of the mask, calibrated where the recipe has curves; None after
+    an error, or if no probabilities are known."""
 
 
 class _Place:
@@ -50,7 +54,7 @@ class MaskMaker:
     a context manager: leaving it drops what was not drained.
 
     Args:
-        recipe: How masks are made, a resolved one.
+        recipe: How masks are made, a resolved one, see :meth:`MaskRecipe.calibrated`.
         num_workers: Processes for the CRF. None: one per usable core; 0: none, this
             process refines.
         max_bytes: Limit for the images that wait for the CRF; one always may.
@@ -72,6 +76,7 @@ class MaskMaker:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.recipe = recipe
+        self._curves = recipe.curves
         self._num_workers = num_workers
         self._max_bytes = max_bytes
         self._crf: Optional[CRFQueue] = None
@@ -102,8 +107,9 @@ class MaskMaker:
         """
         crf = self.recipe.crf_settings
         if crf is None:
-            mask = probabilities_to_mask(probabilities, self.recipe.bkg)
-            return self.add_mask(mask, probabilities, payload)
+            threshold = self.recipe.mask_threshold
+            mask = probabilities_to_mask(probabilities, threshold)
+            return self.add_mask(mask, probabilities, payload, threshold)
         place = self._new_place(payload)
         try:
             image = read_image()
@@ -120,6 +126,7 @@ class MaskMaker:
         mask: Tensor,
         probabilities: Optional[ClassProbabilities] = None,
         payload: Any = None,
+        bkg: Optional[float] = None,
     ) -> List[MadeMask]:
         """Hand in a mask that is made already, such as the model's own prediction.
 
@@ -127,16 +134,20 @@ class MaskMaker:
             mask: Dense labels ``(H, W)``.
             probabilities: What the confidence is taken from. None: there is none.
             payload: Comes back with the mask.
+            bkg: The threshold that it was made with, if any.
 
         Returns:
             Masks that are ready by now.
         """
-        labels = confidence = None
+        labels = confidence = mask_confidence = None
         if probabilities is not None:
             confidence = won_probability(mask, probabilities).cpu().numpy()
             labels = probabilities.labels.cpu().numpy()
+            mask_confidence = self._calibrated(confidence_of(mask, probabilities, bkg))
         array = mask.to(torch.uint8).cpu().numpy()
-        self._new_place(payload).made = MadeMask(payload, array, labels, confidence, None)
+        self._new_place(payload).made = MadeMask(
+            payload, array, labels, confidence, None, mask_confidence
+        )
         return self._ready()
 
     def fail(self, payload: Any, message: str) -> List[MadeMask]:
@@ -177,6 +188,13 @@ class MaskMaker:
             )
         return self._crf
 
+    def _calibrated(self, raw: Optional[MaskConfidence]) -> Optional[MaskConfidence]:
+        if raw is None or self._curves is None:
+            return raw
+        return MaskConfidence(
+            self._curves.pixel(raw.pixels), float(self._curves.image(np.array(raw.image)))
+        )
+
     def _new_place(self, payload: Any) -> '_Place':
         self._places.append(_Place(payload))
         return self._places[-1]
@@ -188,7 +206,12 @@ class MaskMaker:
                 place.made = _failed(place.payload, result.error)
             else:
                 place.made = MadeMask(
-                    place.payload, result.mask, place.labels, result.confidence, None
+                    place.payload,
+                    result.mask,
+                    place.labels,
+                    result.confidence,
+                    None,
+                    self._calibrated(result.mask_confidence),
                 )
         return self._ready()
 

@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import ctypes
 import gc
+import math
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,7 @@ from pebble import ProcessExpired, ProcessPool
 from torch import Tensor
 
 from ..localization.bilateral import BACKENDS, import_densecrf
+from .confidence import MaskConfidence
 from .dense_crf import (
     CLASS_EPSILON,
     CRFMask,
@@ -71,6 +73,8 @@ class CRFResult(NamedTuple):
     """What went wrong, with the image's name; None where nothing did."""
     payload: Any
     """Of the job."""
+    mask_confidence: Optional[MaskConfidence] = None
+    """Of each pixel and of the mask; None after an error."""
 
 
 Reply = Union[CRFMask, str]
@@ -82,15 +86,19 @@ class _OpenJob:
 
     def __init__(self, job: CRFJob) -> None:
         self.job = job
-        arrays = sum(getattr(a, 'nbytes', 0) for a in (job.image, job.probs))
-        self.num_bytes = arrays + job.held_bytes
+        self.input_bytes = sum(getattr(a, 'nbytes', 0) for a in (job.image, job.probs))
+        # what waits for its turn once it is refined: label and confidence of each pixel
+        result_bytes = (1 + 4) * math.prod(getattr(job.probs, 'shape', (0,))[1:])
+        self.num_bytes = self.input_bytes + result_bytes + job.held_bytes
         self.future: 'Future[Reply]' = Future()
         self.tried_again = False
 
     def result(self, reply: Reply) -> CRFResult:
         name, payload = self.job.name, self.job.payload
         if isinstance(reply, CRFMask):
-            return CRFResult(name, *reply, None, payload)
+            return CRFResult(
+                name, reply.mask, reply.confidence, None, payload, reply.mask_confidence
+            )
         return CRFResult(name, None, None, f'dense CRF of {name}: {reply}', payload)
 
 
@@ -105,8 +113,8 @@ class CRFQueue(ABC):
     drained.
 
     Args:
-        max_bytes: Bound on the bytes of image and probabilities of all open jobs. A
-            single job is always admitted.
+        max_bytes: Bound on the bytes of image, probabilities and result of all open jobs.
+            A single job is always admitted.
         max_pending: Bound on their number (results and payloads count too).
     """
 
@@ -207,7 +215,7 @@ class DenseCRFPool(CRFQueue):
             ``if __name__ == '__main__'``). Defaults to fork on Linux, else
             spawn. A forked worker does not use the GPU.
         backend: As in :func:`dense_crf`. A worker uses one thread.
-        max_bytes: Bound on the bytes of image and probabilities of all open jobs.
+        max_bytes: Bound on the bytes of image, probabilities and result of all open jobs.
             Defaults to ``MAX_BYTES``.
         timeout: Seconds that a worker may take for one image. Defaults to None: any.
 
@@ -340,7 +348,7 @@ class LatticeCRF(CRFQueue):
         options: Settings of the CRF. Defaults to MoRe's.
         epsilon: Classes below this probability are left out, see
             :func:`dense_crf`. Defaults to ``CLASS_EPSILON``.
-        max_bytes: Bound on the bytes of image and probabilities of all open jobs.
+        max_bytes: Bound on the bytes of image, probabilities and result of all open jobs.
             Defaults to ``MAX_BYTES``.
         batch_bytes: A batch is complete at so many bytes of image and probabilities.
             Defaults to 64 MiB: 4 images of 375x500 with 21 classes, 16 with 4.
@@ -369,7 +377,7 @@ class LatticeCRF(CRFQueue):
 
     def _start(self, new: _OpenJob) -> None:
         batch = self._batch_of(new)
-        if sum(open_job.num_bytes for open_job in batch) >= self.batch_bytes:
+        if sum(open_job.input_bytes for open_job in batch) >= self.batch_bytes:
             self._refine(batch)
 
     def _wait_for_oldest(self) -> None:
@@ -407,7 +415,7 @@ def open_crf(
             are copied to the worker processes.
         device: Where the probabilities are.
         num_workers: As in :class:`DenseCRFPool`; without effect on a GPU.
-        max_bytes: Bound on the bytes of image and probabilities of all open jobs.
+        max_bytes: Bound on the bytes of image, probabilities and result of all open jobs.
         timeout: As in :class:`DenseCRFPool`; without effect on a GPU.
 
     Raises:

@@ -10,6 +10,8 @@ from typing import NamedTuple, Optional, Sequence, Union
 import torch
 from torch import Tensor
 
+from ..localization import move_threshold
+
 Indices = Union[Tensor, Sequence[int]]
 
 
@@ -31,15 +33,24 @@ class ClassProbabilities(NamedTuple):
 
 
 def map_probabilities(
-    maps: Tensor, indices: Indices, channels: Optional[Tensor] = None
+    maps: Tensor,
+    indices: Indices,
+    channels: Optional[Tensor] = None,
+    threshold: Union[float, Sequence[float], None] = None,
 ) -> ClassProbabilities:
     """Probabilities from normalised maps; background is 1 - their maximum.
+
+    Left as they are, maps lose to the background where they are below .5, whatever the
+    threshold is that suits them. With a ``threshold`` they are bent before, so that it
+    comes to lie at .5 (:func:`~mmseg_more.localization.move_threshold`).
 
     Args:
         maps: Normalised maps ``(K, H, W)`` in [0, 1], or those of some classes.
         indices: Of the classes that may appear.
         channels: Index of the class that each channel of ``maps`` shows, ``(P,)``.
             None: they are all K in their order.
+        threshold: Background threshold of the maps in [0, 1), one for all or one for
+            each of the K classes. None: the maps as they are, the published form.
 
     Raises:
         ValueError: If ``maps`` does not show one of the classes.
@@ -55,6 +66,11 @@ def map_probabilities(
             raise ValueError(f'there are maps of the classes {shown}, not of {missing}')
         present = maps[[shown.index(i) for i in index.tolist()]]
     present = present.float()
+    if threshold is not None:
+        thresholds = torch.as_tensor(threshold, dtype=torch.float64)
+        present = move_threshold(
+            present, thresholds[index.cpu()] if thresholds.ndim else thresholds
+        )
     background = (
         1 - present.amax(dim=0, keepdim=True)
         if len(index)

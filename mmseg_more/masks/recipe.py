@@ -1,19 +1,32 @@
 """How a mask is made: one object that holds all options, and every default."""
 
+import dataclasses
 from dataclasses import dataclass, fields, replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from logging import WARNING
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmseg.structures import SegDataSample
 
 from ..localization import check_scales
 from ..models.structures import MASK_SCALES, POLICIES, SEG_SCALES, LocalizationRequest
+from .calibration import Calibration, as_calibration, scale_kind
+from .confidence import ConfidenceCurves
 from .dense_crf import BACKENDS, CLASS_EPSILON, DenseCRFOptions
 from .probabilities import ClassProbabilities, map_probabilities, seg_probabilities
 
 SOURCES = ('lam', 'cam', 'fused', 'seg')
 """What masks are made of: a localization map or the segmentation head."""
+BACKGROUNDS = ('complement', 'calibrated')
+"""What the CRF takes for the background of a map: 1 - maximum of the map as it is (the
+published form), or of the map bent so that its threshold comes to lie at .5."""
+
+_NO_THRESHOLD = (
+    "background='calibrated' is of localization maps, and the masks are of the "
+    "segmentation: leave it out, or take source='lam', 'cam' or 'fused'"
+)
 
 
 @dataclass(frozen=True)
@@ -34,14 +47,26 @@ class MaskRecipe:
         policy: Which classes may appear: 'image-labels', 'predicted' or, for the
             segmentation, 'all'. None: the image labels where the data have them, else
             'all' for the segmentation.
-        bkg: Threshold in [0, 1) of a map without CRF: background where it is at most
-            this. None: that of the config's test evaluator, or else of the model.
+        bkg: Threshold in [0, 1) of a map: background where it is at most this, without
+            CRF or with a calibrated ``background``. Or a file of thresholds
+            (:class:`~mmseg_more.masks.Calibration`). None: that of the config's test
+            evaluator, or else of the model.
         crf: Whether to refine by the dense CRF. A dict holds what differs of
             :class:`DenseCRFOptions`, ``epsilon`` (classes that stay below this
             probability all over the image are left out; .02 unless given) and
             ``backend`` ('auto', 'lattice' or 'pydensecrf').
+        calibration: File of what was learned of the model's masks
+            (:class:`~mmseg_more.masks.Calibration`). Its thresholds are for masks of a map,
+            without and with CRF: short for this file as ``bkg`` and
+            ``background='calibrated'``. Its curves calibrate the confidence of masks that
+            are made as those that they were fitted to.
+        background: What the CRF takes for the background of a map, one of
+            :data:`BACKGROUNDS`; 'complement' unless given.
+        class_bkg: Threshold of each of the K classes in their order, in place of ``bkg``.
+            A file may hold them.
 
     Raises:
+        FileNotFoundError: If there is no such file of thresholds.
         ValueError: If an option is none of these.
     """
 
@@ -49,11 +74,15 @@ class MaskRecipe:
     multi_scale: bool = True
     scales: Optional[Sequence[float]] = None
     policy: Optional[str] = None
-    bkg: Optional[float] = None
+    bkg: Union[float, str, Calibration, None] = None
     crf: Union[bool, Mapping[str, Any], None] = False
+    calibration: Union[str, Calibration, None] = None
+    background: Optional[str] = None
+    class_bkg: Optional[Sequence[float]] = None
 
     def __post_init__(self) -> None:
-        for name, known in (('source', SOURCES), ('policy', POLICIES)):
+        choices = dict(source=SOURCES, policy=POLICIES, background=BACKGROUNDS)
+        for name, known in choices.items():
             value = getattr(self, name)
             if value is not None and value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, got {value!r}')
@@ -62,8 +91,7 @@ class MaskRecipe:
                 "policy='all' is for source='seg': a localization map tells where a "
                 'class is, not whether; take image-labels or predicted'
             )
-        if self.bkg is not None and not 0 <= self.bkg < 1:
-            raise ValueError(f'bkg must lie in [0, 1), got {self.bkg}')
+        self._check_thresholds()
         if self.scales is not None:
             if not self.multi_scale:
                 raise ValueError(
@@ -72,6 +100,24 @@ class MaskRecipe:
                 )
             object.__setattr__(self, 'scales', check_scales(self.scales, 'scales'))
         object.__setattr__(self, 'crf', _crf_settings(self.crf))
+
+    def _check_thresholds(self) -> None:
+        if isinstance(self.bkg, str):
+            object.__setattr__(self, 'bkg', as_calibration(self.bkg))
+        if self.class_bkg is not None:
+            object.__setattr__(self, 'class_bkg', tuple(self.class_bkg))
+        for value in (self.bkg, *(self.class_bkg or ())):
+            if isinstance(value, (int, float)) and not 0 <= value < 1:
+                raise ValueError(f'bkg must lie in [0, 1), got {value}')
+        if self.calibration is None:
+            return
+        calibration = as_calibration(self.calibration)
+        object.__setattr__(self, 'calibration', calibration)
+        of_others = self.class_bkg is not None or self.bkg not in (None, calibration)
+        if calibration.thresholds and of_others:
+            raise ValueError(
+                'bkg and calibration both give thresholds: leave one of them out'
+            )
 
     def replace(self, **options: Any) -> 'MaskRecipe':
         """The same with other options; scales imply that there are several."""
@@ -89,7 +135,7 @@ class MaskRecipe:
     def resolve(
         self, localizes: bool, with_labels: bool, augmented: bool = False
     ) -> 'MaskRecipe':
-        """Decide what was left open but ``bkg``.
+        """Decide what was left open but thresholds and curves, see :meth:`calibrated`.
 
         Args:
             localizes: Whether the model is a MoRe, which gives maps and runs scales.
@@ -127,16 +173,123 @@ class MaskRecipe:
             scales = SEG_SCALES if source == 'seg' else MASK_SCALES
         else:
             scales = () if source == 'seg' else (1.0,)
+        if source == 'seg' and self.background == 'calibrated':
+            raise ValueError(_NO_THRESHOLD)
+        bkg = self.bkg
+        background = self.background or 'complement'
+        if self._takes_thresholds(source):
+            bkg, background = self.calibration, 'calibrated'
+        if source == 'seg' or not self.crf:
+            background = 'complement'
         # Without effect, a threshold would make two settings of what gives one mask.
-        bkg = None if source == 'seg' or self.crf else self.bkg
+        without_bkg = source == 'seg' or self.crf and background == 'complement'
         return MaskRecipe(
-            source, bool(scales), tuple(scales) or None, policy, bkg, self.crf
+            source,
+            bool(scales),
+            tuple(scales) or None,
+            policy,
+            None if without_bkg else bkg,
+            self.crf,
+            calibration=self.calibration,
+            background=background,
+            class_bkg=None if without_bkg else self.class_bkg,
+        )
+
+    def _takes_thresholds(self, source: str) -> bool:
+        """Whether masks of this source take thresholds of the calibration.
+
+        Raises:
+            ValueError: If they take nothing of it.
+        """
+        if not isinstance(self.calibration, Calibration):
+            return False
+        published = self.crf and self.background == 'complement'
+        takes = bool(self.calibration.thresholds) and source != 'seg' and not published
+        if not takes and source not in self.calibration.confidence:
+            title = f'{source} with the published background of the CRF'
+            raise ValueError(
+                f'calibration has no effect: {self.calibration} holds neither thresholds '
+                f'nor curves of confidence for masks of {title if published else source}. '
+                'Leave it out'
+            )
+        return takes
+
+    def calibrated(
+        self,
+        classes: Sequence[str],
+        evaluated: Union[float, str, None],
+        default: Callable[[], float],
+    ) -> 'MaskRecipe':
+        """Decide the thresholds and curves of a resolved recipe.
+
+        Curves that were fitted to masks of other settings are left out, with a warning.
+
+        Args:
+            classes: Names of the K classes, without background.
+            evaluated: What the config evaluates the map with, a number or a file of
+                thresholds, as ``evaluated_bkg`` gives it.
+            default: Gives the threshold if nothing else does.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file has no threshold of this map, or has one of a class
+                that is unknown; if ``class_bkg`` is not of K classes.
+        """
+        if self.class_bkg is not None and len(self.class_bkg) != len(classes):
+            raise ValueError(
+                f'class_bkg must hold a threshold of each of the {len(classes)} classes, '
+                f'got {len(self.class_bkg)}'
+            )
+        if not self.needs_bkg:
+            return self._with_own_curves(classes)
+        bkg = evaluated if self.bkg is None else self.bkg
+        if isinstance(bkg, str):
+            bkg = as_calibration(bkg)
+        decided: Dict[str, Any] = dict(bkg=default() if bkg is None else bkg)
+        if isinstance(bkg, Calibration):
+            found = bkg.threshold(str(self.source), scale_kind(self.scales or ()))
+            decided = dict(bkg=found.bkg, class_bkg=bkg.named(found, classes))
+        if isinstance(self.calibration, Calibration):  # its thresholds are known now
+            decided['calibration'] = self.calibration.without_thresholds()
+        return self.replace(**decided)._with_own_curves(classes)
+
+    def _with_own_curves(self, classes: Sequence[str]) -> 'MaskRecipe':
+        """With the curves of these masks alone; without a calibration if it has none."""
+        if not isinstance(self.calibration, Calibration):
+            return self
+        source, calibration = str(self.source), self.calibration.without_thresholds()
+        curves = calibration.confidence.get(source)
+        differences = curves.differences(self.settings(classes)) if curves else []
+        if differences:
+            print_log(
+                f'confidence of the masks is not calibrated: the curves in {calibration} '
+                f'are of other masks ({"; ".join(differences)}). Fit them with the same '
+                'options: tools/test.py --reliability JSON --fit-confidence FILE',
+                'current',
+                WARNING,
+            )
+        if curves is None or differences:
+            return self.replace(calibration=None)
+        return self.replace(
+            calibration=dataclasses.replace(calibration, confidence={source: curves})
         )
 
     @property
     def needs_bkg(self) -> bool:
-        """Whether a threshold decides what is background, and none is given."""
-        return self.source != 'seg' and not self.crf and self.bkg is None
+        """Whether a threshold decides what is background, and none is known yet."""
+        decides = not self.crf or self.background == 'calibrated'
+        unknown = self.bkg is None or isinstance(self.bkg, Calibration)
+        return self.source != 'seg' and decides and unknown and self.class_bkg is None
+
+    @property
+    def mask_threshold(self) -> Optional[float]:
+        """Threshold of what :meth:`probabilities` gives, for a mask without CRF."""
+        return 0.5 if self.class_bkg is not None else self._number()
+
+    def _number(self) -> Optional[float]:
+        if isinstance(self.bkg, (str, Calibration)):
+            raise ValueError('a file of thresholds is for calibrated() to look up')
+        return self.bkg
 
     @property
     def is_prediction(self) -> bool:
@@ -150,18 +303,35 @@ class MaskRecipe:
         ``backend``; None without CRF."""
         return _crf_settings(self.crf)
 
-    def settings(self) -> Dict[str, Any]:
-        """All of a resolved recipe, as the manifest says it."""
+    def settings(self, classes: Sequence[str] = ()) -> Dict[str, Any]:
+        """All of a resolved recipe, as the manifest says it.
+
+        Args:
+            classes: Names of the K classes, for ``class_bkg``.
+        """
         crf = self.crf_settings
         if crf and crf['backend'] == 'auto':
             del crf['backend']
-        return dict(
+        settings: Dict[str, Any] = dict(
             source=self.source,
             scales=list(self.scales or ()),
             classes=self.policy,
-            bkg=self.bkg,
+            bkg=self._number(),
             crf=crf,
         )
+        # only where they matter: folders that were begun without these keys go on
+        if self.background == 'calibrated':
+            settings['background'] = self.background
+        if self.class_bkg is not None:
+            settings['class_bkg'] = dict(zip(classes, self.class_bkg))
+        return settings
+
+    @property
+    def curves(self) -> Optional[ConfidenceCurves]:
+        """What calibrates the confidence of the masks of a :meth:`calibrated` recipe."""
+        if not isinstance(self.calibration, Calibration):
+            return None
+        return self.calibration.confidence.get(str(self.source))
 
     # ------------------------------------------------------------- the network
     def request(
@@ -232,11 +402,35 @@ class MaskRecipe:
             sample: What the model says of an image, at its original size.
             allowed: Of :meth:`allowed`.
         """
+        values: Tensor = sample.get(self.field).data
+        return self.class_probabilities(values, allowed, sample.get('map_indices', None))
+
+    @property
+    def field(self) -> str:
+        """Name of what the masks are made of, on a data sample (of a resolved recipe)."""
         if self.source == 'seg':
-            logits = sample.get('seg_logits_ms' if self.scales else 'seg_logits').data
-            return seg_probabilities(logits, allowed)
-        maps: Tensor = sample.get(f'{self.source}_ms').data
-        return map_probabilities(maps, allowed or (), sample.get('map_indices', None))
+            return 'seg_logits_ms' if self.scales else 'seg_logits'
+        return f'{self.source}_ms'
+
+    def class_probabilities(
+        self,
+        values: Tensor,
+        allowed: Optional[Sequence[int]],
+        channels: Optional[Tensor] = None,
+    ) -> ClassProbabilities:
+        """As :meth:`probabilities`, of the values of :attr:`field`.
+
+        Args:
+            values: Logits ``(1 + K, H, W)`` or maps ``(P, H, W)``.
+            allowed: Of :meth:`allowed`.
+            channels: Classes of the P maps; None: they are all K in their order.
+        """
+        if self.source == 'seg':
+            return seg_probabilities(values, allowed)
+        threshold: Union[float, Sequence[float], None] = self.class_bkg
+        if threshold is None and self.background == 'calibrated':
+            threshold = self._number()
+        return map_probabilities(values, allowed or (), channels, threshold)
 
 
 def _crf_settings(crf: Union[bool, Mapping[str, Any], None]) -> Optional[Dict[str, Any]]:

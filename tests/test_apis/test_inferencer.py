@@ -20,6 +20,7 @@ from mmseg_more.apis import ImageResult, MoReInferencer, make_settings
 from mmseg_more.apis.inference_inputs import list_inputs
 from mmseg_more.checkpoints import convert_official
 from mmseg_more.datasets import VOCImageLevelDataset
+from mmseg_more.masks import Calibration, MapThreshold
 from mmseg_more.masks.dense_crf import dense_crf_mask
 from mmseg_more.models.structures import MASK_SCALES
 
@@ -89,6 +90,8 @@ def test_scores_maps_and_mask_are_the_model_s(exact, reference):
         'scores',
         'classes',
         'maps',
+        'image_confidence',
+        'confidence_map',
         'errors',
     }
     assert list(result['scores']) == VOC[1:]
@@ -168,6 +171,42 @@ def test_threshold_comes_from_the_config(weights):
     assert inferencer.settings(source='lam', crf=True).recipe.bkg is None
 
 
+def test_calibrated_thresholds(weights, reference, tmp_path):
+    """Those of a file; the call's own come first, and the segmentation needs none."""
+    cfg = small_config()
+    names = MoReInferencer(cfg, weights, device='cpu').model.dataset_meta['classes'][1:]
+    thresholds = dict(
+        raw=dict(lam=MapThreshold(0.2)), ms=dict(lam=MapThreshold(0.3, {names[1]: 0.6}))
+    )
+    path = str(tmp_path / 'c.json')
+    Calibration(thresholds).save(path)
+    inferencer = MoReInferencer(cfg, weights, device='cpu', calibration=path)
+    recipe = inferencer.settings(source='lam', multi_scale=True, crf=True).recipe
+    assert (recipe.bkg, recipe.background) == (0.3, 'calibrated')
+    assert recipe.class_bkg == tuple(0.6 if n == names[1] else 0.3 for n in names)
+    assert inferencer.settings(source='lam').recipe.bkg == 0.2
+    assert inferencer.settings(source='lam', bkg=0.1).recipe.bkg == 0.1
+    published = inferencer.settings(source='lam', crf=True, background='complement')
+    assert published.recipe.settings()['bkg'] is None
+    assert inferencer.settings().recipe.source == 'seg'
+    assert inferencer.settings().recipe.curves is None
+    curve = masks.ConfidenceCurve([0, 1], [0.4])
+    curves = masks.ConfidenceCurves(curve, curve, {})
+    of_both = Calibration(thresholds, confidence=dict(seg=curves, lam=curves))
+    both = MoReInferencer(cfg, weights, device='cpu', calibration=of_both)
+    assert both(reference)['image_confidence'] == pytest.approx(0.4)
+    for options in (dict(bkg=0.1), dict(crf=True, background='complement'), dict()):
+        recipe = both.settings(source='lam', **options).recipe
+        assert recipe.bkg == (0.2 if not options else options.get('bkg'))
+        assert recipe.curves is curves
+    assert both.settings(source='cam', bkg=0.1).recipe.calibration is None
+    sample = inferencer(reference, True, source='lam', maps='lam')
+    value = sample.lam.data[sample.pred_label].amax(0)
+    assert torch.equal(sample.pred_sem_seg.data[0] > 0, value > 0.2)
+    with pytest.raises(FileNotFoundError, match='--calibrate'):
+        MoReInferencer(cfg, weights, device='cpu', calibration=path + 'x')
+
+
 def test_predicted_classes_restrict_the_segmentation(inferencer, reference):
     sample = inferencer(reference, True, policy='predicted')
     allowed = {0, *(sample.pred_label + 1).tolist()}
@@ -210,6 +249,46 @@ def test_images_of_any_size(inferencer, size):
     assert plain['visualization'].shape == (*size, 3)
 
 
+@pytest.mark.parametrize('maps', [(), ('cam',)])
+def test_confidence_of_the_prediction(inferencer, reference, maps):
+    sample = inferencer(reference, True, maps=maps)
+    probabilities = masks.seg_probabilities(sample.seg_logits.data)
+    expected = masks.confidence_of(sample.pred_sem_seg.data[0], probabilities)
+    assert sample.image_confidence == pytest.approx(expected.image, abs=1e-6)
+    result = inferencer(reference, maps=maps, confidence_maps=True)
+    assert result['image_confidence'] == pytest.approx(expected.image, abs=1e-6)
+    np.testing.assert_allclose(result['confidence_map'], expected.pixels, atol=1e-6)
+    assert inferencer(reference)['confidence_map'] is None
+
+
+def test_confidence_of_a_map_is_written_and_calibrated(inferencer, folder, tmp_path):
+    """The PNGs, scores.json, and what a curve makes of them."""
+    curve = masks.ConfidenceCurve([0, 1], [0.4])
+    curves = masks.ConfidenceCurves(curve, curve, {})
+    file = Calibration(confidence=dict(lam=curves))
+    for name, options in dict(raw={}, calibrated=dict(calibration=file)).items():
+        results = inferencer(
+            str(folder),
+            out_dir=str(tmp_path / name),
+            source='lam',
+            confidence_maps=True,
+            **options,
+        )
+        scores = json.loads((tmp_path / name / 'scores.json').read_text())
+        for key, pixels, image in zip(
+            sorted(scores), results['confidence_map'], results['image_confidence']
+        ):
+            assert scores[key]['image_confidence'] == round(image, 4)
+            path = tmp_path / name / 'confidence' / f'{key}.png'
+            levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            assert np.array_equal(levels, np.rint(255 * pixels).astype(np.uint8))
+            assert name == 'raw' or set(np.unique(levels)) == {102}
+            assert name == 'raw' or image == pytest.approx(0.4)
+    of_others = file.with_confidence(dict(lam=curves._replace(settings=dict(bkg=0.123))))
+    recipe = inferencer.settings(source='lam', calibration=of_others).recipe
+    assert recipe.curves is None and recipe.bkg is not None
+
+
 def test_network_is_left_without_a_request(inferencer):
     inferencer(noise(20, 30), maps='cam')
     assert inferencer.model.localization_request is None
@@ -220,7 +299,7 @@ def test_kinds_of_inputs_agree(inferencer, folder):
     paths = sorted(folder.glob('*.[pPj]*'))
     pixels = [cv2.imread(str(path)) for path in paths]
     whole = inferencer(str(folder), maps='lam')
-    assert [len(value) for value in whole.values()] == [3] * 6
+    assert {len(value) for value in whole.values()} == {3}
     assert [p.name for p in paths] == ['a.PNG', 'b.png', 'c.jpg']
     for index, (path, image) in enumerate(zip(paths, pixels)):
         for single in (str(path), path, image):
@@ -318,7 +397,10 @@ def test_files(inferencer, folder, tmp_path):
     scores = json.loads((out / 'scores.json').read_text())
     assert list(scores) == ['a', 'b', 'c']
     assert scores['b'] == dict(
-        path=str(folder / 'b.png'), classes=result['classes'][1], scores=result['scores'][1]
+        path=str(folder / 'b.png'),
+        classes=result['classes'][1],
+        scores=result['scores'][1],
+        image_confidence=round(result['image_confidence'][1], 4),
     )
 
 

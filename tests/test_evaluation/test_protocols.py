@@ -15,8 +15,8 @@ from localization_samples import CLASSES, MAPS, REQUEST, K, make_protocol_sample
 from mmseg_more.evaluation import ProtocolMetric
 from mmseg_more.evaluation.functional import confusion_matrix, mean_iou
 from mmseg_more.evaluation.protocol_report import size_range
-from mmseg_more.localization import maps_to_labels
-from mmseg_more.masks import dense_crf
+from mmseg_more.localization import maps_to_labels, move_threshold
+from mmseg_more.masks import Calibration, MapThreshold, dense_crf
 from mmseg_more.masks import pool as pool_module
 
 NUM_IMAGES = 5
@@ -224,3 +224,30 @@ def test_bad_arguments(kwargs):
 def test_size_range():
     assert size_range([(3, 5), (3, 7)]) == '3x5..7'
     assert size_range([None]) == 'unknown'
+
+
+def test_a_calibrated_background_follows_the_thresholds(samples, tmp_path):
+    """The thresholds of several scales, of single classes too; the rest stays."""
+    ms = dict(cam=MapThreshold(0.3), lam=MapThreshold(0.6, dict(star=0.2)))
+    file = str(tmp_path / 'c.json')
+    Calibration(dict(raw=dict(cam=MapThreshold(0.4)), ms=ms)).save(file)
+    out = tmp_path / 'figures.json'
+    figures = evaluate(build(bkg=file, background='calibrated', out_json=str(out)), samples)
+    for name, own in (('cam', (0.3, 0.3, 0.3)), ('lam', (0.6, 0.6, 0.2))):
+        confusion = 0
+        for sample in samples:
+            present = sample.gt_score.nonzero().flatten()
+            maps = move_threshold(
+                sample.get(f'{name}_ms').data[present], torch.tensor(own)[present]
+            )
+            probs = torch.cat([1 - maps.amax(0, keepdim=True), maps])
+            labels = refined_labels(sample, probs, [0, *(present + 1).tolist()])
+            confusion += confusion_matrix(labels, sample.gt_sem_seg.data[0], K + 1)
+        assert figures[f'{name}/ms_crf/mIoU'] == pytest.approx(100 * mean_iou(confusion))
+    published = evaluate(build(bkg=file), samples)
+    assert published['lam/ms_crf/mIoU'] != figures['lam/ms_crf/mIoU']
+    for key in ('seg/ms_crf/mIoU', 'lam/ms/mIoU', 'cam/raw/mIoU'):
+        assert published[key] == figures[key]
+    settings = json.loads(out.read_text())['settings']
+    assert settings['background'] == 'calibrated'
+    assert settings['bkg_ms'] == dict(cam=0.3, lam=0.6, fused=0.5)

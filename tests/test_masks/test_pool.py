@@ -288,9 +288,14 @@ def test_a_worker_keeps_its_large_buffers(monkeypatch):
         assert second.confidence[0] < 0.1 * pages
 
 
+def size_of(job):
+    """Bytes of an open job: what goes in, and the label and confidence of each pixel."""
+    return job.image.nbytes + job.probs.nbytes + 5 * job.probs[0].size
+
+
 def test_no_more_than_max_bytes_are_open():
     """And one job is always admitted, however large."""
-    size = make_job(0).image.nbytes + make_job(0).probs.nbytes
+    size = size_of(make_job(0))
     taken, returned = 0, 0
 
     def jobs():
@@ -429,7 +434,10 @@ def test_lattice_crf_refines_images_of_one_size_together(monkeypatch):
 
 
 def test_lattice_crf_is_bounded():
-    size = make_job(0).image.nbytes + make_job(0).probs.nbytes
+    size = size_of(make_job(0))
+    with LatticeCRF(max_bytes=2 * size - 1) as crf:
+        assert crf.submit(make_job(0)) == []
+        assert [r.payload for r in crf.submit(make_job(1))] == [0]
     for bound in (dict(max_bytes=2 * size), dict(max_pending=2)):
         with LatticeCRF(**bound) as crf:
             assert crf.submit(make_job(0)) == crf.submit(make_job(1)) == []

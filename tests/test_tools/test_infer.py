@@ -104,6 +104,23 @@ def test_a_corrupt_image_is_named_and_the_rest_goes_on(infer, files, capsys):
     assert 'aa.png does not decode as an image' in captured.err
 
 
+def test_confidence(infer, files):
+    curve = dict(edges=[0, 1], values=[0.6])
+    path = files / 'curves.json'
+    curves = dict(seg=dict(pixel=curve, image=curve))
+    path.write_text(json.dumps(dict(version=1, confidence=curves)))
+    arguments = [files / 'two', files / 'config.py', files / 'more.pth', '--no-pictures']
+    arguments += ['--out-dir', files / 'out', '--device', 'cpu', '--confidence-maps']
+    assert infer(*arguments) == 0
+    assert written(files / 'out') == ['confidence/c.png', 'pred/c.png', 'scores.json']
+    raw = json.loads((files / 'out' / 'scores.json').read_text())['c']
+    assert 0 < raw['image_confidence'] < 1 and raw['image_confidence'] != 0.6
+    assert infer(*arguments, '--calibration', path) == 0
+    calibrated = json.loads((files / 'out' / 'scores.json').read_text())['c']
+    assert calibrated == dict(raw, image_confidence=0.6)
+    assert set(np.unique(Image.open(files / 'out/confidence/c.png'))) == {153}
+
+
 @pytest.mark.parametrize(
     'edit, message',
     [
@@ -114,6 +131,11 @@ def test_a_corrupt_image_is_named_and_the_rest_goes_on(infer, files, capsys):
             'checkpoint nowhere.pth does not exist',
         ),
         (lambda a: a.extend(['--bkg', '3', '--source', 'lam']), 'bkg must lie in [0, 1)'),
+        (
+            lambda a: a.extend(['--calibration', 'nowhere.json', '--source', 'lam']),
+            'there is no calibration file nowhere.json',
+        ),
+        (lambda a: a.extend(['--background', 'calibrated']), "take source='lam'"),
         (lambda a: a.extend(['--cfg-options', 'model.pretraind=1']), 'pretraind'),
     ],
 )

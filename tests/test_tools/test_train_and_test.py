@@ -185,6 +185,11 @@ def test_checkpoint_with_other_classes(run, config, tmp_path):
         (('--source', 'cam'), '--source belongs to --pseudo-labels'),
         (('--crf', '--protocols'), '--crf belongs to --pseudo-labels or --export-voc'),
         (('--pseudo-labels', 'a', '--protocols'), 'not allowed with'),
+        (('--calibrate', 'a', '--protocols'), 'not allowed with'),
+        (('--calibration', 'a'), '--calibration belongs to --pseudo-labels or --protocols'),
+        (('--fit-confidence', 'a', '--protocols'), '--fit-confidence belongs to --reliab'),
+        (('--num-images', '3', '--protocols'), '--num-images belongs to --calibrate'),
+        (('--pseudo-labels', 'a', '--calibration', 'b'), 'no calibration file b'),
         (('--pseudo-labels', 'a', '--source', 'cams'), 'invalid choice'),
     ],
 )

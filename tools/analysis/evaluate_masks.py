@@ -25,7 +25,7 @@ from mmseg_more.evaluation.functional import (
     segmentation_figures,
 )
 from mmseg_more.evaluation.report import write_json
-from mmseg_more.masks import MANIFEST, read_manifest
+from mmseg_more.masks import CONFIDENCE, MANIFEST, read_manifest
 
 IGNORE_INDEX = 255
 FIGURES = ('iou', 'precision', 'recall')
@@ -42,6 +42,10 @@ def mask_names(masks: Path, ann_file: Optional[str]) -> List[str]:
     present = {
         path.relative_to(masks).with_suffix('').as_posix() for path in masks.rglob('*.png')
     }
+    if (masks / MANIFEST).is_file():
+        settings = read_manifest(masks / MANIFEST)['settings']
+        if settings.get('confidence_maps'):  # these are no masks
+            present = {name for name in present if not name.startswith(f'{CONFIDENCE}/')}
     if ann_file is None:
         names = sorted(present)
     else:

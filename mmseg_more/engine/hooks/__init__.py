@@ -1,7 +1,6 @@
-from .health_hook import HealthHook
 from .iteration_hook import IterationHook
 from .localization_hook import LocalizationHook
 from .sanity_check_hook import SanityCheckHook
 from .tf32_hook import TF32Hook
 
-__all__ = ['HealthHook', 'IterationHook', 'LocalizationHook', 'SanityCheckHook', 'TF32Hook']
+__all__ = ['IterationHook', 'LocalizationHook', 'SanityCheckHook', 'TF32Hook']

@@ -14,8 +14,12 @@ from torch import Tensor, nn
 
 from mmseg.registry import DATASETS, HOOKS
 
-from ...evaluation.counting import accumulate
-from ...evaluation.health import (
+from ..engine.hooks.utils import innermost
+from ..localization import resize_map, scaled_size
+from ..masks.config import SPLITS, mask_dataloader
+from ..models import MoRe
+from .counting import accumulate
+from .health import (
     HealthCounts,
     HealthFigures,
     RawMaps,
@@ -23,10 +27,7 @@ from ...evaluation.health import (
     class_health,
     health_score,
 )
-from ...evaluation.health_findings import FLOODS, Finding, HealthMonitor, HealthRules
-from ...localization import resize_map, scaled_size
-from ...models import MoRe
-from .utils import innermost
+from .health_findings import FLOODS, Finding, HealthMonitor, HealthRules
 
 _STATE = 'health/state'
 
@@ -95,7 +96,6 @@ class HealthHook(Hook):
                 'expected interval >= 0, num_images >= 1 and batch_size >= 1, got '
                 f'{interval}, {num_images} and {batch_size}'
             )
-        from ...masks.config import SPLITS  # which builds on the helpers of hooks
 
         if split not in SPLITS:
             raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
@@ -143,7 +143,6 @@ class HealthHook(Hook):
                 f'model is a {type(model).__name__}: remove the hook from "custom_hooks" '
                 'or "default_hooks"'
             )
-        from ...masks.config import mask_dataloader
 
         try:
             data = mask_dataloader(runner.cfg, self.split, with_labels=True)

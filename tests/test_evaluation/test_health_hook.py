@@ -19,7 +19,7 @@ from torch import nn
 
 from health_run import figures_of, health_config, measure_rank
 from mask_run import make_data
-from mmseg_more.engine.hooks import HealthHook
+from mmseg_more.evaluation import HealthHook
 from mmseg_more.evaluation.health import HealthCounts
 
 from mmseg.registry import HOOKS, MODELS
