@@ -77,6 +77,6 @@ default_hooks = dict(
     # says which class floods or dies; 2 % of the training
     health=dict(type='HealthHook', interval=100, num_images=32),
 )
-# the maps' own background thresholds, by the sweep of seeds 0 to 4 on data of their own
+# the maps' own background thresholds, by the sweep of seeds 0 to 3 on data of their own
 val_evaluator = dict(bkg=dict(cam=0.2, lam=0.4, fused=0.1, attention=0.5))
 test_evaluator = val_evaluator

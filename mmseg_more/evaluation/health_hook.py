@@ -390,8 +390,10 @@ def _flood_text(model: MoRe) -> str:
     return (
         'It takes the background along, and the losses learn from that. Unless it recovers '
         f'soon, start again with a higher model.pseudo_label.high (now {labeler.high}; .1 '
-        f'more is a step), then .low (now {labeler.low}), or let the losses that learn '
-        'from the maps begin later (model.losses.{ptc,cre,ure,seg}.begin).'
+        f'more is a step) and .low (now {labeler.low}); let the losses that learn from the '
+        'maps begin later and in this order: model.losses.ptc, cre, then ure and seg '
+        '(their .begin); and where it comes suddenly, clip the gradients '
+        '(optim_wrapper.clip_grad.max_norm=1.0).'
     )
 
 
