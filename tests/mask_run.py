@@ -91,6 +91,7 @@ def config(data, classes=CLASSES):
     cfg.merge_from_dict(
         {
             'model.num_classes': num,
+            'model.pretrained': None,  # of another size
             'model.backbone.num_classes': num,
             'model.backbone.arch.embed_dims': 16,
             'model.backbone.arch.num_layers': 3,

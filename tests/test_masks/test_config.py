@@ -34,7 +34,7 @@ def test_test_split():
     assert hook == dict(
         type='PseudoLabelHook',
         out_dir='masks',
-        bkg=0.5,
+        bkg=cfg.val_evaluator.bkg.lam,
         crf=True,
         policy='predicted',
         num_workers=3,
@@ -74,7 +74,7 @@ def test_train_split_is_neither_shuffled_nor_augmented():
 def test_threshold_of_the_evaluator():
     cfg = config()
     use_pseudo_labels(cfg, 'masks', source='cam')
-    assert cfg.custom_hooks[-1].bkg == 0.15
+    assert cfg.custom_hooks[-1].bkg == cfg.val_evaluator.bkg.cam != 0.5
     cfg = config()
     use_pseudo_labels(cfg, 'masks', source='cam', bkg=0.3)
     assert cfg.custom_hooks[-1].bkg == 0.3
@@ -82,9 +82,9 @@ def test_threshold_of_the_evaluator():
     use_pseudo_labels(cfg, 'masks')
     assert cfg.custom_hooks[-1].bkg is None
     cfg = config()
-    cfg.test_evaluator = [dict(type='LocalizationMetric', bkg=0.4)]
+    cfg.test_evaluator = [dict(type='LocalizationMetric', bkg=0.45)]
     use_pseudo_labels(cfg, 'masks')
-    assert cfg.custom_hooks[-1].bkg == 0.4
+    assert cfg.custom_hooks[-1].bkg == 0.45
 
 
 def test_labels_are_needed_where_they_decide():
