@@ -50,6 +50,7 @@ def options(data_root, max_iters=4):
         for name, begin in (('ptc', 0), ('cre', 0), ('ure', 0), ('seg', 1), ('energy', 1))
     ]
     small = [
+        'model.pretrained=None',  # of another size
         'model.backbone.arch.embed_dims=16',
         'model.graph.embed_dims=16',
         'model.backbone.arch.num_layers=3',
