@@ -88,19 +88,21 @@ class LocalizationMetric(CountingMetric):
         # a file is read once
         self._bkg = as_calibration(bkg) if isinstance(bkg, str) else bkg
         self._sweep = thresholds
-        self.thresholds = MapThresholds(self._bkg, thresholds)
+        self.localization_request = None
         self.ignore_index = ignore_index
         self.out_json = out_json
 
     @property
     def localization_request(self) -> Optional[LocalizationRequest]:
-        """What :class:`LocalizationHook` asks for: it tells the scales of the maps."""
+        """What :class:`LocalizationHook` asks for: it tells the scales of the maps. None:
+        nothing, and the maps are taken to be of scale 1."""
         return self._request
 
     @localization_request.setter
-    def localization_request(self, request: LocalizationRequest) -> None:
+    def localization_request(self, request: Optional[LocalizationRequest]) -> None:
         self._request = request
-        cam, lam = scale_kind(request.cam_scales), scale_kind(request.lam_scales)
+        scales = request or LocalizationRequest()
+        cam, lam = scale_kind(scales.cam_scales), scale_kind(scales.lam_scales)
         kinds = dict(cam=cam, lam=lam, fused=max(cam, lam, key=('raw', 'ms').index))
         self.thresholds = MapThresholds(self._bkg, self._sweep, kinds)
 

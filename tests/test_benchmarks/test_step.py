@@ -35,7 +35,7 @@ def gradients(benchmark, context=None):
 
 @pytest.mark.slow
 def test_run(benchmark):
-    assert benchmark.model.iteration == 1201  # one past the last `begin`
+    assert benchmark.model.iteration == 601  # one past the last `begin`
     found = benchmark.run(iters=2)
     assert found['ratio'] == found['step_s'] / found['gemm_bound_s'] > 0
     assert found['gemm_bound_s'] == pytest.approx(

@@ -218,7 +218,7 @@ def test_a_flood_is_named_with_its_remedy_and_its_end(data, tmp_path):
         'their border, its LAM 90 %, the segmentation 30 %; the CAM covered 20 % 2 '
         'iterations ago.'
     ) in warnings[0]
-    assert 'model.pseudo_label.high (now 0.25' in warnings[0]
+    assert 'model.pseudo_label.high (now 0.7;' in warnings[0]
     assert 'class "disk" has recovered, it no longer floods since iteration 6' in log
     assert log.count('; disk floods') == 3  # in the lines of iterations 4 to 6
     scalars = scalars_of(tmp_path)
