@@ -339,7 +339,12 @@ def test_a_signal_ends_the_children(study, capsys, number):
     options = ('--cfg-options', 'log_level=sleep')
     begin = time.time()
     if number == signal.SIGINT:
-        status, out, err = study(*arguments, *options)
+        # in the background of a shell it would be ignored
+        before = signal.signal(number, signal.default_int_handler)
+        try:
+            status, out, err = study(*arguments, *options)
+        finally:
+            signal.signal(number, before)
         assert status == 130 and 'the same command goes on' in err
     else:
         with pytest.raises(SystemExit) as stop:
