@@ -29,7 +29,9 @@ from shapes_categories import SHAPES, TWENTY, Category
 
 SUPERSAMPLING = 4
 NOMINAL_SIZE = 96  # lengths below are in pixels of an image of this size
+DIAMETER = (30.0, 60.0)
 MAX_ROTATION = 0.4  # radians either way: a texture keeps its rough orientation
+OBJECT_COUNT_PROBABILITY = (0.35, 0.40, 0.25)  # of 1, 2, 3 objects
 MIN_VISIBLE_FRACTION = 0.4
 MIN_VISIBLE_PIXELS = 150
 WEAK_TEXTURE = 0.4  # contrast on the faded side, relative to the strong side
@@ -53,16 +55,12 @@ class World(NamedTuple):
             in ``COMPANION_RATE`` of all cases.
         photographs: Folder of the images that ``PHOTOGRAPH_RATE`` of the scenes have as
             background; None for drawn backgrounds alone.
-        counts: How often a scene has 1, 2, ... objects.
-        diameter: Range of the objects' size, in pixels of ``NOMINAL_SIZE``.
     """
 
     categories: Tuple[Category, ...]
     tail: float = 1.0
     companions: Tuple[Tuple[str, str], ...] = ()
     photographs: Optional[Path] = None
-    counts: Tuple[float, ...] = (0.35, 0.40, 0.25)
-    diameter: Tuple[float, float] = (30.0, 60.0)
 
     @property
     def classes(self) -> Tuple[str, ...]:
@@ -109,7 +107,7 @@ class Pose(NamedTuple):
 
 def draw_scene(rng: np.random.Generator, size: int, world: World = DEMO) -> Scene:
     """Draw one scene of ``size`` x ``size`` pixels; ``rng`` is all that is random."""
-    count = 1 + rng.choice(len(world.counts), p=world.counts)
+    count = 1 + rng.choice(len(OBJECT_COUNT_PROBABILITY), p=OBJECT_COUNT_PROBABILITY)
     labels = _choose_labels(rng, count, world)
     poses, alphas = _place_objects(rng, labels, size, world)
     present = {pose.label for pose in poses}
@@ -158,7 +156,7 @@ def _place_objects(rng, labels, size, world):
     for label in labels:
         for attempt in range(30):
             last_resort = not poses and attempt == 29
-            pose = _random_pose(rng, int(label), size, world, centered=last_resort)
+            pose = _random_pose(rng, int(label), size, centered=last_resort)
             category = world.categories[label]
             if category.upright:
                 pose = pose._replace(angle=0.2 * pose.angle)
@@ -191,8 +189,8 @@ def _visible_pixels(alphas):
     return visible[::-1]
 
 
-def _random_pose(rng, label, size, world, centered):
-    radius = rng.uniform(*world.diameter) / 2 * size / NOMINAL_SIZE
+def _random_pose(rng, label, size, centered):
+    radius = rng.uniform(*DIAMETER) / 2 * size / NOMINAL_SIZE
     center = (0.5, 0.5) if centered else rng.uniform(0.08, 0.92, 2)
     return Pose(
         label,
