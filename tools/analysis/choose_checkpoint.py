@@ -12,7 +12,7 @@ and in the last line over those of all.
 """
 
 import argparse
-import json
+import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
@@ -20,6 +20,9 @@ from prettytable import PrettyTable
 from scipy.stats import spearmanr
 
 from mmseg_more.evaluation.report import write_json
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from scalars import read_scalars
 
 SCORES = {'health': 'health/score', 'F1': 'cls/F1'}
 
@@ -46,13 +49,11 @@ def read_validations(folder: Path, truth: str) -> List[Validation]:
         ValueError: If there are not two at least, with health and mIoU.
     """
     found = {}
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in file.read_text(encoding='utf-8').splitlines():
-            values = json.loads(line)
-            if truth in values and all(key in values for key in SCORES.values()):
-                scores = {name: values[key] for name, key in SCORES.items()}
-                step = int(values['step'])
-                found[step] = Validation(step, values[truth], scores)
+    for values in read_scalars(folder):
+        if truth in values and all(key in values for key in SCORES.values()):
+            scores = {name: values[key] for name, key in SCORES.items()}
+            step = int(values['step'])
+            found[step] = Validation(step, values[truth], scores)
     if len(found) < 2:
         raise ValueError(
             f'{folder} holds {len(found)} validations with {truth} and '

@@ -13,9 +13,13 @@ import math
 import os.path as osp
 import sys
 from glob import glob
+from pathlib import Path
 from typing import Dict, List
 
 from prettytable import PrettyTable
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from scalars import read_scalars
 
 KEYS = ('seg/mIoU', 'lam/mIoU', 'cam/mIoU')
 
@@ -26,17 +30,14 @@ def read_losses(folder: str) -> Dict[int, List[str]]:
     Raises:
         FileNotFoundError: If no training has left its log below ``folder``.
     """
-    files = glob(osp.join(folder, '*', 'vis_data', 'scalars.json'))
     steps = {}
-    for path in files:
-        with open(path) as file:
-            for line in map(json.loads, file):
-                if 'loss' in line:
-                    steps[line['step']] = [
-                        name
-                        for name, value in line.items()
-                        if 'loss' in name and not math.isfinite(value)
-                    ]
+    for line in read_scalars(folder):
+        if 'loss' in line:
+            steps[line['step']] = [
+                name
+                for name, value in line.items()
+                if 'loss' in name and not math.isfinite(value)
+            ]
     if not steps:
         raise FileNotFoundError(
             f'{folder} holds no log of a training '

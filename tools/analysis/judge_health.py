@@ -12,12 +12,16 @@ floods or dies in one of its checks.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from prettytable import PrettyTable
 
 from mmseg_more.evaluation.report import write_json
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from scalars import read_scalars
 
 WARNINGS = ('health/floods', 'health/dies')
 PREFIX = 'seg/IoU/'
@@ -30,11 +34,9 @@ def read_checks(folder: Path) -> List[Dict[str, float]]:
         ValueError: If there are none.
     """
     checks = {}
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in file.read_text(encoding='utf-8').splitlines():
-            values = json.loads(line)
-            if WARNINGS[0] in values:
-                checks[int(values['step'])] = dict(values, step=int(values['step']))
+    for values in read_scalars(folder):
+        if WARNINGS[0] in values:
+            checks[int(values['step'])] = dict(values, step=int(values['step']))
     if not checks:
         raise ValueError(
             f'{folder} holds no check in */vis_data/scalars.json: train with HealthHook'
