@@ -14,7 +14,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from ... import localization as L
-from ...localization.present import predicted_classes, present_classes
+from ...localization.present import PresentClasses, predicted_classes, present_classes
 from ..backbones import MoReViT
 from ..decode_heads import LargeFOVHead
 from ..graph import GraphCategoryRepresentation
@@ -27,7 +27,7 @@ from ..loss_schedule import (
     zero_gradient,
 )
 from ..stations import station
-from ..structures import LocalizationMaps, LocalizationRequest, Tokens
+from ..structures import LocalizationMaps, LocalizationRequest, Tokens, TrainingCAMs
 from .localizer import Localizer, SharedPasses, classify
 from .original_shape import labels_at_original, to_original
 from .training_labels import TrainingLabeler, TrainingLabels
@@ -122,6 +122,7 @@ class MoRe(BaseSegmentor):
         self.align_corners = False
         self._iteration = TrainingIteration()
         self.localization_request: Optional[LocalizationRequest] = None
+        self._teacher: Tuple['MoRe', ...] = ()  # in a tuple: none of its weights are ours
 
     def _check_parts(self) -> None:
         counts = {
@@ -161,6 +162,19 @@ class MoRe(BaseSegmentor):
     @iteration.setter
     def iteration(self, value: int) -> None:
         self._iteration.set(value)
+
+    @property
+    def teacher(self) -> Optional['MoRe']:
+        """The model whose maps become the training labels; None: this one, as published.
+
+        Set by :class:`~mmseg_more.engine.hooks.MeanTeacherHook`. Its weights are in neither
+        the parameters nor the state dict of this model.
+        """
+        return self._teacher[0] if self._teacher else None
+
+    @teacher.setter
+    def teacher(self, teacher: Optional['MoRe']) -> None:
+        self._teacher = () if teacher is None else (teacher,)
 
     def train_step(
         self, data: Union[dict, tuple, list], optim_wrapper: OptimWrapper
@@ -265,10 +279,18 @@ class MoRe(BaseSegmentor):
         labels = None
         if active.need_maps:
             present = present_classes(image_labels, _most_classes(data_samples))
-            cams = self.localizer.training_cams(inputs, tokens, present)
+            cams = self._training_cams(inputs, tokens, present)
             grid = tokens.patches.shape[-2:]
             labels = self.training_labeler.label(cams, present, grid, final_cam, images)
         return self._losses(active, outputs, image_labels, labels, images)
+
+    def _training_cams(
+        self, inputs: Tensor, tokens: Tokens, present: PresentClasses
+    ) -> TrainingCAMs:
+        """CAMs for the training labels, of the teacher's weights where there is one."""
+        if self.teacher is None:
+            return self.localizer.training_cams(inputs, tokens, present)
+        return self.teacher.localizer.training_cams(inputs, classes=present)
 
     @station('heads')
     def _outputs(self, tokens: Tokens, active: ActiveLosses) -> '_Outputs':
