@@ -53,8 +53,8 @@ class MeanTeacherHook(EMAHook):
         super().before_train(runner)
         teacher = self.ema_model.module
         teacher.eval()
-        unwrap_model(runner.model, 'teacher').teacher = teacher
+        unwrap_model(runner.model, 'learn_from').learn_from(teacher)
 
     def after_train(self, runner: Runner) -> None:
         """Take it back."""
-        unwrap_model(runner.model, 'teacher').teacher = None
+        unwrap_model(runner.model, 'learn_from').learn_from(None)

@@ -167,13 +167,15 @@ class MoRe(BaseSegmentor):
     def teacher(self) -> Optional['MoRe']:
         """The model whose maps become the training labels; None: this one, as published.
 
-        Set by :class:`~mmseg_more.engine.hooks.MeanTeacherHook`. Its weights are in neither
-        the parameters nor the state dict of this model.
+        Its weights are in neither the parameters nor the state dict of this model.
         """
         return self._teacher[0] if self._teacher else None
 
-    @teacher.setter
-    def teacher(self, teacher: Optional['MoRe']) -> None:
+    def learn_from(self, teacher: Optional['MoRe']) -> None:
+        """Set :attr:`teacher`, as :class:`~mmseg_more.engine.hooks.MeanTeacherHook` does.
+
+        A method: what is assigned to a module becomes a part of it.
+        """
         self._teacher = () if teacher is None else (teacher,)
 
     def train_step(
