@@ -54,6 +54,9 @@ class MeanTeacherHook(EMAHook):
         teacher = self.ema_model.module
         teacher.eval()
         unwrap_model(runner.model, 'learn_from').learn_from(teacher)
+        runner.logger.info(
+            'MeanTeacherHook: training labels come from a moving average of the weights.'
+        )
 
     def after_train(self, runner: Runner) -> None:
         """Take it back."""
