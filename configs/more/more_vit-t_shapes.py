@@ -74,7 +74,7 @@ train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(
     checkpoint=dict(interval=max_iters),
     localization=dict(maps=('cam', 'lam', 'fused', 'attention'), cam_scales=(1.0,)),
-    # Labels by a moving average of the weights over some hundred iterations, against classes
+    # Labels by a moving average of the weights over a hundred iterations, against classes
     # that flood: a jump of the maps is no label before it has lasted. The average begins
     # short: it spans a tenth of the iterations so far.
     teacher=dict(type='MeanTeacherHook', momentum=0.01, gamma=10),

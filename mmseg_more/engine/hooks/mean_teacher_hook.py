@@ -12,17 +12,17 @@ from .utils import unwrap_model
 class MeanTeacherHook(EMAHook):
     """Let a moving average of the model, the teacher, make the training labels.
 
-    Differs from the paper: there the model that is trained makes its own labels. A map may
-    flood for some iterations: a class that takes the background along, see
-    docs/results.md, "Why a class floods". If the losses learn from it, it stays. The teacher
-    follows slowly, so the losses keep pulling towards what the maps showed before.
+    Differs from the paper: there the model that is trained makes its own labels. A class may
+    take the background along for some iterations (docs/results.md, "Why a class floods"),
+    and if the losses learn from that, it stays so. The teacher follows slowly: the losses
+    keep pulling towards what the maps showed before.
 
     All else is MMEngine's :class:`~mmengine.hooks.EMAHook`: validations score the teacher,
     and checkpoints hold its weights as ``state_dict`` and, for resuming, those that are
     trained as ``ema_state_dict``.
 
-    The cost is one pass without a gradient per step, since the forward pass of the step does
-    not serve the labels, and the memory of a second copy of the weights.
+    The cost is one pass without a gradient per step, since the forward pass of the step
+    does not serve the labels, and the memory of a second copy of the weights.
 
     Args:
         ema_type: Kind of average, as in :class:`~mmengine.hooks.EMAHook`. Defaults to
@@ -41,10 +41,7 @@ class MeanTeacherHook(EMAHook):
     """
 
     def __init__(
-        self,
-        ema_type: str = 'MomentumAnnealingEMA',
-        momentum: float = 0.01,
-        **average,
+        self, ema_type: str = 'MomentumAnnealingEMA', momentum: float = 0.01, **average
     ) -> None:
         super().__init__(ema_type=ema_type, momentum=momentum, **average)
 

@@ -20,7 +20,9 @@ def record(net):
 
     def before_step(*_):
         students.append(net.classifier.weight.detach().clone())
-        teachers.append(None if net.teacher is None else net.teacher.classifier.weight.clone())
+        teachers.append(
+            None if net.teacher is None else net.teacher.classifier.weight.clone()
+        )
 
     net.backbone.register_forward_pre_hook(before_step)
     return students, teachers
