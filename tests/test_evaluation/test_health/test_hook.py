@@ -20,7 +20,7 @@ from torch import nn
 from health_run import figures_of, health_config, measure_rank
 from mask_run import make_data
 from mmseg_more.evaluation import HealthHook
-from mmseg_more.evaluation.health import HealthCounts
+from mmseg_more.evaluation.health.figures import HealthCounts
 
 from mmseg.registry import HOOKS, MODELS
 
@@ -272,7 +272,7 @@ def test_images_of_one_size_go_together():
 def test_death_is_named_with_its_remedy(data, tmp_path):
     runner = train(data, tmp_path, val_interval=100, max_iters=1)
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, HealthHook))
-    from mmseg_more.evaluation.health_findings import DIES, Finding
+    from mmseg_more.evaluation.health.findings import DIES, Finding
 
     seen = dict(coverage=0.01, sure=0.0, border=0.0, lam=0.2, seg=0.0)
     hook._tell(runner, runner.model, Finding(1, DIES, False, 5, seen, None, None), 9)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from mmseg.registry import DATASETS, HOOKS
 
-from ..engine.hooks.utils import innermost
-from ..localization import resize_map, scaled_size
-from ..masks.config import SPLITS, mask_dataloader
-from ..models import MoRe
-from .counting import accumulate
-from .health import (
+from ...engine.hooks.utils import innermost
+from ...localization import resize_map, scaled_size
+from ...masks.config import SPLITS, mask_dataloader
+from ...models import MoRe
+from ..counting import accumulate
+from .figures import (
     HealthCounts,
     HealthFigures,
     RawMaps,
@@ -27,7 +27,7 @@ from .health import (
     class_health,
     health_score,
 )
-from .health_findings import FLOODS, Finding, HealthMonitor, HealthRules
+from .findings import FLOODS, Finding, HealthMonitor, HealthRules
 
 _STATE = 'health/state'
 
@@ -50,7 +50,7 @@ class HealthHook(Hook):
       checkpoint, in a validation without any other metric too;
     * a warning that names class and remedy when a class floods (takes the background
       along) or dies, once until it has recovered
-      (:class:`~mmseg_more.evaluation.health_findings.HealthRules`).
+      (:class:`~mmseg_more.evaluation.health.HealthRules`).
 
     The training is the same, bit for bit, with it and without. What it remembers of earlier
     checks is in the checkpoints and survives a resume. With :class:`EMAHook` a validation
