@@ -1,18 +1,23 @@
-"""Figures of masks, localization maps and image labels."""
+"""Figures of masks, localization maps and image labels.
 
-from .boundary_iou import BoundaryIoUMetric
-from .calibration import use_calibration
-from .calibration_metric import CalibrationMetric
-from .health_hook import HealthHook
+Beside what all count with, a folder for each of: the metrics whose figures are means over
+the classes (:mod:`.classwise`), the protocols of masks (:mod:`.protocols`), thresholds
+that are chosen without masks (:mod:`.calibration`), the confidence of masks
+(:mod:`.reliability`) and the health of a training (:mod:`.health`).
+"""
+
+from .calibration import CalibrationMetric, use_calibration
+from .classwise import (
+    BoundaryIoUMetric,
+    MaxBoxAccV2Metric,
+    ObjectSizeIoUMetric,
+    PointingGameMetric,
+    PxAPMetric,
+)
+from .health import HealthHook
 from .localization_metric import LocalizationMetric
-from .max_box_acc import MaxBoxAccV2Metric
-from .object_size_iou import ObjectSizeIoUMetric
-from .pixel_average_precision import PxAPMetric
-from .pointing_game import PointingGameMetric
-from .protocol_metric import ProtocolMetric
-from .protocols import use_protocols
-from .reliability_metric import ReliabilityMetric
-from .use_reliability import use_reliability
+from .protocols import ProtocolMetric, use_protocols
+from .reliability import ReliabilityMetric, use_reliability
 
 __all__ = [
     'BoundaryIoUMetric',

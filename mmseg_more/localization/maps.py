@@ -100,6 +100,11 @@ def move_threshold(
     order of the pixels of a map stays, and what was above the threshold is above the
     target.
 
+    For maps that go on, into the CRF or a histogram: the power multiplies the energy
+    ``-log v`` that the CRF starts from by one number, without a kink at the threshold.
+    Confidence is not read from such maps. With a threshold of .01 a value of .1 becomes
+    .71, nearly sure; :func:`~mmseg_more.masks.confidence.even_odds` makes it .55.
+
     Args:
         maps: Maps in [0, 1], ``(..., H, W)``.
         threshold: In [0, 1), one for all or one for each map, shape ``(...)``; below

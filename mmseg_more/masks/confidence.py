@@ -62,6 +62,13 @@ def even_odds(probabilities: ClassProbabilities, bkg: float) -> ClassProbabiliti
     the background is 1 - the largest of them. The mask that the threshold makes is then
     that of the largest probability.
 
+    It is linear on both sides, so that confidence is the share of the way from the
+    threshold to 0 or 1, for the smallest thresholds as well. The power of
+    :func:`~mmseg_more.localization.move_threshold`, which bends maps for the CRF, makes
+    the same mask but other confidences: with ``t = 0`` a value of .05 becomes .86 and one
+    of .5 becomes .97, as if both were sure. The two agree at ``t = 1/2`` alone, where
+    neither changes anything.
+
     Args:
         probabilities: Of maps, background first.
         bkg: ``t``, in [0, 1).

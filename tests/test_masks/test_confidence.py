@@ -94,6 +94,20 @@ def test_threshold_becomes_one_half():
     assert even_odds(map_probabilities(maps, []), 0.2).probs.tolist() == [[[1.0] * 5]]
 
 
+def test_the_bent_maps_of_the_crf_make_the_same_mask_but_other_confidence():
+    """As the docstrings of both say."""
+    maps = torch.tensor([[[0.0, 0.005, 0.1, 0.6, 1.0]]])
+    for bkg, same in ((0.01, False), (0.5, True)):
+        even = even_odds(map_probabilities(maps, [0]), bkg)
+        bent = map_probabilities(maps, [0], threshold=bkg)
+        assert torch.equal(probabilities_to_mask(even), probabilities_to_mask(bent))
+        assert torch.allclose(even.probs, bent.probs) == same
+    even = even_odds(map_probabilities(maps, [0]), 0.01)
+    bent = map_probabilities(maps, [0], threshold=0.01)
+    values = [float(item.probs[1, 0, 2]) for item in (even, bent)]
+    assert values == pytest.approx([0.55, 0.71], abs=0.005)  # as rounded there
+
+
 @pytest.mark.parametrize('workers', [0, 1])
 def test_crf_gives_the_confidence_of_what_it_refined(workers):
     item = example((30, 40))

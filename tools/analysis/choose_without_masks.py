@@ -26,7 +26,7 @@ from torch import Tensor
 
 from mmseg_more.engine import launch
 from mmseg_more.evaluation import CalibrationMetric, use_calibration
-from mmseg_more.evaluation.calibration_metric import THRESHOLDS
+from mmseg_more.evaluation.calibration.metric import THRESHOLDS
 from mmseg_more.evaluation.functional import (
     confusion_at_thresholds,
     confusion_matrix,

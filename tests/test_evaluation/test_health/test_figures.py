@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mmseg_more.evaluation.health import (
+from mmseg_more.evaluation.health.figures import (
     HealthCounts,
     RawMaps,
     Thresholds,

@@ -10,19 +10,19 @@ from torch import Tensor
 
 from mmseg.registry import METRICS
 
-from ..files import read_rgb
-from ..masks.calibration import SCALE_KINDS, as_calibration
-from ..masks.dense_crf import DenseCRFOptions
-from ..masks.maker import MadeMask
-from ..masks.probabilities import map_probabilities, seg_probabilities
-from ..masks.recipe import MaskRecipe
-from .functional import SegmentationFigures, confusion_matrix, segmentation_figures
-from .localization_metric import SEGMENTATION
-from .mask_metric import MaskMetric
-from .protocol_report import PROTOCOLS, format_protocols, size_range
-from .report import class_ious, mean_figures, write_json
-from .sample import read_pixels, read_sample
-from .thresholds import Bkg, MapThresholds
+from ...files import read_rgb
+from ...masks.calibration import SCALE_KINDS, as_calibration
+from ...masks.dense_crf import DenseCRFOptions
+from ...masks.maker import MadeMask
+from ...masks.probabilities import map_probabilities, seg_probabilities
+from ...masks.recipe import MaskRecipe
+from ..functional import SegmentationFigures, confusion_matrix, segmentation_figures
+from ..localization_metric import SEGMENTATION
+from ..mask_metric import MaskMetric
+from ..report import class_ious, mean_figures, write_json
+from ..sample import read_pixels, read_sample
+from ..thresholds import Bkg, MapThresholds
+from .report import PROTOCOLS, format_protocols, size_range
 
 MAPS = ('cam', 'lam', 'fused')
 _REFINED = 'ms_crf'

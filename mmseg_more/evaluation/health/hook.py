@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from mmseg.registry import DATASETS, HOOKS
 
-from ..engine.hooks.utils import innermost
-from ..localization import resize_map, scaled_size
-from ..masks.config import SPLITS, mask_dataloader
-from ..models import MoRe
-from .counting import accumulate
-from .health import (
+from ...engine.hooks.utils import innermost
+from ...localization import resize_map, scaled_size
+from ...masks.config import SPLITS, mask_dataloader
+from ...models import MoRe
+from ..counting import accumulate
+from .figures import (
     HealthCounts,
     HealthFigures,
     RawMaps,
@@ -27,7 +27,7 @@ from .health import (
     class_health,
     health_score,
 )
-from .health_findings import FLOODS, Finding, HealthMonitor, HealthRules
+from .findings import FLOODS, Finding, HealthMonitor, HealthRules
 
 _STATE = 'health/state'
 
@@ -42,15 +42,15 @@ class HealthHook(Hook):
     (:class:`~mmseg_more.evaluation.health.HealthFigures`). No mask is read. It writes
 
     * one line into the log;
-    * scalars ``health/...`` for all backends of the visualizer, those of classes under
-      ``health/coverage/NAME`` and so on;
+    * scalars ``health/...`` for all backends of the visualizer: the health of a class is
+      ``health/NAME``, its other figures are ``health/coverage/NAME`` and so on;
     * ``health/score`` (:func:`~mmseg_more.evaluation.health.health_score`, 0 to 100, higher
       is better) and its parts into the metrics of the validation, so that
       ``CheckpointHook(save_best='health/score', rule='greater')`` keeps the healthiest
       checkpoint, in a validation without any other metric too;
     * a warning that names class and remedy when a class floods (takes the background
       along) or dies, once until it has recovered
-      (:class:`~mmseg_more.evaluation.health_findings.HealthRules`).
+      (:class:`~mmseg_more.evaluation.health.HealthRules`).
 
     The training is the same, bit for bit, with it and without. What it remembers of earlier
     checks is in the checkpoints and survives a resume. With :class:`EMAHook` a validation
@@ -217,12 +217,10 @@ class HealthHook(Hook):
         if iteration != runner.iter or averaged:
             scalars = self._look(runner, runner.iter)
         if metrics is not None:
-            metrics.update(
-                {key: value for key, value in scalars.items() if key.count('/') == 1}
-            )
+            metrics.update(scalars)
 
     def _look(self, runner: Runner, iteration: int) -> Dict[str, float]:
-        """One check of the model as it is now."""
+        """One check of the model as it is now; its scalars of all classes together."""
         assert self._monitor is not None, 'prepared before the first iteration'
         model = innermost(runner.model)
         self.figures = self._measure(model)
@@ -231,9 +229,12 @@ class HealthHook(Hook):
             iteration, self.figures, active.need_maps, 'seg' in active.names
         )
         runner.message_hub.update_info(_STATE, self._monitor.state_dict())
-        scalars = self._to_scalars(self.figures)
+        of_all = self._of_all(self.figures)
+        scalars = _defined(of_all)
         if is_main_process():
-            runner.visualizer.add_scalars(scalars, step=iteration)
+            # 'score' and the like stay what they are where a class has such a name
+            everything = {**self._of_classes(self.figures), **of_all}
+            runner.visualizer.add_scalars(_defined(everything), step=iteration)
             runner.logger.info(self._line(iteration, scalars))
             for finding in findings:
                 self._tell(runner, model, finding, iteration)
@@ -290,8 +291,8 @@ class HealthHook(Hook):
         )
 
     # --------------------------------------------------------- what is said
-    def _to_scalars(self, figures: HealthFigures) -> Dict[str, float]:
-        """All scalars; what is not defined is left out."""
+    def _of_all(self, figures: HealthFigures) -> Dict[str, float]:
+        """Scalars of all classes together; NaN where nothing was to be seen."""
         assert self._monitor is not None
         ill = self._monitor.ill
         values = {
@@ -304,18 +305,24 @@ class HealthHook(Hook):
             'entropy': figures.entropy,
             **{kind: float(len(indices)) for kind, indices in ill.items()},
         }
-        of_classes = dict(
-            health=class_health(figures),
+        return {f'health/{name}': value for name, value in values.items()}
+
+    def _of_classes(self, figures: HealthFigures) -> Dict[str, float]:
+        """Scalars of each class; NaN where nothing was to be seen."""
+        kinds = dict(
             coverage=figures.coverage,
             seg=figures.seg,
             border=figures.border,
             missing=figures.missing,
             false_alarm=figures.false_alarm,
         )
-        for kind, value in of_classes.items():
-            for index, number in enumerate(value.tolist()):
-                values[f'{kind}/{self._name(index)}'] = number
-        return {f'health/{key}': v for key, v in values.items() if not np.isnan(v)}
+        scalars = {}
+        for index, health in enumerate(class_health(figures).tolist()):
+            name = self._name(index)
+            scalars[f'health/{name}'] = health
+            for kind, values in kinds.items():
+                scalars[f'health/{kind}/{name}'] = values[index].item()
+        return scalars
 
     def _line(self, iteration: int, scalars: Dict[str, float]) -> str:
         """The line of a check."""
@@ -404,6 +411,10 @@ def _death_text(model: MoRe) -> str:
         'and whether it has enough images, then try lower thresholds '
         f'(model.pseudo_label.high, now {labeler.high}, and .low, now {labeler.low}).'
     )
+
+
+def _defined(scalars: Dict[str, float]) -> Dict[str, float]:
+    return {name: value for name, value in scalars.items() if not np.isnan(value)}
 
 
 def _mean(values: Tensor) -> float:

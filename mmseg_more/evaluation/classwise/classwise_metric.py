@@ -6,8 +6,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 from mmengine.logging import MMLogger, print_log
 from torch import Tensor
 
-from .counting import CountingMetric
-from .report import format_classes, write_json
+from ..counting import CountingMetric
+from ..report import format_classes, write_json
 
 
 class ClassFigure(NamedTuple):

@@ -5,12 +5,12 @@ from typing import Any, Dict, Optional, Sequence
 
 from mmengine.config import Config
 
-from ..engine.hooks.utils import add_hook, remove_hooks
-from ..masks.calibration import Calibration
-from ..masks.config import evaluated_bkg
-from ..masks.recipe import MaskRecipe
-from ..models.structures import MAP_NAMES
-from .reliability_metric import ReliabilityMetric
+from ...engine.hooks.utils import add_hook, remove_hooks
+from ...masks.calibration import Calibration
+from ...masks.config import evaluated_bkg
+from ...masks.recipe import MaskRecipe
+from ...models.structures import MAP_NAMES
+from .metric import ReliabilityMetric
 
 
 def use_reliability(

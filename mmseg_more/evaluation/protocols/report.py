@@ -4,7 +4,7 @@ from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 from prettytable import PrettyTable
 
-from .report import COLUMN_TITLES
+from ..report import COLUMN_TITLES
 
 PROTOCOLS = dict(raw='raw', ms='multi-scale', ms_crf='multi-scale + CRF')
 """Titles of the columns."""

@@ -4,11 +4,11 @@ from typing import Any, Mapping, Optional, Sequence
 
 from mmengine.config import Config
 
-from ..engine.hooks.utils import add_hook, find_hooks, remove_hooks
-from ..masks.calibration import SCALE_KINDS, as_calibration
-from ..models.structures import MASK_SCALES, SEG_SCALES
-from .localization_metric import LocalizationMetric
-from .protocol_metric import MAPS, ProtocolMetric
+from ...engine.hooks.utils import add_hook, find_hooks, remove_hooks
+from ...masks.calibration import SCALE_KINDS, as_calibration
+from ...models.structures import MASK_SCALES, SEG_SCALES
+from ..localization_metric import LocalizationMetric
+from .metric import MAPS, ProtocolMetric
 
 
 def use_protocols(

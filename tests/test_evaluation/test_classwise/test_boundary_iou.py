@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from localization_samples import CLASSES, K, evaluate, labelled_sample, make_sample
-from mmseg_more.evaluation.boundary_iou import boundary_distance, mask_boundary
+from mmseg_more.evaluation.classwise.boundary_iou import boundary_distance, mask_boundary
 from mmseg_more.localization import maps_to_labels
 
 KEY = 'seg/boundary_mIoU'

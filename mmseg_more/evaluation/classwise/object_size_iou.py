@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mmseg.registry import METRICS
 
+from ..sample import read_truth
 from .classwise_metric import ClassFigure, ClasswiseMetric
 from .label_sources import LabelSources
-from .sample import read_truth
 
 SIZES: Tuple[str, ...] = ('small', 'medium', 'large')
 UNITS: Tuple[str, ...] = ('share', 'pixels')

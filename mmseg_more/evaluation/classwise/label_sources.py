@@ -5,9 +5,9 @@ from typing import Dict, Mapping, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
-from ..models.structures import MAP_NAMES
-from .sample import read_maps, read_prediction, read_scores
-from .thresholds import MapThresholds, strongest_class
+from ...models.structures import MAP_NAMES
+from ..sample import read_maps, read_prediction, read_scores
+from ..thresholds import MapThresholds, strongest_class
 
 SOURCES: Tuple[str, ...] = ('seg', *MAP_NAMES)
 """The segmentation ``pred_sem_seg``, and the localization maps."""

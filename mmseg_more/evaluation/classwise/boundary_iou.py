@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mmseg.registry import METRICS
 
+from ..sample import read_truth
 from .classwise_metric import ClassFigure, ClasswiseMetric
 from .label_sources import LabelSources
-from .sample import read_truth
 
 
 def boundary_distance(size: Sequence[int], dilation_ratio: float = 0.02) -> int:

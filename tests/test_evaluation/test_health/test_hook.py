@@ -20,7 +20,13 @@ from torch import nn
 from health_run import figures_of, health_config, measure_rank
 from mask_run import make_data
 from mmseg_more.evaluation import HealthHook
-from mmseg_more.evaluation.health import HealthCounts
+from mmseg_more.evaluation.health.figures import (
+    AGREEMENTS,
+    CONSISTENCIES,
+    HealthCounts,
+    HealthFigures,
+)
+from mmseg_more.evaluation.health.findings import DIES, FLOODS, Finding, HealthMonitor
 
 from mmseg.registry import HOOKS, MODELS
 
@@ -158,7 +164,9 @@ def test_line_scalars_and_best_checkpoint(data, tmp_path):
     assert sorted(scalars) == [1, 2, 3, 4]
     for line in scalars.values():
         assert 0 <= line['health/score'] <= 100
+        assert 0 <= line['health/disk'] <= 1
         assert 0 <= line['health/coverage/disk'] <= 1
+        assert not any(key.startswith('health/health') for key in line)
         assert 0 <= line['health/false_alarm/star'] <= 1
         assert 0 <= line['health/flip'] <= 1
     best = max((2, 4), key=lambda step: scalars[step]['health/score'])
@@ -179,6 +187,7 @@ def test_validation_alone(data, tmp_path):
     assert 0 <= metrics['health/score'] <= 100
     assert metrics['health/floods'] == metrics['health/dies'] == 0
     assert all(key.count('/') == 1 for key in metrics)
+    assert 'health/disk' not in metrics  # the scalars of classes are for the visualizer
     # other weights at the same iteration are looked at anew
     nn.init.normal_(runner.model.classifier.weight)
     assert runner.val()['health/score'] != metrics['health/score']
@@ -268,12 +277,37 @@ def test_images_of_one_size_go_together():
     assert batches == [[8, 8], [8], [9, 9], [8]]
 
 
+def test_scalars_of_classes_are_for_the_visualizer_and_hide_no_figure():
+    hook = HealthHook()
+    hook._monitor = HealthMonitor(2)
+    hook._dataset = mock.Mock(metainfo=dict(classes=('background', 'disk', 'scale')))
+    half = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    figures = HealthFigures(
+        **dict.fromkeys(HealthFigures._fields[:11], half),
+        agreement=dict.fromkeys(AGREEMENTS, half),
+        consistency=dict.fromkeys(CONSISTENCIES, half * torch.nan),
+        ignored=0.5,
+        entropy=0.5,
+    )
+    hook._measure = lambda model: figures
+    runner, metrics = mock.Mock(hooks=[], iter=7), {}
+    runner.model.loss_schedule.active.return_value = mock.Mock(need_maps=False, names=())
+    hook.after_val_epoch(runner, metrics)
+    (scalars,), options = runner.visualizer.add_scalars.call_args
+    assert options == dict(step=7)
+    # (agreement 1/2 + consistency 0 + labels 1/2) / 3, half of it for the border
+    assert scalars['health/disk'] == pytest.approx(1 / 6)
+    assert 'health/scale' not in scalars  # not the health of the class of that name
+    assert scalars['health/coverage/scale'] == 0.5
+    named = ('score', *AGREEMENTS, 'missing', 'false_alarm', 'ignored', 'entropy')
+    assert set(metrics) == {f'health/{name}' for name in (*named, FLOODS, DIES)}
+    assert metrics['health/score'] == pytest.approx(100 / 6)
+
+
 @pytest.mark.slow
 def test_death_is_named_with_its_remedy(data, tmp_path):
     runner = train(data, tmp_path, val_interval=100, max_iters=1)
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, HealthHook))
-    from mmseg_more.evaluation.health_findings import DIES, Finding
-
     seen = dict(coverage=0.01, sure=0.0, border=0.0, lam=0.2, seg=0.0)
     hook._tell(runner, runner.model, Finding(1, DIES, False, 5, seen, None, None), 9)
     line = log_of(tmp_path).splitlines()[-1]

@@ -14,7 +14,7 @@ import torch
 from localization_samples import CLASSES, MAPS, REQUEST, K, make_protocol_sample
 from mmseg_more.evaluation import ProtocolMetric
 from mmseg_more.evaluation.functional import confusion_matrix, mean_iou
-from mmseg_more.evaluation.protocol_report import size_range
+from mmseg_more.evaluation.protocols.report import size_range
 from mmseg_more.localization import maps_to_labels, move_threshold
 from mmseg_more.masks import Calibration, MapThreshold, dense_crf
 from mmseg_more.masks import pool as pool_module
@@ -102,7 +102,7 @@ def test_figures_by_their_definition(samples, tmp_path):
 def test_sizes_scales_and_settings_stand_beside_the_figures(samples, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        'mmseg_more.evaluation.protocol_metric.print_log',
+        'mmseg_more.evaluation.protocols.metric.print_log',
         lambda text, logger: shown.append(text),
     )
     path = tmp_path / 'protocols.json'

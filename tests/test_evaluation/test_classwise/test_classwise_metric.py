@@ -25,7 +25,7 @@ from mmseg.registry import METRICS
 OF_MAPS = ('PxAPMetric', 'MaxBoxAccV2Metric', 'PointingGameMetric')
 OF_LABELS = ('BoundaryIoUMetric', 'ObjectSizeIoUMetric')
 of_maps = pytest.mark.parametrize('name', OF_MAPS)
-PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'quality.md'
+PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'quality.md'
 every = pytest.mark.parametrize('name', OF_LABELS + OF_MAPS)
 
 

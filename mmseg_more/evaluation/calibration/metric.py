@@ -11,20 +11,20 @@ from torch import Tensor
 
 from mmseg.registry import METRICS
 
-from ..masks.calibration import CALIBRATED_MAPS, SCALE_KINDS, Calibration, MapThreshold
-from ..masks.probabilities import seg_probabilities
-from ..models.structures import LocalizationRequest
-from .counting import CountingMetric
-from .functional import (
+from ...masks.calibration import CALIBRATED_MAPS, SCALE_KINDS, Calibration, MapThreshold
+from ...masks.probabilities import seg_probabilities
+from ...models.structures import LocalizationRequest
+from ..counting import CountingMetric
+from ..functional import (
     confusion_at_thresholds,
     default_thresholds,
     mean_iou,
     threshold_histogram,
 )
-from .protocol_report import PROTOCOLS
-from .report import COLUMN_TITLES
-from .sample import read_field, read_pixels, read_scores
-from .thresholds import strongest_class
+from ..protocols.report import PROTOCOLS
+from ..report import COLUMN_TITLES
+from ..sample import read_field, read_pixels, read_scores
+from ..thresholds import strongest_class
 
 CRITERION = 'mIoU with the segmentation of the classes of the image label'
 """What is largest at the chosen threshold."""

@@ -7,11 +7,11 @@ from mmengine.config import Config
 
 from mmseg.registry import DATASETS, METRICS
 
-from ..engine.hooks.utils import add_hook, remove_hooks
-from ..masks.calibration import CALIBRATED_MAPS
-from ..masks.config import MASK_HOOKS, mask_dataloader
-from ..models.structures import MASK_SCALES
-from .calibration_metric import CalibrationMetric
+from ...engine.hooks.utils import add_hook, remove_hooks
+from ...masks.calibration import CALIBRATED_MAPS
+from ...masks.config import MASK_HOOKS, mask_dataloader
+from ...models.structures import MASK_SCALES
+from .metric import CalibrationMetric
 
 
 def use_calibration(

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor
 
-from .health import HealthFigures
+from .figures import HealthFigures
 
 FLOODS, DIES = 'floods', 'dies'
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_more.evaluation.reliability import (
+from mmseg_more.evaluation.reliability.figures import (
     confidence_histogram,
     image_error,
     rejection,

@@ -15,8 +15,8 @@ from typing import Dict, NamedTuple
 import torch
 from torch import Tensor
 
-from ..localization import IGNORE_INDEX, maps_to_labels, normalize_maps, resize_map
-from .counting import accumulate
+from ...localization import IGNORE_INDEX, maps_to_labels, normalize_maps, resize_map
+from ..counting import accumulate
 
 AGREEMENTS = ('cam_lam', 'cam_seg', 'lam_seg')
 """Pairs of a view's label maps that are compared."""

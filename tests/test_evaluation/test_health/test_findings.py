@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from mmseg_more.evaluation.health import HealthFigures
-from mmseg_more.evaluation.health_findings import HealthMonitor, HealthRules
+from mmseg_more.evaluation.health.figures import HealthFigures
+from mmseg_more.evaluation.health.findings import HealthMonitor, HealthRules
 
 NONE = torch.zeros(4, dtype=torch.float64)
 RULES = HealthRules(patience=2)

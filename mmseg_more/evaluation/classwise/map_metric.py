@@ -6,9 +6,9 @@ from typing import Dict, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ..models.structures import MAP_NAMES
+from ...models.structures import MAP_NAMES
+from ..sample import read_maps, read_scores, read_truth
 from .classwise_metric import ClasswiseMetric
-from .sample import read_maps, read_scores, read_truth
 
 ROUNDING = 1e-5
 

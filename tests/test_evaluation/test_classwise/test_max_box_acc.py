@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from localization_samples import K, evaluate, flood, labelled_sample, make_sample
-from mmseg_more.evaluation.max_box_acc import component_boxes
+from mmseg_more.evaluation.classwise.max_box_acc import component_boxes
 
 METRIC = dict(type='MaxBoxAccV2Metric')
 

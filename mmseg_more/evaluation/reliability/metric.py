@@ -13,15 +13,17 @@ from torch import Tensor
 
 from mmseg.registry import METRICS
 
-from ..files import read_rgb
-from ..masks.calibration import Calibration, as_calibration
-from ..masks.confidence import ConfidenceCurve, ConfidenceCurves
-from ..masks.maker import MadeMask
-from ..masks.probabilities import ClassProbabilities
-from ..masks.recipe import SOURCES, MaskRecipe
-from .functional import confusion_matrix
-from .mask_metric import MaskMetric
-from .reliability import (
+from ...files import read_rgb
+from ...masks.calibration import Calibration, as_calibration
+from ...masks.confidence import ConfidenceCurve, ConfidenceCurves
+from ...masks.maker import MadeMask
+from ...masks.probabilities import ClassProbabilities
+from ...masks.recipe import SOURCES, MaskRecipe
+from ..functional import confusion_matrix
+from ..mask_metric import MaskMetric
+from ..report import write_json
+from ..sample import read_indices, read_pixels, read_prediction, read_truth
+from .figures import (
     Rejection,
     Reliability,
     confidence_histogram,
@@ -29,8 +31,6 @@ from .reliability import (
     rejection,
     reliability,
 )
-from .report import write_json
-from .sample import read_indices, read_pixels, read_prediction, read_truth
 
 FINE_BINS = 256
 """Bins of the histogram that is kept; those of a diagram are merged from them."""
