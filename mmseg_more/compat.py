@@ -173,7 +173,7 @@ def restrict_downloads() -> None:
     """Open checkpoints of the network as strictly as those of a disk.
 
     PyTorch's function for downloads, which MMEngine calls for ``http://``, ``https://``,
-    ``torchvision://``, ``openmmlab://`` and ``mmcls://``, still loads any object by default.
+    ``torchvision://``, ``openmmlab://`` and ``mmcls://``, loads any object by default.
     """
     import mmengine.runner.checkpoint as checkpoint
     from torch.hub import load_state_dict_from_url

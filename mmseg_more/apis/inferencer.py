@@ -26,7 +26,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
@@ -53,6 +53,7 @@ from ..masks import (
 from ..masks.identity import type_name, without_annotations
 from ..models.structures import LocalizationRequest
 from ..visualization import draw_prediction
+from .checkpoint_config import checkpoint_config
 from .dataset_meta import resolve_dataset_meta
 from .inference_inputs import (
     InferenceInput,
@@ -85,7 +86,8 @@ class MoReInferencer(BaseInferencer):
 
     Args:
         model: Config file, config, or a built segmentor with its config as ``cfg`` (as
-            ``mmseg.apis.init_model`` makes it). None: the config in ``weights``.
+            ``mmseg.apis.init_model`` makes it). None: the config in ``weights``, which is
+            read as data and not run, and may name parts of a MoRe alone.
         weights: Checkpoint. None: a built segmentor has its own, any other model is
             random, with a warning.
         classes: Names of the ``K + 1`` labels, background first. None: those in the
@@ -100,8 +102,9 @@ class MoReInferencer(BaseInferencer):
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If the weights do not fit the model, the config has no test pipeline,
-            or the classes are not known.
+        ValueError: If the weights do not fit the model, some are missing or not numbers;
+            if the config has no test pipeline, or is one of the checkpoint that cannot be
+            trusted; if the classes are not known.
         TypeError: If the model is no MoRe.
 
     Example:
@@ -169,15 +172,19 @@ class MoReInferencer(BaseInferencer):
     def _init_model(
         self, cfg: Config, weights: Optional[str], device: str = 'cpu'
     ) -> nn.Module:
-        if self._built is None:
-            return super()._init_model(cfg, weights, device)
-        checkpoint = (
-            None
-            if weights is None
-            else CheckpointLoader.load_checkpoint(weights, map_location='cpu')
-        )
-        self._load_weights_to_model(self._built, checkpoint, cfg)
-        return self._built.to(device).eval()
+        checkpoint = None
+        if weights is not None:
+            checkpoint = CheckpointLoader.load_checkpoint(weights, map_location='cpu')
+        if not cfg:
+            cfg.update(checkpoint_config(checkpoint or {}))
+        model = self._built
+        if model is None:
+            # the file that a training starts from need not be here
+            parts = {k: v for k, v in cfg['model'].items() if k != 'pretrained'}
+            model = MODELS.build(parts)
+            model.cfg = cfg
+        self._load_weights_to_model(model, checkpoint, cfg)
+        return model.to(device).eval()
 
     def _load_weights_to_model(
         self, model: Any, checkpoint: Optional[dict], cfg: Config
