@@ -8,7 +8,7 @@ from mmengine.registry import Registry
 
 from mmseg.registry import DATASETS, MODELS, TRANSFORMS
 
-_REMEDY = 'Give the config file as well, which you know and trust: MoReInferencer(CONFIG, WEIGHTS)'
+_REMEDY = 'Give the config file as well, if you trust it: MoReInferencer(CONFIG, WEIGHTS)'
 # Beginnings of the modules whose classes the config of a checkpoint may name: parts that
 # a MoRe is made of, and that neither open files nor run code, whatever their arguments.
 _MODEL_PARTS = (

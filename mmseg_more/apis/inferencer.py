@@ -27,7 +27,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
+from mmengine.runner import CheckpointLoader
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from rich.progress import track
@@ -36,8 +36,9 @@ from torch import nn
 from mmseg.registry import INFERENCERS, TRANSFORMS
 from mmseg.structures import SegDataSample
 
+from ..datasets.image_labels import name_few
 from ..engine import launch
-from ..engine.hooks.sanity_check_hook import check_state_dict
+from ..engine.hooks.sanity_check_hook import check_numbers, check_state_dict, load_whole
 from ..files import palette_png, write_bytes
 from ..masks import (
     CONFIDENCE,
@@ -122,6 +123,7 @@ class MoReInferencer(BaseInferencer):
         'multi_scale',
         'scales',
         'crf',
+        'crf_timeout',
         'bkg',
         'calibration',
         'background',
@@ -196,13 +198,19 @@ class MoReInferencer(BaseInferencer):
                 'mmseg.apis.MMSegInferencer'
             )
         if checkpoint is not None:
-            check_state_dict(model, checkpoint.get('state_dict', checkpoint))
-            try:
-                _load_checkpoint_to_model(model, checkpoint, strict=True)
-            except RuntimeError as error:  # with the names, some per line
-                raise ValueError(' '.join(str(error).split())) from error
+            state_dict = checkpoint.get('state_dict', checkpoint)
+            check_state_dict(model, state_dict)
+            unexpected = load_whole(model, state_dict)
+            if unexpected:
+                raise ValueError(
+                    f'the model has no place for {len(unexpected)} weights of the '
+                    f'checkpoint ({name_few(unexpected)}): use the config it was trained '
+                    'with'
+                )
         elif self._built is None:
             print_log('no weights are given: the model is random', 'current', WARNING)
+        else:
+            check_numbers(model)
         if checkpoint is None and self._classes is None:
             checkpoint = dict(meta=dict(dataset_meta=getattr(model, 'dataset_meta', None)))
         model.dataset_meta = resolve_dataset_meta(
@@ -299,9 +307,10 @@ class MoReInferencer(BaseInferencer):
                 ``confidence_maps`` also ``confidence/NAME.png``. Empty: none.
             img_out_dir: Folder of the pictures below it, ``NAME.png``. Empty: none.
             pred_out_dir: Folder of the masks below it, palette PNGs. Empty: none.
-            kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf, calibration,
-                background, class_bkg, confidence_maps``: of :func:`make_settings`; ``show,
-                wait_time, opacity, return_vis, with_labels``: of :meth:`visualize`.
+            kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf, crf_timeout,
+                calibration, background, class_bkg, confidence_maps``: of
+                :func:`make_settings`; ``show, wait_time, opacity, return_vis,
+                with_labels``: of :meth:`visualize`.
 
         Raises:
             As :meth:`__call__`; what is wrong with the arguments at once.
