@@ -1,6 +1,6 @@
 """What lets MMSegmentation 1.2 run on today's PyTorch, without compiling mmcv.
 
-Three adjustments, all made by :func:`apply` before anything of MMCV, MMSegmentation or
+Adjustments, all made by :func:`apply` before anything of MMCV, MMSegmentation or
 MMPretrain is imported, and none of which replaces something that works already:
 
 * MMSegmentation imports mmcv's compiled operations although MoRe uses none of them.
@@ -8,12 +8,16 @@ MMPretrain is imported, and none of which replaces something that works already:
   operation says what to install when it is called.
 * Since PyTorch 2.6 ``torch.load`` reads tensors only, and rejects the logs and random
   states that MMEngine stores beside them. Exactly the types MMEngine writes are allowed.
+* MMEngine opens a downloaded checkpoint without that restriction, and runs a config that a
+  checkpoint holds when a training resumes from it. Neither happens any more
+  (docs/security.md).
 * MMPretrain's optional multi-modal models fail to import beside a recent
   ``transformers``; they are left out.
 """
 
 import importlib.util
 import sys
+from functools import partial, wraps
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from pickle import UnpicklingError
@@ -27,7 +31,7 @@ _HISTORY_METHODS = ('min', 'max', 'current', 'mean')
 
 
 def check_versions(required: Sequence[Tuple[str, Tuple[str, ...], str]] = REQUIRED) -> None:
-    """Check that the installed OpenMMLab packages are of versions that fit.
+    """Check that the installed OpenMMLab packages and PyTorch are of versions that fit.
 
     Only the packages' metadata is read, so that the message comes before any import
     that a wrong version would break.
@@ -158,20 +162,48 @@ def checkpoint_globals() -> List[Tuple[Callable, str]]:
     return allowed
 
 
-def allow_mmengine_checkpoints() -> bool:
-    """Let ``torch.load(weights_only=True)`` read what MMEngine writes.
-
-    Returns:
-        bool: False where this PyTorch (before 2.6) does not restrict loading by default
-        and nothing was changed.
-    """
+def allow_mmengine_checkpoints() -> None:
+    """Let ``torch.load(weights_only=True)`` read what MMEngine writes."""
     import torch
 
-    release = tuple(int(part) for part in torch.__version__.split('.')[:2])
-    if release < (2, 6):
-        return False
     torch.serialization.add_safe_globals([*checkpoint_globals()])
-    return True
+
+
+def restrict_downloads() -> None:
+    """Open checkpoints of the network as strictly as those of a disk.
+
+    PyTorch's function for downloads, which MMEngine calls for ``http://``, ``https://``,
+    ``torchvision://``, ``openmmlab://`` and ``mmcls://``, loads any object by default.
+    """
+    import mmengine.runner.checkpoint as checkpoint
+    from torch.hub import load_state_dict_from_url
+
+    checkpoint.load_url = partial(load_state_dict_from_url, weights_only=True)
+
+
+def leave_out_config_text() -> None:
+    """Take the Python text ``meta['config']`` out of every checkpoint that is loaded.
+
+    ``resume`` of MMEngine's runners runs it, to compare a key ``gpu_ids`` that MMEngine's
+    configs do not have. MMEngine's own checkpoints hold their config under other names, so
+    nothing is lost.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    load = CheckpointLoader.load_checkpoint
+    if getattr(load, 'leaves_out_config_text', False):
+        return
+
+    @wraps(load)
+    def load_checkpoint(*args: Any, **kwargs: Any) -> Any:
+        checkpoint = load(*args, **kwargs)
+        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+        if isinstance(meta, dict):
+            meta.pop('config', None)
+        return checkpoint
+
+    load_checkpoint.leaves_out_config_text = True  # type: ignore[attr-defined]
+    CheckpointLoader.load_checkpoint = staticmethod(load_checkpoint)
 
 
 def skip_multimodal() -> None:
@@ -186,4 +218,6 @@ def apply() -> None:
     check_versions()
     install_missing_extension()
     allow_mmengine_checkpoints()
+    restrict_downloads()
+    leave_out_config_text()
     skip_multimodal()

@@ -11,4 +11,5 @@ REQUIRED: Tuple[Tuple[str, Tuple[str, ...], str], ...] = (
     ('mmcv', ('mmcv', 'mmcv-lite'), '>=2.1.0,<2.2.0'),
     ('mmseg', ('mmsegmentation',), '>=1.2.2,<1.3.0'),
     ('mmpretrain', ('mmpretrain',), '>=1.2.0,<1.3.0'),
+    ('torch', ('torch',), '>=2.6,<3'),
 )

@@ -6,11 +6,13 @@ import pickle
 import re
 import sys
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 
 import mmseg_more
 from mmseg_more import compat
@@ -54,6 +56,7 @@ def test_versions_that_fit(monkeypatch):
         ('mmcv', 'mmcv', '2.0.1'),
         ('mmseg', 'mmsegmentation', '1.2.1'),
         ('mmpretrain', 'mmpretrain', '1.1.0'),
+        ('torch', 'torch', '2.5.1+cu124'),
     ],
 )
 def test_a_version_that_does_not_fit(monkeypatch, module, distribution, number):
@@ -85,6 +88,8 @@ def test_required_versions_are_those_of_the_requirements(repo_root):
     files = [repo_root / 'requirements' / f'{name}.txt' for name in ('mminstall', 'lite')]
     text = '\n'.join(path.read_text() for path in files)
     lines = [line for line in text.splitlines() if line and not line.startswith('#')]
+    runtime = (repo_root / 'requirements/runtime.txt').read_text().splitlines()
+    lines.extend(line for line in runtime if line.startswith('torch>'))
     assert sorted(lines) == sorted(names[-1] + bounds for _, names, bounds in REQUIRED)
 
 
@@ -222,9 +227,61 @@ class TestCheckpoints:
         with pytest.raises(pickle.UnpicklingError):
             torch.load(tmp_path / 'a.pth', weights_only=True)
 
-    def test_old_pytorch_is_left_alone(self, monkeypatch):
-        monkeypatch.setattr(torch, '__version__', '2.1.2+cpu')
-        assert compat.allow_mmengine_checkpoints() is False
+
+class Harm:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+class TestCheckpointLoader:
+    """Everything of MMEngine that reads a checkpoint goes through it."""
+
+    @pytest.mark.parametrize(
+        'address', ['https://example.com/a.pth', 'torchvision://resnet18']
+    )
+    def test_a_download_is_as_restricted_as_a_file(self, tmp_path, monkeypatch, address):
+        folder = tmp_path / 'hub' / 'checkpoints'
+        folder.mkdir(parents=True)
+        monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+
+        def download(url, target, *args, **kwargs):
+            torch.save(dict(state_dict=Harm(tmp_path / 'ran')), target)
+
+        monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+        with pytest.raises(pickle.UnpicklingError):
+            CheckpointLoader.load_checkpoint(address, 'cpu')
+        assert not (tmp_path / 'ran').exists() and len(list(folder.iterdir())) == 1
+
+    def test_a_download_of_ours_is_read(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+        monkeypatch.setattr(
+            torch.hub,
+            'download_url_to_file',
+            lambda url, target, *args, **kwargs: torch.save(
+                dict(log=HistoryBuffer([2.0], [1])), target
+            ),
+        )
+        loaded = CheckpointLoader.load_checkpoint('https://example.com/a.pth', 'cpu')
+        assert loaded['log'].current() == 2.0
+
+    def test_config_text_that_a_resume_would_run(self, tmp_path):
+        meta = dict(config='raise SystemExit', cfg='a = 1', iter=3)
+        torch.save(dict(meta=meta, weight=torch.ones(2)), tmp_path / 'a.pth')
+        loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu')
+        assert loaded['meta'] == dict(cfg='a = 1', iter=3)
+        torch.save([torch.ones(2)], tmp_path / 'b.pth')  # no dict
+        (weight,) = CheckpointLoader.load_checkpoint(str(tmp_path / 'b.pth'), 'cpu')
+        assert weight.sum() == 2
+
+    def test_applied_twice(self):
+        before = CheckpointLoader.load_checkpoint
+        compat.apply()
+        assert CheckpointLoader.load_checkpoint is before
 
 
 def test_multimodal_models_are_skipped():

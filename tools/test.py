@@ -4,8 +4,9 @@
         work_dirs/more_vit-b_voc/iter_20000.pth
 
 It adds to MMSegmentation's own script, which works on the same configs: misspelled keys
-are errors, several metrics in one evaluator can be given --out, --launcher works without
-a GPU, and instead of the usual evaluation there are
+are errors, and so are weights that a checkpoint lacks; several metrics in one evaluator
+can be given --out, --launcher works without a GPU, and instead of the usual evaluation
+there are
 
     --pseudo-labels DIR   write a mask for each image, for a second network to train on
     --protocols           CAM, LAM, fused and segmentation: raw, multi-scale, with CRF
@@ -47,6 +48,7 @@ MASK_OPTIONS = {
     'split': ('pseudo_labels', 'export_voc', 'calibrate'),
     'single_scale': ('pseudo_labels', 'export_voc', 'reliability'),
     'crf': ('pseudo_labels', 'export_voc', 'reliability'),
+    'crf_timeout': ('pseudo_labels', 'export_voc', 'reliability'),
     'crf_workers': ('pseudo_labels', 'export_voc', 'protocols', 'reliability'),
 }
 
@@ -102,6 +104,7 @@ def parse_args() -> argparse.Namespace:
 def _apply(args: argparse.Namespace) -> None:
     cfg = args.cfg
     cfg.load_from = args.checkpoint
+    launch.require_whole_checkpoint(cfg)
     if args.show or args.show_dir:
         launch.show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:
@@ -216,6 +219,13 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='processes for the CRF (default: one per core; 0: none)',
     )
+    group.add_argument(
+        '--crf-timeout',
+        type=float,
+        metavar='SECONDS',
+        help='an image whose CRF takes longer in such a process fails alone '
+        '(default: 3600)',
+    )
 
 
 def _apply_mask_options(args: argparse.Namespace) -> None:
@@ -232,6 +242,7 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         competition=args.competition,
         split=args.split,
         num_workers=args.crf_workers,
+        crf_timeout=args.crf_timeout,
         crf=args.crf or None,
         soft_maps=args.soft_maps or None,
         confidence_maps=args.confidence_maps or None,

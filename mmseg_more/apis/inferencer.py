@@ -26,8 +26,8 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
-from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from rich.progress import track
@@ -36,8 +36,9 @@ from torch import nn
 from mmseg.registry import INFERENCERS, TRANSFORMS
 from mmseg.structures import SegDataSample
 
+from ..datasets.image_labels import name_few
 from ..engine import launch
-from ..engine.hooks.sanity_check_hook import check_state_dict
+from ..engine.hooks.sanity_check_hook import check_numbers, check_state_dict, load_whole
 from ..files import palette_png, write_bytes
 from ..masks import (
     CONFIDENCE,
@@ -53,6 +54,7 @@ from ..masks import (
 from ..masks.identity import type_name, without_annotations
 from ..models.structures import LocalizationRequest
 from ..visualization import draw_prediction
+from .checkpoint_config import checkpoint_config
 from .dataset_meta import resolve_dataset_meta
 from .inference_inputs import (
     InferenceInput,
@@ -85,7 +87,8 @@ class MoReInferencer(BaseInferencer):
 
     Args:
         model: Config file, config, or a built segmentor with its config as ``cfg`` (as
-            ``mmseg.apis.init_model`` makes it). None: the config in ``weights``.
+            ``mmseg.apis.init_model`` makes it). None: the config in ``weights``, which is
+            read as data and not run, and may name parts of a MoRe alone.
         weights: Checkpoint. None: a built segmentor has its own, any other model is
             random, with a warning.
         classes: Names of the ``K + 1`` labels, background first. None: those in the
@@ -100,8 +103,9 @@ class MoReInferencer(BaseInferencer):
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If the weights do not fit the model, the config has no test pipeline,
-            or the classes are not known.
+        ValueError: If the weights do not fit the model, some are missing or not numbers;
+            if the config has no test pipeline, or is one of the checkpoint that cannot be
+            trusted; if the classes are not known.
         TypeError: If the model is no MoRe.
 
     Example:
@@ -119,6 +123,7 @@ class MoReInferencer(BaseInferencer):
         'multi_scale',
         'scales',
         'crf',
+        'crf_timeout',
         'bkg',
         'calibration',
         'background',
@@ -169,15 +174,19 @@ class MoReInferencer(BaseInferencer):
     def _init_model(
         self, cfg: Config, weights: Optional[str], device: str = 'cpu'
     ) -> nn.Module:
-        if self._built is None:
-            return super()._init_model(cfg, weights, device)
-        checkpoint = (
-            None
-            if weights is None
-            else CheckpointLoader.load_checkpoint(weights, map_location='cpu')
-        )
-        self._load_weights_to_model(self._built, checkpoint, cfg)
-        return self._built.to(device).eval()
+        checkpoint = None
+        if weights is not None:
+            checkpoint = CheckpointLoader.load_checkpoint(weights, map_location='cpu')
+        if not cfg:
+            cfg.update(checkpoint_config(checkpoint or {}))
+        model = self._built
+        if model is None:
+            # the file that a training starts from need not be here
+            parts = {k: v for k, v in cfg['model'].items() if k != 'pretrained'}
+            model = MODELS.build(parts)
+            model.cfg = cfg
+        self._load_weights_to_model(model, checkpoint, cfg)
+        return model.to(device).eval()
 
     def _load_weights_to_model(
         self, model: Any, checkpoint: Optional[dict], cfg: Config
@@ -189,13 +198,19 @@ class MoReInferencer(BaseInferencer):
                 'mmseg.apis.MMSegInferencer'
             )
         if checkpoint is not None:
-            check_state_dict(model, checkpoint.get('state_dict', checkpoint))
-            try:
-                _load_checkpoint_to_model(model, checkpoint, strict=True)
-            except RuntimeError as error:  # with the names, some per line
-                raise ValueError(' '.join(str(error).split())) from error
+            state_dict = checkpoint.get('state_dict', checkpoint)
+            check_state_dict(model, state_dict)
+            unexpected = load_whole(model, state_dict)
+            if unexpected:
+                raise ValueError(
+                    f'the model has no place for {len(unexpected)} weights of the '
+                    f'checkpoint ({name_few(unexpected)}): use the config it was trained '
+                    'with'
+                )
         elif self._built is None:
             print_log('no weights are given: the model is random', 'current', WARNING)
+        else:
+            check_numbers(model)
         if checkpoint is None and self._classes is None:
             checkpoint = dict(meta=dict(dataset_meta=getattr(model, 'dataset_meta', None)))
         model.dataset_meta = resolve_dataset_meta(
@@ -292,9 +307,10 @@ class MoReInferencer(BaseInferencer):
                 ``confidence_maps`` also ``confidence/NAME.png``. Empty: none.
             img_out_dir: Folder of the pictures below it, ``NAME.png``. Empty: none.
             pred_out_dir: Folder of the masks below it, palette PNGs. Empty: none.
-            kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf, calibration,
-                background, class_bkg, confidence_maps``: of :func:`make_settings`; ``show,
-                wait_time, opacity, return_vis, with_labels``: of :meth:`visualize`.
+            kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf, crf_timeout,
+                calibration, background, class_bkg, confidence_maps``: of
+                :func:`make_settings`; ``show, wait_time, opacity, return_vis,
+                with_labels``: of :meth:`visualize`.
 
         Raises:
             As :meth:`__call__`; what is wrong with the arguments at once.

@@ -15,6 +15,7 @@ from mmseg.registry import METRICS, RUNNERS
 
 from .config_check import check_config
 from .distributed import prepare_distributed
+from .hooks.utils import find_hooks
 from .optim import adapt_amp
 
 _MMENGINE_HOOKS = (
@@ -91,6 +92,20 @@ def check_checkpoint(path: str) -> None:
             else 'Training writes iter_N.pth into its work_dir.'
         )
     )
+
+
+def require_whole_checkpoint(cfg: Config) -> None:
+    """Have ``cfg`` test no checkpoint that lacks weights or holds NaN.
+
+    A config that has no :class:`SanityCheckHook` gets one, as
+    ``default_hooks.sanity_check``.
+    """
+    given = (cfg.get('default_hooks') or {}).get('sanity_check')
+    if given:  # by options of the command line alone, say
+        given.setdefault('type', 'SanityCheckHook')
+    if not find_hooks(cfg, 'SanityCheckHook'):
+        hook = dict(type='SanityCheckHook')
+        cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'sanity_check': hook}
 
 
 def prepare_machine(cfg: Config) -> None:

@@ -1,14 +1,17 @@
 """A folder of masks that survives whatever ends the run that fills it."""
 
+import hashlib
 import io
 import json
 import os
 import re
+from logging import WARNING
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 import torch.nn.functional as F
+from mmengine.logging import print_log
 
 from ..datasets.image_labels import name_few
 from ..files import write_bytes
@@ -34,14 +37,18 @@ class MaskFolder:
     While a run goes on, every process appends what it has finished to a journal of
     its own, ``.journal-RANK.jsonl``; the journals are folded into the manifest
     when the next run begins, or at the end. An entry is written after its mask,
-    so a mask that has one is whole. One run at a time has the folder, see
-    :class:`~mmseg_more.masks.lock.FolderLock`.
+    so a mask that has one is whole; it holds size and hash of the files, and where one was
+    cut or overwritten since, the image is done again. One run at a time has the folder,
+    see :class:`~mmseg_more.masks.lock.FolderLock`.
 
     ``manifest.json``: ``complete`` (every image of the last run's split has a
     mask), ``settings`` and ``checkpoint`` (what the masks are made by),
     ``classes``, ``palette``, ``version`` (of this package), ``images`` (name ->
     entry), ``failed`` (name -> what went wrong), ``without_class`` (names of the
-    images in which no class may appear: their masks are background).
+    images in which no class may appear: their masks are background). ``files`` of an
+    entry: ``mask``, ``soft`` and ``confidence``, of those that were written the number of
+    ``bytes`` and the ``sha256``. Entries of earlier versions have none: their files need
+    only be there and not be empty.
 
     Args:
         root: The folder with the manifest.
@@ -54,6 +61,7 @@ class MaskFolder:
         self._lock = FolderLock(self.root)
         self._journal: Optional[int] = None
         self._manifest: Dict[str, Any] = {}
+        self._written: Dict[Path, Dict[str, Any]] = {}  # since the last record of its image
 
     # ----------------------------------------------------------------- paths
     def mask_path(self, name: str) -> Path:
@@ -78,6 +86,15 @@ class MaskFolder:
             write_bytes(path, content)
         except OSError as error:
             raise _explained(error, path) from error
+        self._written[path] = _fingerprint(content)
+
+    def _paths(self, name: str) -> Dict[str, Path]:
+        """The files of an image, by the names that its entry gives them."""
+        return dict(
+            mask=self.mask_path(name),
+            soft=self.soft_path(name),
+            confidence=self.confidence_path(name),
+        )
 
     # ------------------------------------------------------------------ lock
     def acquire(self) -> None:
@@ -91,6 +108,12 @@ class MaskFolder:
         self.write(probe, b'')
         probe.unlink()
         self._lock.acquire()
+
+    def check_free(self) -> None:
+        """Raise what :meth:`acquire` would, as far as it can be seen by now."""
+        if self.root.is_dir() and not self._lock.held:
+            self.acquire()
+            self.release()
 
     def release(self) -> None:
         """Let others have it."""
@@ -135,13 +158,23 @@ class MaskFolder:
             failed=manifest['failed'],
         )
         self._remove_unfinished()
-        self._fold()
-        beside = soft_maps * [self.soft_path] + confidence_maps * [self.confidence_path]
-        return [
-            name
-            for name, labels in expected.items()
-            if self._is_finished(name, labels, [path(name) for path in beside])
-        ]
+        self._read_journals()
+        beside = soft_maps * ['soft'] + confidence_maps * ['confidence']
+        masks = [name for name in expected if self._has(name, expected[name], ['mask'])]
+        done = [name for name in masks if self._has(name, expected[name], beside)]
+        changed = sorted(set(expected) & set(manifest['images']) - set(done))
+        if changed:
+            print_log(
+                f'{len(changed)} masks in {self.masks} are made again, since they or files '
+                'beside them were cut, overwritten or deleted after they were finished, or '
+                f'the labels of their images have changed: {name_few(changed)}',
+                'current',
+                WARNING,
+            )
+        for name in set(changed) - set(masks):
+            del manifest['images'][name]
+        self._write_manifest()
+        return done
 
     def check(
         self,
@@ -192,15 +225,15 @@ class MaskFolder:
             )
         return manifest
 
-    def _is_finished(
-        self, name: str, labels: Optional[List[str]], beside: Sequence[Path]
-    ) -> bool:
+    def _has(self, name: str, labels: Optional[List[str]], kinds: Sequence[str]) -> bool:
+        """Whether files of an image are there, whole, and of these labels."""
         entry = self._manifest['images'].get(name)
         if entry is None or labels is not None and entry['classes'] != labels:
             return False
-        paths = [self.mask_path(name), *beside]
-        # a file of no bytes: the machine, not only the process, went down
-        return all(path.is_file() and path.stat().st_size for path in paths)
+        noted, paths = entry.get('files', {}), self._paths(name)
+        return isinstance(noted, dict) and all(
+            _is_whole(paths[kind], noted.get(kind, {})) for kind in kinds
+        )
 
     def _remove_unfinished(self) -> None:
         for folder, _, names in os.walk(self.root):
@@ -226,6 +259,13 @@ class MaskFolder:
         """
         if self._journal is None:
             raise RuntimeError('record() before open_journal()')
+        files = {
+            kind: self._written.pop(path)
+            for kind, path in self._paths(name).items()
+            if path in self._written
+        }
+        if 'error' not in entry:
+            entry = dict(entry, files=files)
         line = (json.dumps({'image': name, **entry}) + '\n').encode()
         try:
             written = os.write(self._journal, line)
@@ -250,7 +290,8 @@ class MaskFolder:
         Returns:
             Those of them that have no mask, with the reason.
         """
-        self._fold(names)
+        self._read_journals()
+        self._write_manifest(names)
         images, failed = self._manifest['images'], self._manifest['failed']
         return {
             name: failed.get(name, 'no process has reported it')
@@ -262,12 +303,13 @@ class MaskFolder:
         """What the manifest says of an image, after :meth:`finish`."""
         return self._manifest['images'][name]
 
-    def _fold(self, names: Optional[Sequence[str]] = None) -> None:
-        """Write the manifest with what the journals say, and remove them."""
-        manifest = self._manifest
-        images, failed = manifest['images'], manifest['failed']
-        journals = sorted(self.root.glob('.journal-*.jsonl'))
-        for entry in _read_journals(journals):
+    def _journals(self) -> List[Path]:
+        return sorted(self.root.glob('.journal-*.jsonl'))
+
+    def _read_journals(self) -> None:
+        """Put what the journals say into the manifest."""
+        images, failed = self._manifest['images'], self._manifest['failed']
+        for entry in _entries(self._journals()):
             name = entry.pop('image')
             images.pop(name, None)
             failed.pop(name, None)
@@ -275,15 +317,21 @@ class MaskFolder:
                 failed[name] = entry['error']
             else:
                 images[name] = entry
+
+    def _write_manifest(self, names: Optional[Sequence[str]] = None) -> None:
+        """Write it, with what the journals have said, and remove these."""
+        manifest = self._manifest
         for part in ('images', 'failed'):
             manifest[part] = dict(sorted(manifest[part].items()))
         manifest['without_class'] = [
             name for name, entry in manifest['images'].items() if not entry['classes']
         ]
-        manifest['complete'] = names is not None and all(name in images for name in names)
+        manifest['complete'] = names is not None and all(
+            name in manifest['images'] for name in names
+        )
         content = json.dumps(manifest, indent=1, allow_nan=False) + '\n'
         self.write(self.root / MANIFEST, content.encode())
-        for journal in journals:
+        for journal in self._journals():
             journal.unlink()
 
 
@@ -312,7 +360,27 @@ def _as_json(value: Mapping[str, Any]) -> Dict[str, Any]:
     return json.loads(json.dumps(value, default=str))
 
 
-def _read_journals(journals: List[Path]) -> Iterator[dict]:
+def _fingerprint(content: bytes) -> Dict[str, Any]:
+    """What tells a file from one that was cut or overwritten."""
+    return dict(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def _is_whole(path: Path, noted: Any) -> bool:
+    """Whether a file is what was written there.
+
+    Args:
+        path: The file.
+        noted: Its fingerprint; empty of an earlier version, which noted none.
+    """
+    if not path.is_file():
+        return False
+    if noted == {}:
+        # a file of no bytes: the machine, not only the process, went down
+        return path.stat().st_size > 0
+    return noted == _fingerprint(path.read_bytes())
+
+
+def _entries(journals: List[Path]) -> Iterator[dict]:
     for journal in journals:
         for line in journal.read_bytes().splitlines():
             try:

@@ -17,7 +17,9 @@ from mmseg.structures import SegDataSample
 from ..datasets.image_labels import name_few
 from ..datasets.image_level_dataset import voc_palette
 from ..engine.distributed import on_main_process
-from ..engine.hooks.utils import has_test_time_augmentation, innermost
+from ..engine.hooks import SanityCheckHook
+from ..engine.hooks.sanity_check_hook import check_numbers
+from ..engine.hooks.utils import has_test_time_augmentation, innermost, trains
 from ..files import palette_png, read_rgb
 from .confidence import confidence_png
 from .config import evaluated_bkg, mask_dataloader
@@ -66,8 +68,8 @@ class PseudoLabelHook(Hook):
         split: Whose images ``after_train`` takes: 'train', 'val' or 'test'.
         backend_args: Where the CRF reads image files from.
         recipe: Options of :class:`~mmseg_more.masks.recipe.MaskRecipe`: ``source``,
-            ``multi_scale``, ``scales``, ``policy``, ``bkg``, ``crf``, ``calibration``,
-            ``background``, ``class_bkg``.
+            ``multi_scale``, ``scales``, ``policy``, ``bkg``, ``crf``, ``crf_timeout``,
+            ``calibration``, ``background``, ``class_bkg``.
 
     Example:
         >>> custom_hooks = [dict(type='PseudoLabelHook', out_dir='masks')]
@@ -147,6 +149,17 @@ class PseudoLabelHook(Hook):
                 self._loop = None
 
     # -------------------------------------------------------------- the test
+    def before_run(self, runner: Runner) -> None:
+        """Say that another run has the folder before the network is loaded for it."""
+        if not trains(runner) and not self.makes_masks_after_train:
+            on_main_process(self.folder.check_free)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
+        """No masks of a part of the weights, in a config without SanityCheckHook either."""
+        checked = any(isinstance(hook, SanityCheckHook) for hook in runner.hooks)
+        if not checked and not trains(runner):
+            SanityCheckHook().after_load_checkpoint(runner, checkpoint)
+
     def before_test_epoch(self, runner: Runner) -> None:
         """Open the folder, and ask a MoRe for the maps."""
         if self.makes_masks_after_train and self._loop is None:
@@ -226,6 +239,7 @@ class PseudoLabelHook(Hook):
 
     def _start(self, runner: Runner, run: '_Run') -> List[str]:
         """Open the folder; names of the images that are finished."""
+        check_numbers(innermost(runner.model))
         self.folder.acquire()
         path = runner._load_from if self._loop is None else None
         names = run.class_names[1:]

@@ -7,15 +7,16 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Optional, Set
+from typing import Any, Dict, Optional
 
 try:
     import fcntl
 except ImportError:  # not a POSIX system: nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-_held: Set[str] = set()
-"""Locks of this process, which the system would grant it once more."""
+_held: Dict[str, dict] = {}
+"""Locks of this process, which the system would grant it once more, and what it has written
+into their files: it must not open one of these again, since closing it ends the lock."""
 
 
 class FolderLock:
@@ -38,6 +39,7 @@ class FolderLock:
         self.activity = activity
         self.path = folder / self.NAME
         self._file: Optional[int] = None
+        self._pid = 0
 
     @property
     def held(self) -> bool:
@@ -49,12 +51,13 @@ class FolderLock:
 
         Raises:
             BlockingIOError: If another run has it; says which.
+            OSError: If the file system knows no locks, or nothing can be written there.
         """
         if self.held or fcntl is None:
             return
         key = os.path.realpath(self.path)
         if key in _held:
-            raise self._refusal()
+            raise self._refusal(_held[key])
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
@@ -62,8 +65,13 @@ class FolderLock:
             except OSError as error:
                 os.close(file)
                 if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise
-                raise self._refusal() from error
+                    raise OSError(
+                        error.errno,
+                        f'{error.strerror}: its file system does not lock files, and two '
+                        'runs could disturb each other there; choose a folder on another',
+                        str(self.folder),
+                    ) from error
+                raise self._refusal(self._read_holder()) from error
             try:
                 # the run before may have removed the file after it was opened here
                 if os.path.samestat(os.fstat(file), os.stat(self.path)):
@@ -79,29 +87,35 @@ class FolderLock:
         )
         os.ftruncate(file, 0)
         os.write(file, json.dumps(holder).encode())
-        self._file = file
-        _held.add(key)
+        self._file, self._pid = file, os.getpid()
+        _held[key] = holder
 
     def release(self) -> None:
         """Give the lock back, if it is held."""
-        if self._file is None:
+        if self._file is None or self._pid != os.getpid():  # a copy in a forked process
             return
         file, self._file = self._file, None
-        _held.discard(os.path.realpath(self.path))
+        _held.pop(os.path.realpath(self.path), None)
         self.path.unlink(missing_ok=True)
         os.close(file)
 
     def __del__(self) -> None:
         self.release()
 
-    def _refusal(self) -> BlockingIOError:
+    def _read_holder(self) -> Any:
+        """What another process has written into the file; None if it has not yet."""
         try:
-            holder = json.loads(self.path.read_text())
+            return json.loads(self.path.read_text())
+        except (OSError, ValueError):  # it has just begun, or ended
+            return None
+
+    def _refusal(self, holder: Any) -> BlockingIOError:
+        try:
             who = (
                 f'process {holder["pid"]} on {holder["host"]} since {holder["since"]} '
                 f'({holder["command"]})'
             )
-        except (OSError, ValueError, KeyError, TypeError):  # it has just begun, or ended
+        except (KeyError, TypeError):
             who = 'another process'
         return BlockingIOError(
             errno.EAGAIN,

@@ -185,6 +185,7 @@ class MaskMaker:
                 device=probs.device,
                 num_workers=self._num_workers,
                 max_bytes=self._max_bytes,
+                timeout=self.recipe.crf_timeout,
             )
         return self._crf
 

@@ -217,7 +217,8 @@ class DenseCRFPool(CRFQueue):
         backend: As in :func:`dense_crf`. A worker uses one thread.
         max_bytes: Bound on the bytes of image, probabilities and result of all open jobs.
             Defaults to ``MAX_BYTES``.
-        timeout: Seconds that a worker may take for one image. Defaults to None: any.
+        timeout: Seconds that a worker may take for one image; without effect where there
+            are no workers. Defaults to None: any.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -331,7 +332,7 @@ class DenseCRFPool(CRFQueue):
                 'the system running out of memory: use fewer workers)'
             )
         except concurrent.futures.TimeoutError:
-            return f'it took longer than {self.timeout} s'
+            return f'it took longer than {self.timeout} s (crf_timeout)'
         except Exception as error:  # it cannot be pickled, say
             return f'{type(error).__name__}: {error}'
 

@@ -23,6 +23,10 @@ BACKGROUNDS = ('complement', 'calibrated')
 """What the CRF takes for the background of a map: 1 - maximum of the map as it is (the
 published form), or of the map bent so that its threshold comes to lie at .5."""
 
+CRF_TIMEOUT = 3600.0
+"""Seconds for the CRF of an image: an hour, 20 times what 6000x4000 pixels with two classes
+were seen to take."""
+
 _NO_THRESHOLD = (
     "background='calibrated' is of localization maps, and the masks are of the "
     "segmentation: leave it out, or take source='lam', 'cam' or 'fused'"
@@ -55,6 +59,9 @@ class MaskRecipe:
             :class:`DenseCRFOptions`, ``epsilon`` (classes that stay below this
             probability all over the image are left out; .02 unless given) and
             ``backend`` ('auto', 'lattice' or 'pydensecrf').
+        crf_timeout: Seconds that the CRF of one image may take in a worker process; an
+            image that takes longer fails alone. None: any. No part of :meth:`settings`, as
+            no mask depends on it.
         calibration: File of what was learned of the model's masks
             (:class:`~mmseg_more.masks.Calibration`). Its thresholds are for masks of a map,
             without and with CRF: short for this file as ``bkg`` and
@@ -79,6 +86,7 @@ class MaskRecipe:
     calibration: Union[str, Calibration, None] = None
     background: Optional[str] = None
     class_bkg: Optional[Sequence[float]] = None
+    crf_timeout: Optional[float] = CRF_TIMEOUT
 
     def __post_init__(self) -> None:
         choices = dict(source=SOURCES, policy=POLICIES, background=BACKGROUNDS)
@@ -92,6 +100,10 @@ class MaskRecipe:
                 'class is, not whether; take image-labels or predicted'
             )
         self._check_thresholds()
+        if self.crf_timeout is not None and not self.crf_timeout > 0:
+            raise ValueError(
+                f'crf_timeout must be positive seconds or None, got {self.crf_timeout}'
+            )
         if self.scales is not None:
             if not self.multi_scale:
                 raise ValueError(
@@ -193,6 +205,7 @@ class MaskRecipe:
             calibration=self.calibration,
             background=background,
             class_bkg=None if without_bkg else self.class_bkg,
+            crf_timeout=self.crf_timeout,
         )
 
     def _takes_thresholds(self, source: str) -> bool:

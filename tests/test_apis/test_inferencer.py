@@ -1,5 +1,6 @@
 """MoReInferencer: images of every kind in, scores, maps, masks and files out."""
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -560,6 +561,10 @@ def test_built_model(inferencer, reference):
     again = MoReInferencer(inferencer.model, device='cpu')
     assert again.model is inferencer.model
     assert again(reference)['scores'] == inferencer(reference)['scores']
+    broken = copy.deepcopy(inferencer.model)
+    broken.classifier.weight.data[0] = np.nan
+    with pytest.raises(ValueError, match="not numbers.*'classifier.weight'"):
+        MoReInferencer(broken, device='cpu')
     with pytest.raises(ValueError, match='`cfg`'):
         MoReInferencer(torch.nn.Linear(1, 1))
 
@@ -570,8 +575,14 @@ def test_wrong_model_or_weights(tmp_path, weights, repo_root):
     with pytest.raises(FileNotFoundError, match='nowhere.py'):
         MoReInferencer('nowhere.py', weights)
     short = save_weights(tmp_path / 'a.pth', lambda s: s.pop('graph.norm.bias'))
-    with pytest.raises(ValueError, match='graph.norm.bias'):
+    with pytest.raises(ValueError, match="lacks 1 weights of the model.*'graph.norm.bias'"):
         MoReInferencer(small_config(), short, device='cpu')
+    more = save_weights(tmp_path / 'a.pth', lambda s: s.update(more=torch.ones(1)))
+    with pytest.raises(ValueError, match="no place for 1 weights of the .*'more'"):
+        MoReInferencer(small_config(), more, device='cpu')
+    nan = save_weights(tmp_path / 'a.pth', lambda s: s['graph.norm.bias'].fill_(np.nan))
+    with pytest.raises(ValueError, match="1 weights are not numbers.*'graph.norm.bias'"):
+        MoReInferencer(small_config(), nan, device='cpu')
     torch.save(dict(state_dict=GOLDEN.group('sd.')), tmp_path / 'official.pth')
     with pytest.raises(
         ValueError, match='official MoRe code: convert it by .*official2mmseg.py'

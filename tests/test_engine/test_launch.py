@@ -23,6 +23,29 @@ def test_default_hooks_are_switched_off_by_none(tmp_path):
     assert cfg.default_hooks == dict(logger=None)
 
 
+@pytest.mark.parametrize(
+    'hooks, expected',
+    [
+        (dict(), dict(type='SanityCheckHook')),
+        (dict(default_hooks=None, custom_hooks=[]), dict(type='SanityCheckHook')),
+        # by options of the command line alone
+        (
+            dict(default_hooks=dict(sanity_check=dict(may_lack=['a.']))),
+            dict(type='SanityCheckHook', may_lack=['a.']),
+        ),
+        (
+            dict(default_hooks=dict(sanity_check=dict(type='SanityCheckHook', a=1))),
+            dict(type='SanityCheckHook', a=1),
+        ),
+        (dict(custom_hooks=[dict(type='SanityCheckHook', may_lack=['a.'])]), None),
+    ],
+)
+def test_a_test_checks_the_checkpoint_in_any_config(hooks, expected):
+    cfg = Config(dict(hooks))
+    launch.require_whole_checkpoint(cfg)
+    assert (cfg.get('default_hooks') or {}).get('sanity_check') == expected
+
+
 def test_addresses_are_not_looked_up():
     launch.check_checkpoint('https://example.org/a.pth')
     with pytest.raises(FileNotFoundError, match='Training writes iter_N.pth'):

@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
@@ -14,7 +16,7 @@ import mask_run
 from golden import ROOT
 from mask_run import IMAGES, files, manifest, mask_config, mask_environment, run_masks
 from mmseg_more import files as written_files
-from mmseg_more.masks import MaskFolder, MaskRecipe, PseudoLabelHook
+from mmseg_more.masks import MaskFolder, MaskRecipe, PseudoLabelHook, pool
 from mmseg_more.masks import hook as mask_hook
 from mmseg_more.masks import loop as mask_data
 
@@ -69,6 +71,68 @@ def test_killed_and_started_again(data, tmp_path):
     # the last finished one may have been killed before it was noted
     assert len(finished & set(seen)) <= 1 and set(seen) >= set(IMAGES) - finished
     assert files(tmp_path / 'parts') == files(tmp_path / 'whole')
+
+
+@pytest.mark.parametrize('loop', ['MaskLoop', 'TestLoop'])
+@pytest.mark.parametrize('with_hook', [True, False])
+def test_no_masks_of_a_part_of_the_weights(data, tmp_path, loop, with_hook):
+    cfg = mask_config(data, tmp_path / 'masks')
+    cfg.test_cfg.type = loop
+    if not with_hook:  # the hook of the masks looks itself
+        del cfg.default_hooks['sanity_check']
+    whole = torch.load(data / 'weights.pth')['state_dict']
+    cfg.load_from = str(tmp_path / 'weights.pth')
+    part = {key: value for key, value in whole.items() if key != 'classifier.weight'}
+    torch.save(dict(state_dict=part), cfg.load_from)
+    with pytest.raises(ValueError, match="lacks 1 weights.*'classifier.weight'"):
+        mask_run.run(cfg)
+    whole['classifier.weight'][0] = float('nan')
+    torch.save(dict(state_dict=whole), cfg.load_from)
+    with pytest.raises(ValueError, match="not numbers.*'classifier.weight'"):
+        mask_run.run(cfg)
+    assert not (tmp_path / 'masks').exists()
+
+
+def test_no_masks_of_a_training_that_failed(data, tmp_path):
+    """Whose weights are those of the run, and not of a file."""
+    cfg = mask_config(data, tmp_path / 'masks')
+    runner = mask_run.Runner.from_cfg(cfg)
+    runner._load_from = None
+    runner.model.classifier.weight.data[0] = float('nan')
+    with pytest.raises(ValueError, match="not numbers.*'classifier.weight'"):
+        runner.test()
+    assert not (tmp_path / 'masks').exists()
+
+
+@pytest.mark.parametrize('damage', ['cut', 'overwritten'])
+def test_a_mask_that_was_damaged_is_made_again(data, masks, finished, damage):
+    path = masks / 'b.png'
+    path.write_bytes(
+        path.read_bytes()[:-9] if damage == 'cut' else (masks / 'a.png').read_bytes()
+    )
+    before = (masks / 'a.png').stat().st_mtime_ns
+    run_masks(data, masks)
+    assert files(masks) == files(finished)
+    assert (masks / 'a.png').stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_crf_that_hangs_fails_its_image_alone(data, tmp_path, monkeypatch):
+    refine = pool.dense_crf_mask
+
+    def slow(image, *args):
+        if image.shape[:2] == IMAGES['b'][0]:
+            time.sleep(600)
+        return refine(image, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, 'dense_crf_mask', slow)
+        with pytest.raises(RuntimeError, match='1 of 6 images.*b.png: .*longer than 3'):
+            run_masks(data, tmp_path / 'masks', crf=True, crf_timeout=3.0)
+    found = manifest(tmp_path / 'masks')
+    assert set(found['images']) == set(IMAGES) - {'b'} and set(found['failed']) == {'b'}
+    run_masks(data, tmp_path / 'masks', crf=True)  # another time-out: the same masks
+    assert manifest(tmp_path / 'masks')['complete']
 
 
 def test_nothing_left_to_do(data, masks, tmp_path, monkeypatch):

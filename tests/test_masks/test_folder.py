@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -90,6 +91,95 @@ def test_masks_and_soft_maps_that_are_gone(tmp_path):
     folder.mask_path('a').unlink()
     assert folder.start(IDENTITY, WEIGHTS, expected) == ['b']
     assert folder.start(IDENTITY, WEIGHTS, dict(b=['d'])) == []  # other labels
+
+
+def finish_all(folder, *names):
+    """All files of these images, written and noted."""
+    start(folder, *names)
+    folder.open_journal(0)
+    for name in names:
+        for path in (folder.soft_path, folder.confidence_path):
+            folder.write(path(name), b'beside')
+        finish_image(folder, name)
+    folder.close_journal()
+    folder.finish(names)
+
+
+@pytest.mark.parametrize('content', [b'mas', b'mast', b'mask and more', b''])
+def test_files_that_were_cut_or_overwritten(tmp_path, content, caplog):
+    folder = MaskFolder(tmp_path)
+    finish_all(folder, 'a', 'x/b', 'c')
+    names = ['a', 'x/b', 'c']
+    assert start(MaskFolder(tmp_path), *names) == names
+    folder.mask_path('x/b').write_bytes(content)
+    with caplog.at_level('WARNING'):
+        assert start(MaskFolder(tmp_path), *names) == ['a', 'c']
+    # its entry is gone: a run that ends here does not call the folder complete
+    assert list(manifest(folder)['images']) == ['a', 'c']
+    again = MaskFolder(tmp_path)
+    assert start(again, *names) == ['a', 'c']
+    assert again.finish(names) == {'x/b': 'no process has reported it'}
+    assert not manifest(folder)['complete']
+
+
+@pytest.mark.parametrize('kind', ['soft', 'confidence'])
+def test_files_beside_a_mask_that_were_cut(tmp_path, kind):
+    folder = MaskFolder(tmp_path)
+    finish_all(folder, 'a', 'b')
+    getattr(folder, f'{kind}_path')('a').write_bytes(b'besid')
+    needs = {f'{kind}_maps': True}
+    expected = dict.fromkeys('ab')
+    assert MaskFolder(tmp_path).start(IDENTITY, WEIGHTS, expected) == ['a', 'b']
+    assert MaskFolder(tmp_path).start(IDENTITY, WEIGHTS, expected, **needs) == ['b']
+
+
+def test_size_and_hash_stand_in_the_entry(tmp_path):
+    folder = MaskFolder(tmp_path)
+    finish_all(folder, 'a')
+    start(folder, 'a', 'b')
+    folder.open_journal(0)
+    finish_image(folder, 'b')
+    folder.write(folder.soft_path('c'), b'of an image that fails')
+    folder.record('c', dict(error='broken'))
+    folder.close_journal()
+    folder.finish('abc')
+    images = manifest(folder)['images']
+    fingerprint = dict(bytes=4, sha256=hashlib.sha256(b'mask').hexdigest())
+    assert images['b']['files'] == dict(mask=fingerprint)
+    assert images['a']['files']['mask'] == fingerprint
+    assert set(images['a']['files']) == {'mask', 'soft', 'confidence'}
+    assert manifest(folder)['failed'] == dict(c='broken')
+
+
+def test_a_manifest_of_before_there_were_hashes(tmp_path):
+    folder = MaskFolder(tmp_path)
+    finish_all(folder, 'a', 'b', 'c')
+    old = manifest(folder)
+    for entry in old['images'].values():
+        del entry['files']
+    (tmp_path / 'manifest.json').write_text(json.dumps(old))
+    folder.mask_path('b').write_bytes(b'')
+    assert start(MaskFolder(tmp_path), 'a', 'b', 'c') == ['a', 'c']
+    again = MaskFolder(tmp_path)
+    start(again, 'a', 'b', 'c')
+    again.open_journal(0)
+    finish_image(again, 'b')
+    again.close_journal()
+    assert again.finish('abc') == {}
+    images = manifest(folder)['images']
+    assert 'files' in images['b'] and 'files' not in images['a']
+
+
+@pytest.mark.parametrize(
+    'files', [None, 3, [], dict(mask=None), dict(mask=[4]), dict(mask=dict(bytes=4))]
+)
+def test_fingerprints_that_are_none(tmp_path, files):
+    folder = MaskFolder(tmp_path)
+    finish_all(folder, 'a')
+    forged = manifest(folder)
+    forged['images']['a']['files'] = files
+    (tmp_path / 'manifest.json').write_text(json.dumps(forged))
+    assert start(MaskFolder(tmp_path), 'a') == []
 
 
 def test_another_split_of_the_same_kind_joins(tmp_path):

@@ -1,5 +1,6 @@
 """One run at a time in a folder of masks."""
 
+import errno
 import multiprocessing
 import os
 import subprocess
@@ -78,6 +79,48 @@ def test_twice_in_one_process(tmp_path):
 
 
 @pytest.mark.slow
+def test_asking_twice_in_one_process_does_not_end_it(tmp_path):
+    """The system ends the lock of a process that opens and closes the file once more."""
+    lock = FolderLock(tmp_path)
+    lock.acquire()
+    with pytest.raises(BlockingIOError):
+        FolderLock(tmp_path).acquire()
+    asked = ask(tmp_path)
+    assert asked.returncode == 1 and f'process {os.getpid()} on' in asked.stderr.decode()
+    lock.release()
+    assert ask(tmp_path).returncode == 0
+
+
+def ask(folder):
+    """Another process that takes the lock of a folder, and ends."""
+    return subprocess.run(
+        [sys.executable, '-c', HOLDER.replace('time.sleep(600)', ''), folder],
+        capture_output=True,
+        env=mask_environment(),
+    )
+
+
+def test_a_forked_process_does_not_give_it_back(tmp_path):
+    lock = FolderLock(tmp_path)
+    lock.acquire()
+    worker = multiprocessing.get_context('fork').Process(target=lock.release)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0 and lock.path.exists()
+    lock.release()
+    assert not lock.path.exists()
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr('fcntl.lockf', refuse)
+    with pytest.raises(OSError, match='does not lock files.*choose a folder on another'):
+        FolderLock(tmp_path).acquire()
+
+
+@pytest.mark.slow
 def test_a_forked_worker_does_not_keep_it(tmp_path):
     lock = FolderLock(tmp_path)
     lock.acquire()
@@ -85,11 +128,7 @@ def test_a_forked_worker_does_not_keep_it(tmp_path):
     worker.start()
     lock.release()
     try:
-        asked = subprocess.run(
-            [sys.executable, '-c', HOLDER.replace('time.sleep(600)', ''), tmp_path],
-            stdout=subprocess.PIPE,
-            env=mask_environment(),
-        )
+        asked = ask(tmp_path)
         assert asked.returncode == 0 and asked.stdout == b'held\n'
     finally:
         worker.kill()
@@ -101,7 +140,9 @@ def test_the_mask_run_takes_it_and_gives_it_back(data, finished, tmp_path):
     assert files(tmp_path / 'masks') == files(finished)  # no lock is left
     folder = MaskFolder(tmp_path / 'masks')
     folder.acquire()
+    cfg = mask_config(data, tmp_path / 'masks')
+    cfg.load_from = 'nowhere.pth'  # a second run does not get that far
     with pytest.raises(BlockingIOError, match='masks are being written there by process'):
-        run(mask_config(data, tmp_path / 'masks'))
+        run(cfg)
     folder.release()
     run(mask_config(data, tmp_path / 'masks'))

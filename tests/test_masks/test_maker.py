@@ -1,5 +1,7 @@
 """From probabilities to masks: order, failures, bounds, and what is kept meanwhile."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from mmseg_more.masks import (
     dense_crf_mask,
     probabilities_to_mask,
 )
+from mmseg_more.masks import pool as pool_module
 
 CRF = dict(num_iters=2, bilateral_sxy=5.0)
 
@@ -93,6 +96,24 @@ def test_an_image_that_fails_keeps_its_place(workers):
     assert errors[1] == 'no such file' and errors[2] == 'the network failed'
     assert 'dense CRF of d' in errors[3]
     assert all((one.mask is None) == (one.error is not None) for one in made)
+
+
+@pytest.mark.slow
+def test_an_image_that_takes_too_long_fails_alone(monkeypatch):
+    refine = pool_module.dense_crf_mask
+
+    def slow(image, *args):
+        if image.shape[0] == 5:
+            time.sleep(600)
+        return refine(image, *args)
+
+    monkeypatch.setattr(pool_module, 'dense_crf_mask', slow)
+    items = [(0, example(0)), (1, example(1, (5, 8))), (2, example(2))]
+    with MaskMaker(recipe(crf=True, crf_timeout=2.0), 1) as maker:
+        before, failed, after = run(maker, items)
+    assert failed.mask is None
+    assert failed.error == 'dense CRF of 1.jpg: it took longer than 2.0 s (crf_timeout)'
+    assert before.error is None and after.error is None
 
 
 def test_weak_classes_are_not_kept():

@@ -325,7 +325,7 @@ def test_an_image_that_takes_too_long_fails_alone(monkeypatch):
     jobs = [make_job(0), black(make_job(1)), make_job(2)]
     with DenseCRFPool(1, timeout=2.0) as pool:
         before, failed, after = pool.map(jobs)
-    assert failed.error == 'dense CRF of 1.jpg: it took longer than 2.0 s'
+    assert failed.error == 'dense CRF of 1.jpg: it took longer than 2.0 s (crf_timeout)'
     for job, result in ((jobs[0], before), (jobs[2], after)):
         assert (result.mask == expected_mask(job).mask).all()
 

@@ -85,6 +85,17 @@ def test_a_threshold_counts_where_it_decides():
         assert recipe.bkg is None and not recipe.needs_bkg
 
 
+def test_the_time_for_the_crf():
+    assert MaskRecipe().crf_timeout == PREDICTION.crf_timeout == 3600
+    given = MaskRecipe(crf=True, crf_timeout=7).resolve(True, True)
+    assert given.crf_timeout == 7
+    # no mask depends on it: a folder goes on with another one
+    assert given.settings() == given.replace(crf_timeout=None).settings()
+    for wrong in (0, -1, float('nan')):
+        with pytest.raises(ValueError, match='crf_timeout must be positive seconds'):
+            MaskRecipe(crf_timeout=wrong)
+
+
 def test_the_plain_prediction():
     recipe = PREDICTION.resolve(localizes=True, with_labels=False)
     assert recipe.is_prediction and recipe.request() is None

@@ -93,6 +93,18 @@ def test_config_and_flag_both_resume(run, config, tmp_path, in_config, flag, fir
     assert read_record(tmp_path / 'run')['first'] == first
 
 
+def test_resume_runs_no_text_of_the_checkpoint(run, config, tmp_path):
+    half = ('train', config, '--work-dir', tmp_path / 'run', '--cfg-options')
+    run(*half, 'train_cfg.max_iters=2', 'experiment_name=part1_' + config.stem)
+    path = tmp_path / 'run' / 'iter_2.pth'
+    checkpoint, ran = torch.load(path), tmp_path / 'ran'
+    checkpoint['meta']['config'] = f'open({str(ran)!r}, "w")'
+    checkpoint['message_hub']['runtime_info']['cfg'] = checkpoint['meta']['config']
+    torch.save(checkpoint, path)
+    run(*half, 'experiment_name=part2_' + config.stem, '--resume')
+    assert read_record(tmp_path / 'run')['first'] == 2 and not ran.exists()
+
+
 def test_amp_without_a_gpu(run, config, tmp_path):
     run('train', config, '--work-dir', tmp_path / 'exact')
     run(
@@ -165,6 +177,38 @@ def test_test_gives_the_metrics_of_a_checkpoint(run, config, tmp_path):
     trained, tested = read_record(tmp_path / 'train'), read_record(tmp_path / 'test')
     assert tested['weight'] == trained['weight']
     assert tested['metrics'] == dict(samples=8, total=28)
+
+
+@pytest.mark.parametrize('hooks', ['[]', "[dict(type='SanityCheckHook')]"])
+def test_checkpoint_that_lacks_weights_or_holds_nan(run, config, tmp_path, hooks):
+    """Also where the config has no SanityCheckHook, as those of MMSegmentation."""
+    config.write_text(f'{CONFIG}custom_hooks = [dict(type="TinyRecord"), *{hooks}]\n')
+    weight = torch.ones(2, 3)
+    torch.save(dict(state_dict={'classifier.weight': weight}), tmp_path / 'part.pth')
+    with pytest.raises(ValueError, match="lacks 1 weights.*'classifier.bias'.*may_lack"):
+        run('test', config, tmp_path / 'part.pth', '--work-dir', tmp_path / 'test')
+    state = {'classifier.weight': weight / 0 * 0, 'classifier.bias': torch.ones(2)}
+    torch.save(dict(state_dict=state), tmp_path / 'nan.pth')
+    with pytest.raises(ValueError, match="not numbers.*'classifier.weight'"):
+        run('test', config, tmp_path / 'nan.pth', '--work-dir', tmp_path / 'test')
+    assert not (tmp_path / 'test' / 'rank0.json').exists()
+
+
+def test_weights_that_are_allowed_to_be_missing(run, config, tmp_path):
+    config.write_text(f'{CONFIG}custom_hooks = [dict(type="TinyRecord")]\n')
+    torch.save(
+        dict(state_dict={'classifier.weight': torch.ones(2, 3)}), tmp_path / 'part.pth'
+    )
+    run(
+        'test',
+        config,
+        tmp_path / 'part.pth',
+        '--work-dir',
+        tmp_path / 'test',
+        '--cfg-options',
+        "default_hooks.sanity_check.may_lack=['classifier.bias']",
+    )
+    assert read_record(tmp_path / 'test')['metrics'] == dict(samples=8, total=28)
 
 
 def test_checkpoint_with_other_classes(run, config, tmp_path):

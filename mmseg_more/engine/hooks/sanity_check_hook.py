@@ -1,7 +1,8 @@
 """Stops a run whose config or checkpoint does not fit, and says why."""
 
 import re
-from typing import Any, Dict, List, Mapping, Tuple
+from collections import OrderedDict
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 from mmengine.hooks import Hook
@@ -10,9 +11,10 @@ from torch import nn
 
 from mmseg.registry import HOOKS
 
+from ...datasets.image_labels import name_few
 from ...models import MoRe
 from ..config_check import check_config
-from .utils import innermost
+from .utils import innermost, trains
 
 # Beginnings of names that the official MoRe code has, and this package has not
 _OFFICIAL = ('encoder.blocks.', 'graph_layer.')
@@ -41,7 +43,9 @@ class SanityCheckHook(Hook):
 
     MMEngine ignores the first, and answers the second with a warning and random weights
     where shapes or names differ. If only some names are missing on either side, that
-    remains its warning.
+    remains its warning in a training. A test, whose figures or masks would be taken for
+    those of the checkpoint, stops where weights are missing or not numbers
+    (:func:`load_whole`).
 
     A training of MoRe that begins with random weights of the backbone gets a warning that
     nobody misses: it takes days and comes to nothing but on small, simple data.
@@ -49,15 +53,25 @@ class SanityCheckHook(Hook):
     Args:
         from_scratch (bool): Whether random weights are meant: no warning. Defaults to
             False.
+        may_lack (Sequence[str]): Beginnings of the names of weights that the checkpoint of
+            a test need not hold, since its results do not depend on them: an auxiliary
+            head of another segmentor, say. Defaults to none; a MoRe uses all it has.
 
     Example:
         >>> default_hooks = dict(sanity_check=dict(type='SanityCheckHook'))
+        >>> default_hooks = dict(
+        ...     sanity_check=dict(type='SanityCheckHook', may_lack=['auxiliary_head.']))
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, from_scratch: bool = False) -> None:
+    def __init__(self, from_scratch: bool = False, may_lack: Sequence[str] = ()) -> None:
+        if isinstance(may_lack, str):
+            raise ValueError(
+                f'may_lack must be a list of beginnings of names, got {may_lack!r}'
+            )
         self.from_scratch = from_scratch
+        self.may_lack = tuple(may_lack)
         self._loaded = False
 
     def before_run(self, runner: Runner) -> None:
@@ -73,9 +87,16 @@ class SanityCheckHook(Hook):
             runner.logger.warning(_FROM_SCRATCH)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        """Check the shapes, before the checkpoint is copied into the model."""
+        """Check the shapes, before the checkpoint is copied into the model; for a test
+        that it is whole too."""
         self._loaded = True
-        check_state_dict(innermost(runner.model), checkpoint.get('state_dict', checkpoint))
+        model, state_dict = (
+            innermost(runner.model),
+            checkpoint.get('state_dict', checkpoint),
+        )
+        check_state_dict(model, state_dict)
+        if not trains(runner):
+            load_whole(model, state_dict, self.may_lack)
 
 
 def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
@@ -116,6 +137,75 @@ def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
     }
     if different:
         raise ValueError(_message(different))
+
+
+def load_whole(
+    model: nn.Module, state_dict: Mapping[str, torch.Tensor], may_lack: Sequence[str] = ()
+) -> List[str]:
+    """Load weights that results are to rest on: all of them, and numbers.
+
+    The counters of batch norm, ``num_batches_tracked``, may be missing, as for MMEngine:
+    nothing that is computed depends on them.
+
+    Args:
+        model (nn.Module): The model, without wrappers; changed.
+        state_dict (dict): The checkpoint's weights, with or without ``module.`` in front.
+        may_lack (Sequence[str]): Beginnings of other names that may be missing.
+
+    Returns:
+        list: Names of the checkpoint for which the model has no place.
+
+    Raises:
+        ValueError: If weights are missing, or as :func:`check_numbers`; names them.
+    """
+    weights = OrderedDict(
+        (re.sub(r'^module\.', '', key), value) for key, value in state_dict.items()
+    )
+    # the versions of the parts, by which these read what older ones have written
+    weights._metadata = getattr(state_dict, '_metadata', None)  # type: ignore[attr-defined]
+    keys = model.load_state_dict(weights, strict=False)
+    missing = [
+        key
+        for key in keys.missing_keys
+        if not key.endswith('num_batches_tracked') and not key.startswith(tuple(may_lack))
+    ]
+    if missing:
+        raise ValueError(
+            f'the checkpoint lacks {len(missing)} weights of the model, which would be '
+            f'random ({name_few(missing)}): use the config it was trained with, or another '
+            'checkpoint. Weights on which the results of a test do not depend can be '
+            "allowed: default_hooks.sanity_check=dict(type='SanityCheckHook', "
+            'may_lack=[beginnings of names])'
+        )
+    check_numbers(model)
+    return list(keys.unexpected_keys)
+
+
+def check_numbers(model: nn.Module) -> None:
+    """Raise if a weight of the model is not a number.
+
+    Args:
+        model (nn.Module): The model. NaN is wrong anywhere, infinity in a parameter (a
+            buffer may hold it, as a mask of attention does).
+
+    Raises:
+        ValueError: Naming the weights.
+    """
+    wrong = [
+        name
+        for name, value in model.named_parameters()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
+    wrong += [
+        name
+        for name, value in model.named_buffers()
+        if value.is_floating_point() and value.isnan().any()
+    ]
+    if wrong:
+        raise ValueError(
+            f'{len(wrong)} weights are not numbers (NaN or infinite): {name_few(wrong)}. '
+            'The training that they are from has failed: use an earlier checkpoint of it'
+        )
 
 
 def _message(different: Dict[str, Shapes]) -> str:

@@ -4,6 +4,7 @@ from typing import Any, List, Mapping
 
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 
@@ -49,6 +50,11 @@ def unwrap_model(model: nn.Module, attribute: str) -> Any:
 def has_test_time_augmentation(model: nn.Module) -> bool:
     """Whether the runner's model, wrapped or not, merges several views of an image."""
     return isinstance(innermost(model, augmentation=False), BaseTTAModel)
+
+
+def trains(runner: Runner) -> bool:
+    """Whether the runner was asked for a training, not for a test or a validation."""
+    return isinstance(runner._train_loop, BaseLoop)  # a config until it is built
 
 
 def find_hooks(cfg: Config, *types: str) -> List[Mapping[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel, BaseTTAModel
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 import iteration_run
@@ -32,8 +32,16 @@ def hook():
     return HOOKS.build(dict(type='SanityCheckHook'))
 
 
-def load(hook, model, checkpoint):
-    hook.after_load_checkpoint(SimpleNamespace(model=model), checkpoint)
+TRAINING = mock.Mock(spec=BaseLoop)
+"""A loop that the runner has built, since it trains."""
+
+
+def load(hook, model, checkpoint, loop=TRAINING):
+    hook.after_load_checkpoint(SimpleNamespace(model=model, _train_loop=loop), checkpoint)
+
+
+def load_for_a_test(hook, model, checkpoint):
+    load(hook, model, checkpoint, loop=dict(type='IterBasedTrainLoop'))
 
 
 def test_config_is_checked_before_the_run(hook):
@@ -51,6 +59,78 @@ def test_checkpoint_that_fits(hook, prefix):
     state.pop(prefix + 'embed.bias')
     state['more'] = torch.ones(1)
     load(hook, Net(), state)
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_a_test_needs_all_weights(hook, prefix):
+    state = {prefix + key: value for key, value in Net().state_dict().items()}
+    state['more'] = torch.ones(1)  # of which the network has no use
+    load_for_a_test(hook, Net(), dict(state_dict=state, meta=dict()))
+    del state[prefix + 'embed.bias'], state[prefix + 'classifier.weight']
+    with pytest.raises(ValueError) as error:
+        load_for_a_test(hook, Net(), state)
+    message = str(error.value)
+    assert 'lacks 2 weights of the model' in message
+    assert "'embed.bias', 'classifier.weight'" in message
+    assert 'use the config it was trained with' in message and 'may_lack' in message
+
+
+def test_weights_that_a_test_does_without():
+    state = Net().state_dict()
+    del state['aux_classifier.weight'], state['embed.bias']
+    hook = HOOKS.build(dict(type='SanityCheckHook', may_lack=['aux_', 'embed.bias']))
+    load_for_a_test(hook, Net(), state)
+    hook = HOOKS.build(dict(type='SanityCheckHook', may_lack=['aux_', 'bed.bias']))
+    with pytest.raises(ValueError, match="lacks 1 weights of the model.*'embed.bias'"):
+        load_for_a_test(hook, Net(), state)
+    with pytest.raises(ValueError, match="must be a list of beginnings of names, got 'a'"):
+        HOOKS.build(dict(type='SanityCheckHook', may_lack='a'))
+
+
+def test_counters_of_batch_norm_may_be_missing(hook):
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    state = model.state_dict()
+    del state['1.num_batches_tracked']
+    load_for_a_test(hook, model, state)
+    del state['1.running_var']
+    with pytest.raises(ValueError, match="lacks 1 weights.*'1.running_var'"):
+        load_for_a_test(hook, model, state)
+
+
+class Renamed(nn.Linear):
+    """Reads what an older version has written under another name."""
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        if local_metadata.get('version', 1) < 2:
+            state_dict[f'{prefix}weight'] = state_dict.pop(f'{prefix}kernel')
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+@pytest.mark.parametrize('version', [1, 2])
+def test_weights_that_the_model_renames_are_not_missing(hook, version):
+    model, state = nn.Sequential(Renamed(2, 3)), Renamed(2, 3).state_dict(prefix='0.')
+    state._metadata['0'] = dict(version=version)
+    state['0.kernel' if version == 1 else '0.weight'] = state.pop('0.weight')
+    load_for_a_test(hook, model, state)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_weights_that_are_not_numbers(hook, value):
+    state = Net().state_dict()
+    state['classifier.weight'][1, 2] = value
+    load(hook, Net(), state)  # a training is another matter
+    with pytest.raises(ValueError, match="1 weights are not numbers.*'classifier.weight'"):
+        load_for_a_test(hook, Net(), state)
+
+
+def test_buffers_may_be_infinite(hook):
+    model = Net()
+    model.register_buffer('mask', torch.tensor([0.0, -float('inf')]))
+    model.register_buffer('count', torch.tensor(3))
+    load_for_a_test(hook, model, model.state_dict())
+    model.mask[0] = float('nan')
+    with pytest.raises(ValueError, match="not numbers.*'mask'"):
+        load_for_a_test(hook, model, model.state_dict())
 
 
 def test_another_number_of_classes(hook):
@@ -118,6 +198,11 @@ def test_in_a_runner(tmp_path):
     with pytest.raises(ValueError, match='K=7.*K=3'):
         runner.load_or_resume()
     torch.testing.assert_close(model.classifier.weight, before)
+    state = Net().state_dict()
+    del state['embed.bias']
+    torch.save(dict(state_dict=state), tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match="lacks 1 weights of the model.*'embed.bias'"):
+        runner.load_or_resume()
 
 
 WARNING = 'THIS TRAINING STARTS FROM RANDOM WEIGHTS'
@@ -127,7 +212,7 @@ def warned(model, **kwargs):
     """What the hook says at the start of a training."""
     logger = mock.Mock()
     hook = HOOKS.build(dict(type='SanityCheckHook', **kwargs.pop('hook', {})))
-    runner = SimpleNamespace(model=model, cfg=Config(), logger=logger)
+    runner = SimpleNamespace(model=model, cfg=Config(), logger=logger, _train_loop=TRAINING)
     if 'checkpoint' in kwargs:
         hook.after_load_checkpoint(runner, kwargs['checkpoint'])
     hook.before_train(runner)
