@@ -12,10 +12,10 @@ from .utils import unwrap_model
 class MeanTeacherHook(EMAHook):
     """Let a moving average of the model, the teacher, make the training labels.
 
-    Differs from the paper: there the model that is trained makes its own labels. A class may
-    take the background along for some iterations (docs/results.md, "Why a class floods"),
-    and if the losses learn from that, it stays so. The teacher follows slowly: the losses
-    keep pulling towards what the maps showed before.
+    Differs from the paper: there the model that is trained makes its own labels. A class
+    may take the background along for some iterations (docs/results.md, "Why a class
+    floods"), and if the losses learn from that, it stays so. The teacher follows slowly:
+    the losses keep pulling towards what the maps showed before.
 
     All else is MMEngine's :class:`~mmengine.hooks.EMAHook`: validations score the teacher,
     and checkpoints hold its weights as ``state_dict`` and, for resuming, those that are
