@@ -21,6 +21,7 @@ import os
 from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
+from mmseg_more.engine.command import ends_in_one_line
 from mmseg_more.evaluation import use_calibration, use_protocols, use_reliability
 from mmseg_more.masks import (
     BACKGROUNDS,
@@ -262,4 +263,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with ends_in_one_line():
+        main()
