@@ -37,11 +37,17 @@ def read_rgb(
     return image
 
 
-def write_bytes(path: Union[str, Path], content: bytes) -> None:
+def write_bytes(path: Union[str, Path], content: bytes, sync: bool = False) -> None:
     """Write a file so that a reader, also after a crash, sees all of it or none.
 
-    The content goes to a hidden file in the same folder, which then takes the place of
-    ``path``. The folder is made if it is missing.
+    The content goes to a hidden file ``.NAME.*`` in the same folder, which then takes the
+    place of ``path``. The folder is made if it is missing.
+
+    Args:
+        path: The file.
+        content: All of it.
+        sync: Whether to wait until it is on the disk, so that a power failure spares it
+            too.
 
     Raises:
         OSError: If the folder or the disk does not take it; names ``path``, of which an
@@ -54,6 +60,9 @@ def write_bytes(path: Union[str, Path], content: bytes) -> None:
         try:
             with os.fdopen(handle, 'wb') as file:
                 file.write(content)
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.chmod(temporary, 0o644)  # mkstemp gives 0600
             os.replace(temporary, path)
         except BaseException:

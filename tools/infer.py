@@ -18,6 +18,7 @@ from mmengine.config import DictAction
 
 from mmseg_more.apis import MoReInferencer
 from mmseg_more.engine import launch
+from mmseg_more.engine.command import ends_in_one_line
 from mmseg_more.masks import BACKGROUNDS
 
 
@@ -153,4 +154,5 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with ends_in_one_line():
+        sys.exit(main())

@@ -22,6 +22,7 @@ import os
 from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
+from mmseg_more.engine.command import ends_in_one_line
 from mmseg_more.evaluation import use_calibration, use_protocols, use_reliability
 from mmseg_more.masks import (
     BACKGROUNDS,
@@ -273,4 +274,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with ends_in_one_line():
+        main()

@@ -13,7 +13,9 @@ import os
 from mmengine.config import DictAction
 
 from mmseg_more.engine import launch
+from mmseg_more.engine.command import ends_in_one_line
 from mmseg_more.engine.optim import enable_amp
+from mmseg_more.engine.training_checks import check_writable
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,7 +61,8 @@ def parse_args() -> argparse.Namespace:
         if args.amp:
             enable_amp(args.cfg)
         launch.prepare_machine(args.cfg)
-    except (FileNotFoundError, ValueError) as error:
+        check_writable(args.cfg.work_dir)
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     return args
 
@@ -74,4 +77,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with ends_in_one_line():
+        main()

@@ -19,6 +19,8 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'),
     iteration=dict(type='IterationHook'),  # says where a resumed training goes on
     sanity_check=dict(type='SanityCheckHook'),
+    finite_loss=dict(type='FiniteLossHook'),  # ends a training whose loss is NaN
+    signals=dict(type='SignalHook'),  # SIGTERM, SIGUSR1, Ctrl-C: a checkpoint, and the end
     localization=dict(
         type='LocalizationHook',
         maps=('cam', 'lam', 'fused'),

@@ -18,4 +18,6 @@ train_dataloader = dict(batch_size=16)  # per GPU; MMSegmentation has 4 on each 
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'),
     sanity_check=dict(type='SanityCheckHook'),
+    finite_loss=dict(type='FiniteLossHook'),  # ends a training whose loss is NaN
+    signals=dict(type='SignalHook'),  # SIGTERM, SIGUSR1, Ctrl-C: a checkpoint, and the end
 )

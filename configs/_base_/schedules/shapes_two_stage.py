@@ -19,4 +19,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     sanity_check=dict(type='SanityCheckHook'),
+    finite_loss=dict(type='FiniteLossHook'),  # ends a training whose loss is NaN
+    signals=dict(type='SignalHook'),  # SIGTERM, SIGUSR1, Ctrl-C: a checkpoint, and the end
 )

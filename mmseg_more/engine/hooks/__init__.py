@@ -1,13 +1,19 @@
+from .checkpoint_hook import CheckpointHook
+from .finite_loss_hook import FiniteLossHook
 from .iteration_hook import IterationHook
 from .localization_hook import LocalizationHook
 from .mean_teacher_hook import MeanTeacherHook
 from .sanity_check_hook import SanityCheckHook
+from .signal_hook import SignalHook
 from .tf32_hook import TF32Hook
 
 __all__ = [
+    'CheckpointHook',
+    'FiniteLossHook',
     'IterationHook',
     'LocalizationHook',
     'MeanTeacherHook',
     'SanityCheckHook',
+    'SignalHook',
     'TF32Hook',
 ]

@@ -14,6 +14,8 @@ from mmseg.registry import HOOKS
 from ...datasets.image_labels import name_few
 from ...models import MoRe
 from ..config_check import check_config
+from ..distributed import on_main_process
+from ..training_checks import check_classes, check_disk_space, check_images, check_writable
 from .utils import innermost, trains
 
 # Beginnings of names that the official MoRe code has, and this package has not
@@ -39,13 +41,17 @@ Shapes = Tuple[Tuple[int, ...], Tuple[int, ...]]
 
 @HOOKS.register_module()
 class SanityCheckHook(Hook):
-    """Stop on a misspelled config key and on a checkpoint that does not fit.
+    """Stop at the start on what would cost a run hours.
 
-    MMEngine ignores the first, and answers the second with a warning and random weights
-    where shapes or names differ. If only some names are missing on either side, that
-    remains its warning in a training. A test, whose figures or masks would be taken for
-    those of the checkpoint, stops where weights are missing or not numbers
-    (:func:`load_whole`).
+    * A misspelled config key, which MMEngine ignores, and a checkpoint that does not fit,
+      which it answers with a warning and random weights where shapes or names differ. If
+      only some names are missing on either side, that remains its warning in a training. A
+      test, whose figures or masks would be taken for those of the checkpoint, stops where
+      weights are missing or not numbers (:func:`load_whole`).
+    * Before a training: a work folder that cannot be written, less free disk space than the
+      checkpoints will take, training images that cannot be read, and classes that no
+      training image shows. Thresholds of ``model.pseudo_label`` that are out of order are
+      an error of the model itself, when it is built.
 
     A training of MoRe that begins with random weights of the backbone gets a warning that
     nobody misses: it takes days and comes to nothing but on small, simple data.
@@ -56,6 +62,17 @@ class SanityCheckHook(Hook):
         may_lack (Sequence[str]): Beginnings of the names of weights that the checkpoint of
             a test need not hold, since its results do not depend on them: an auxiliary
             head of another segmentor, say. Defaults to none; a MoRe uses all it has.
+        num_images (int): How many of the training images are decoded, a random sample. 5 ms
+            each for those of VOC. Of a data set in which one in a hundred is broken, 100
+            find one with a probability of 63 %. Defaults to 100.
+        classes_without_images (bool): Whether classes that no training image shows are
+            meant. Defaults to False.
+        disk_space (bool): Whether to compare the free disk space with an estimate.
+            Defaults to True.
+
+    Raises:
+        ValueError: Before anything is trained; of a config, a checkpoint or the data.
+        OSError: Of the work folder and its disk.
 
     Example:
         >>> default_hooks = dict(sanity_check=dict(type='SanityCheckHook'))
@@ -65,13 +82,25 @@ class SanityCheckHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, from_scratch: bool = False, may_lack: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        from_scratch: bool = False,
+        may_lack: Sequence[str] = (),
+        num_images: int = 100,
+        classes_without_images: bool = False,
+        disk_space: bool = True,
+    ) -> None:
         if isinstance(may_lack, str):
             raise ValueError(
                 f'may_lack must be a list of beginnings of names, got {may_lack!r}'
             )
+        if num_images < 0:
+            raise ValueError(f'num_images must be at least 0, got {num_images}')
         self.from_scratch = from_scratch
         self.may_lack = tuple(may_lack)
+        self.num_images = num_images
+        self.classes_without_images = classes_without_images
+        self.disk_space = disk_space
         self._loaded = False
 
     def before_run(self, runner: Runner) -> None:
@@ -79,21 +108,32 @@ class SanityCheckHook(Hook):
         check_config(runner.cfg)
 
     def before_train(self, runner: Runner) -> None:
-        """Warn of random weights; pretrained ones and checkpoints are loaded by now."""
+        """Look at data and disk; then warn of random weights.
+
+        Pretrained ones and checkpoints are loaded by now.
+        """
+        on_main_process(lambda: self._check_training(runner))
         model = innermost(runner.model, augmentation=False)
         if self.from_scratch or self._loaded or not isinstance(model, MoRe):
             return
         if not (model.init_cfg or model.backbone.init_cfg):
             runner.logger.warning(_FROM_SCRATCH)
 
+    def _check_training(self, runner: Runner) -> None:
+        check_writable(runner.work_dir)
+        if self.disk_space:
+            check_disk_space(runner)
+        dataset = runner.train_dataloader.dataset
+        if not self.classes_without_images:
+            check_classes(dataset)
+        check_images(dataset, self.num_images, runner.seed or 0)
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Check the shapes, before the checkpoint is copied into the model; for a test
         that it is whole too."""
         self._loaded = True
-        model, state_dict = (
-            innermost(runner.model),
-            checkpoint.get('state_dict', checkpoint),
-        )
+        model = innermost(runner.model)
+        state_dict = checkpoint.get('state_dict', checkpoint)
         check_state_dict(model, state_dict)
         if not trains(runner):
             load_whole(model, state_dict, self.may_lack)

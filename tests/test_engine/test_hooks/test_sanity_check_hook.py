@@ -208,29 +208,47 @@ def test_in_a_runner(tmp_path):
 WARNING = 'THIS TRAINING STARTS FROM RANDOM WEIGHTS'
 
 
+@pytest.fixture
+def work_dir(tmp_path, monkeypatch):
+    """The current folder, in which `warned` has its work folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def runner_of(model, dataset=()):
+    return SimpleNamespace(
+        model=model,
+        cfg=Config(),
+        logger=mock.Mock(),
+        work_dir='.',
+        hooks=[],
+        seed=0,
+        train_dataloader=SimpleNamespace(dataset=dataset),
+        _train_loop=TRAINING,
+    )
+
+
 def warned(model, **kwargs):
     """What the hook says at the start of a training."""
-    logger = mock.Mock()
     hook = HOOKS.build(dict(type='SanityCheckHook', **kwargs.pop('hook', {})))
-    runner = SimpleNamespace(model=model, cfg=Config(), logger=logger, _train_loop=TRAINING)
+    runner = runner_of(model)
     if 'checkpoint' in kwargs:
         hook.after_load_checkpoint(runner, kwargs['checkpoint'])
     hook.before_train(runner)
-    return [call.args[0] for call in logger.warning.call_args_list]
+    return [call.args[0] for call in runner.logger.warning.call_args_list]
 
 
-def test_random_weights_are_not_passed_over():
+def test_random_weights_are_not_passed_over(work_dir):
     (message,) = warned(tiny_model())
     assert WARNING in message and len(message.splitlines()) > 5
     assert 'model.pretrained=FILE' in message and 'from_scratch=True' in message
 
 
-def test_random_weights_that_are_meant():
+def test_random_weights_that_are_meant(work_dir):
     assert not warned(tiny_model(), hook=dict(from_scratch=True))
     assert not warned(Net())  # MMEngine's and MMSegmentation's models have theirs
 
 
-def test_weights_that_come_from_a_file():
+def test_weights_that_come_from_a_file(work_dir):
     model = MODELS.build(tiny_config(pretrained='vit.pth'))
     assert not warned(model)
     model = tiny_model()
@@ -249,3 +267,35 @@ def test_random_weights_in_a_runner(tmp_path):
     ).logger
     (file,) = tmp_path.glob('*/*.log')
     assert log and WARNING in file.read_text()
+
+
+class Labelled(list):
+    """Image labels of a data set, and one file that is not there."""
+
+    metainfo = dict(classes=('background', 'cat', 'dog'))
+
+    def get_data_info(self, index):
+        return dict(gt_label=self[index], img_path='no/such.jpg')
+
+
+def test_data_are_looked_at_before_training(work_dir):
+    def start(labels, **options):
+        hook = HOOKS.build(dict(type='SanityCheckHook', from_scratch=True, **options))
+        hook.before_train(runner_of(Net(), Labelled(labels)))
+
+    with pytest.raises(ValueError, match='no training image shows .*dog'):
+        start([[0]])
+    with pytest.raises(ValueError, match='1 of 1 training images .*no/such.jpg'):
+        start([[0]], classes_without_images=True)
+    start([[0]], classes_without_images=True, num_images=0)
+    start([[0], [1]], num_images=0)
+    with pytest.raises(ValueError, match='num_images must be at least 0'):
+        start([], num_images=-1)
+
+
+@pytest.mark.parametrize('key', ['low', 'cam_low', 'seg_low', 'bkg'])
+def test_thresholds_out_of_order_never_start(key):
+    """Those of all label maps; the model is built before anything else."""
+    pseudo_label = dict(tiny_config().pseudo_label, **{key: 1.5})
+    with pytest.raises(ValueError, match=f'pseudo_label: .*{key}.* must be ordered'):
+        MODELS.build(tiny_config(pseudo_label=pseudo_label))
