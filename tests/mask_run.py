@@ -136,9 +136,11 @@ def run(cfg):
 
 
 def train(cfg):
-    """A training by ``cfg``."""
+    """A training by ``cfg``; returns its Runner."""
     with _unformatted():
-        _runner(cfg).train()
+        runner = _runner(cfg)
+        runner.train()
+    return runner
 
 
 def _unformatted():

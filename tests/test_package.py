@@ -34,7 +34,7 @@ NAMES = {
         'SanityCheckHook',
         'PseudoLabelHook',
     ),
-    'LOOPS': ('MaskLoop',),
+    'LOOPS': ('MaskLoop', 'ResumableTrainLoop'),
     'PARAM_SCHEDULERS': ('PolyWarmupLR',),
     'METRICS': (
         'CalibrationMetric',

@@ -4,13 +4,14 @@
     torchrun --nproc_per_node 2 tools/train.py CONFIG --launcher pytorch
 
 It adds to MMSegmentation's own script, which works on the same configs: misspelled keys
-are errors, --amp and --launcher work without a GPU, and resume=True in a config is kept.
+are errors, --amp and --launcher work without a GPU, resume=True in a config is kept, and a
+training that is resumed goes on as if it had not been interrupted (docs/questions.md).
 """
 
 import argparse
 import os
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 
 from mmseg_more.engine import launch
 from mmseg_more.engine.command import ends_in_one_line
@@ -25,8 +26,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='resume from the latest checkpoint in the work_dir automatically; '
-        'the same as resume=True in the config',
+        help='resume from the latest checkpoint in the work_dir automatically, whatever '
+        'load_from says; the same as resume=True in the config',
     )
     parser.add_argument(
         '--amp',
@@ -62,17 +63,25 @@ def parse_args() -> argparse.Namespace:
             enable_amp(args.cfg)
         launch.prepare_machine(args.cfg)
         check_writable(args.cfg.work_dir)
+        launch.use_resumable_loop(args.cfg)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return args
 
 
+def train(cfg: Config) -> None:
+    resumed = launch.choose_resumed(cfg)
+    runner = launch.build_runner(cfg)
+    if resumed:
+        runner.logger.info(resumed)
+    runner.train()
+
+
 def main() -> None:
     args = parse_args()
-    cfg = args.cfg
     if args.resume:
-        cfg.resume = True
-    launch.build_runner(cfg).train()
+        args.cfg.resume = True
+    train(args.cfg)
     launch.finish()
 
 

@@ -9,7 +9,7 @@ from typing import Dict, List, Optional
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 
 from mmseg.registry import METRICS, RUNNERS
 
@@ -112,6 +112,45 @@ def prepare_machine(cfg: Config) -> None:
     """Adapt ``cfg`` to a machine without a GPU; elsewhere it stays as it is."""
     adapt_amp(cfg)
     prepare_distributed(cfg)
+
+
+def use_resumable_loop(cfg: Config) -> None:
+    """Train with ``ResumableTrainLoop`` where ``cfg`` names MMEngine's loop of iterations.
+
+    MMEngine's own is left where it is named as such: ``'mmengine.IterBasedTrainLoop'``.
+    """
+    train_cfg = cfg.get('train_cfg') or {}
+    if train_cfg.get('type') in ('IterBasedTrainLoop', IterBasedTrainLoop) or (
+        'type' not in train_cfg and train_cfg.get('by_epoch') is False
+    ):
+        train_cfg.pop('by_epoch', None)
+        train_cfg['type'] = 'ResumableTrainLoop'
+
+
+def choose_resumed(cfg: Config) -> Optional[str]:
+    """Have a training that is resumed go on from a checkpoint of its own.
+
+    A ``load_from`` that says what a training began with is dropped as soon as the work
+    folder holds a checkpoint. One that names a checkpoint of the work folder is a choice
+    among the training's own and stays; so does any while the work folder has none: for
+    MMEngine, ``load_from`` with ``resume`` is the checkpoint to resume from.
+
+    Args:
+        cfg: Complete config with ``work_dir`` and ``resume``; changed.
+
+    Returns:
+        A line for the log, None if there is no ``load_from``, or nothing is resumed.
+    """
+    given = cfg.get('load_from')
+    if not (cfg.get('resume') and given):
+        return None
+    latest = find_latest_checkpoint(cfg.work_dir)
+    if latest is None:
+        return f'{cfg.work_dir} has no checkpoint yet: resumed is load_from={given}.'
+    if osp.realpath(osp.dirname(given)) == osp.realpath(cfg.work_dir):
+        return f'Resumed is load_from={given}; the latest is {latest}.'
+    cfg.load_from = None
+    return f'Resumed is {latest}, of this training; load_from={given} is ignored.'
 
 
 def build_runner(cfg: Config) -> Runner:

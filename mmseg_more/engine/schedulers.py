@@ -1,5 +1,6 @@
 """Learning-rate schedule of MoRe."""
 
+from mmengine.logging import print_log
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 
@@ -15,6 +16,10 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
     ``t < warmup_iters`` and by ``(1 - t / T)^power`` afterwards,
     ``T = end - begin``. At the end of the warm-up the factor drops from 1 to
     ``(1 - warmup_iters / T)^power``.
+
+    A training that is resumed with another ``end`` (which is another ``max_iters``, where
+    the config leaves it out) has from there on the rates of a training of that length, and
+    the log says so.
 
     Args:
         optimizer: Wrapped optimizer or its OptimWrapper.
@@ -32,6 +37,9 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
         ValueError: If ``by_epoch`` is set or ``end`` is unknown.
     """
 
+    end: int
+    last_step: int
+
     def __init__(
         self,
         optimizer,
@@ -47,7 +55,7 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
         if by_epoch:
             raise ValueError(
                 'PolyWarmupLR counts iterations: set '
-                'by_epoch=False and train with IterBasedTrainLoop'
+                'by_epoch=False and train with a loop of iterations'
             )
         if end >= INF:
             raise ValueError('PolyWarmupLR needs `end`, the last iteration of the decay')
@@ -67,6 +75,29 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
             last_step=last_step,
             by_epoch=False,
             verbose=verbose,
+        )
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Go on where a schedule was, to the end that this one has been given."""
+        own, planned = self.end, state_dict['end']
+        super().load_state_dict(state_dict)
+        if own == planned:
+            return
+        before = self.factor(self.last_step)
+        self.end, self.total_iters = own, own - self.begin
+        # a schedule stands still before its begin, and after its end
+        step = min(self._global_step, own - 1) - self.begin
+        if step >= 0:
+            self.last_step = step
+            # the optimizer has the rates of the checkpoint
+            self._last_value = self._get_value()
+            for group, value in zip(self.optimizer.param_groups, self._last_value):
+                group[self.param_name] = value
+        print_log(
+            f'PolyWarmupLR ends at iteration {own} now and ended at {planned}: the '
+            f'learning rates are {self.factor(self.last_step):.4g} instead of '
+            f'{before:.4g} of their highest.',
+            logger='current',
         )
 
     def factor(self, iteration: int) -> float:

@@ -1,7 +1,10 @@
 """Command-line arguments into a config."""
 
+import re
+
 import pytest
 from mmengine.config import Config
+from mmengine.runner import IterBasedTrainLoop
 
 from mmseg_more.engine import launch
 
@@ -97,3 +100,48 @@ def test_tta_wraps_the_model():
     assert cfg.test_dataloader.dataset.pipeline == [dict(type='C')]
     with pytest.raises(ValueError, match='tta_pipeline and tta_model'):
         launch.use_tta(Config(dict(model=dict())))
+
+
+@pytest.mark.parametrize(
+    'train_cfg, expected',
+    [
+        (dict(type='IterBasedTrainLoop', max_iters=3), 'ResumableTrainLoop'),
+        (dict(type=IterBasedTrainLoop, max_iters=3), 'ResumableTrainLoop'),
+        (dict(by_epoch=False, max_iters=3), 'ResumableTrainLoop'),
+        (dict(type='mmengine.IterBasedTrainLoop', max_iters=3), None),
+        (dict(type='EpochBasedTrainLoop', max_epochs=3), None),
+        (dict(by_epoch=True, max_epochs=3), None),
+    ],
+)
+def test_the_loop_of_a_config_of_ones_own(train_cfg, expected):
+    cfg = Config(dict(train_cfg=train_cfg))
+    launch.use_resumable_loop(cfg)
+    if expected is None:
+        assert cfg.train_cfg == train_cfg
+    else:
+        assert cfg.train_cfg == dict(type=expected, max_iters=3)
+    without = Config(dict(model=dict()))
+    launch.use_resumable_loop(without)
+    assert 'train_cfg' not in without
+
+
+@pytest.mark.parametrize(
+    'resume, own, load_from, kept, line',
+    [
+        (True, True, 'elsewhere/a.pth', False, 'load_from=.* is ignored'),
+        (True, True, 'work/iter_2.pth', True, 'Resumed is load_from=.*; the latest is'),
+        (True, False, 'elsewhere/a.pth', True, 'no checkpoint yet'),
+        (False, True, 'elsewhere/a.pth', True, None),
+        (True, True, None, False, None),
+    ],
+)
+def test_which_checkpoint_is_resumed(tmp_path, resume, own, load_from, kept, line):
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    if own:
+        (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_4.pth'))
+    given = load_from and str(tmp_path / load_from)
+    cfg = Config(dict(work_dir=str(work_dir), resume=resume, load_from=given))
+    said = launch.choose_resumed(cfg)
+    assert cfg.load_from == (given if kept else None)
+    assert re.search(line, said) if line else said is None

@@ -54,10 +54,35 @@ def test_resume():
     assert run(again, resumed, 5) == expected
 
 
+@pytest.mark.parametrize('end, steps', [(10, 7), (30, 7), (30, 20), (10, 13)])
+def test_resume_with_another_end(end, steps):
+    """From there on the rates of a schedule of that length."""
+
+    def schedule(end, steps=0):
+        optimizer = _optimizer(1.0, 10.0)
+        scheduler = PolyWarmupLR(optimizer, warmup_iters=3, end=end)
+        return scheduler, optimizer, rates(scheduler, optimizer, steps)
+
+    def rates(scheduler, optimizer, steps):
+        seen = []
+        for _ in range(steps):
+            seen.append([group['lr'] for group in optimizer.param_groups])
+            optimizer.step()
+            scheduler.step()
+        return seen
+
+    planned, optimizer, _ = schedule(20, steps)
+    resumed, other, _ = schedule(end)
+    other.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(planned.state_dict())
+    assert rates(resumed, other, 4) == schedule(end, steps + 4)[2][steps:]
+    assert resumed.state_dict()['end'] == end
+
+
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(end=10, by_epoch=True), 'IterBasedTrainLoop'),
+        (dict(end=10, by_epoch=True), 'loop of iterations'),
         (dict(), 'needs `end`'),
         (dict(end=10, warmup_iters=-1), 'must be >= 0'),
     ],

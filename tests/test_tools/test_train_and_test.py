@@ -105,6 +105,19 @@ def test_resume_runs_no_text_of_the_checkpoint(run, config, tmp_path):
     assert read_record(tmp_path / 'run')['first'] == 2 and not ran.exists()
 
 
+def test_load_from_does_not_take_the_place_of_the_own_checkpoint(run, config, tmp_path):
+    run('train', config, '--work-dir', tmp_path / 'first')
+    config.write_text(
+        config.read_text() + f'load_from = {str(tmp_path / "first/iter_4.pth")!r}\n'
+    )
+    half = ('train', config, '--work-dir', tmp_path / 'run', '--cfg-options')
+    run(*half, 'train_cfg.max_iters=2', 'experiment_name=part1_' + config.stem)
+    run(*half, 'experiment_name=part2_' + config.stem, 'log_level=INFO', '--resume')
+    assert read_record(tmp_path / 'run')['first'] == 2
+    logs = [path.read_text() for path in (tmp_path / 'run').glob('*/*.log')]
+    assert any('iter_4.pth is ignored.' in log for log in logs)
+
+
 def test_amp_without_a_gpu(run, config, tmp_path):
     run('train', config, '--work-dir', tmp_path / 'exact')
     run(

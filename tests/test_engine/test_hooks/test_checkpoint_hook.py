@@ -148,11 +148,10 @@ def test_resume_takes_the_newest_whole_one(tmp_path):
         with open(tmp_path / name, 'r+b') as file:
             file.truncate(3000)
     (tmp_path / '.iter_8.pth.abcd_123').write_bytes(b'half')
-    before = set(tmp_path.glob('*/*.log'))
     _, seen = train(tmp_path, 4, resume=True)
     assert seen == [2, 3]
     assert '.iter_8.pth.abcd_123' not in names(tmp_path)
-    (said,) = (path.read_text() for path in set(tmp_path.glob('*/*.log')) - before)
+    said = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
     assert f'skipped {tmp_path}/iter_6.pth (3000 bytes, cut off' in said
     assert f'skipped {tmp_path}/iter_4.pth (3000 bytes, cut off' in said
 
