@@ -48,6 +48,12 @@ def make_settings(
     if unknown:
         raise ValueError(f'maps must be out of {", ".join(MAP_NAMES)}, got {unknown}')
     options = {key: value for key, value in options.items() if value is not None}
+    source = options.get('source', PREDICTION.source)
+    if options.get('policy') == 'all' and source != 'seg':
+        raise ValueError(
+            "the policy 'all' (--classes all) is for the segmentation: a localization map "
+            f"tells where a class is, not whether; with source {source!r} take 'predicted'"
+        )
     recipe = PREDICTION.replace(**options)
     if recipe.policy is None:
         recipe = recipe.replace(policy='all' if recipe.source == 'seg' else 'predicted')

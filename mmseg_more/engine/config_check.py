@@ -1,6 +1,9 @@
-"""Typos in config keys that nothing else would notice."""
+"""Typos in config keys, found before anything is built."""
 
-from typing import Any, Iterable, List, Mapping, Optional
+from typing import Any, Mapping, Optional
+
+from .config_arguments import check_arguments, refuse_unknown
+from .spelling import closest
 
 # Read by MMEngine's Runner and Config
 RUNNER_KEYS = frozenset(
@@ -40,8 +43,8 @@ RUNNER_KEYS = frozenset(
         'strategy',
     )
 )
-# Dicts whose keys MMEngine looks up one by one, so that a wrong one has no effect; an
-# unknown key of any other dict is an unknown argument and fails where it is built.
+# Dicts whose keys MMEngine looks up one by one, so that a wrong one has no effect. The
+# keys of other dicts are arguments.
 LOOKED_UP = {
     'env_cfg': frozenset(('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')),
     'auto_scale_lr': frozenset(('enable', 'base_batch_size')),
@@ -63,11 +66,12 @@ CUSTOM_KEY = frozenset(('lr_mult', 'decay_mult'))
 
 
 def check_config(cfg: Mapping[str, Any]) -> None:
-    """Raise on a config key that is misspelled and would be ignored.
+    """Raise on a config key that is misspelled, at any depth.
 
     A config may hold variables of its own at the top level (``crop_size``,
     ``train_pipeline``, ...), so there only a name close to one that the Runner reads is
-    an error. In ``LOOKED_UP`` and ``paramwise_cfg`` every unknown key is.
+    an error. In ``LOOKED_UP`` and ``paramwise_cfg`` every unknown key is; what is built
+    takes the arguments of its class (:func:`check_arguments`).
 
     Args:
         cfg: The complete config, command-line overrides included.
@@ -84,42 +88,22 @@ def check_config(cfg: Mapping[str, Any]) -> None:
                 f'config key {key!r} is not known, did you mean {meant!r}? (If it is a '
                 f'variable of your own, call it {"_" + key!r}.)'
             )
+    check_arguments(cfg)
     for path, known in LOOKED_UP.items():
-        _check_section(path, _find(cfg, path), known)
+        refuse_unknown(path, _find(cfg, path) or (), known)
+    _check_paramwise(cfg)
+
+
+def _check_paramwise(cfg: Mapping[str, Any]) -> None:
     constructor = (cfg.get('optim_wrapper') or {}).get('constructor', CONSTRUCTORS[0])
     if constructor not in CONSTRUCTORS:
         return  # it reads keys of its own
     paramwise = _find(cfg, 'optim_wrapper.paramwise_cfg') or {}
-    _check_section('optim_wrapper.paramwise_cfg', paramwise, PARAMWISE)
+    refuse_unknown('optim_wrapper.paramwise_cfg', paramwise, PARAMWISE)
     for name, value in (paramwise.get('custom_keys') or {}).items():
-        _check_section(
-            f'optim_wrapper.paramwise_cfg.custom_keys[{name!r}]', value, CUSTOM_KEY
+        refuse_unknown(
+            f'optim_wrapper.paramwise_cfg.custom_keys[{name!r}]', value or (), CUSTOM_KEY
         )
-
-
-def closest(name: str, known: Iterable[str]) -> Optional[str]:
-    """The known name that one or two slips of the keyboard turn into ``name``.
-
-    One slip is a letter missing, added, replaced or swapped with the next; two are
-    allowed where the name has more than six letters. None if there is no such name.
-    """
-    distance, found = min((_slips(name, other), other) for other in sorted(known))
-    return found if distance <= (1 if len(name) <= 6 else 2) else None
-
-
-def _slips(one: str, two: str) -> int:
-    """Optimal string alignment distance."""
-    before: List[int] = []
-    last = list(range(len(two) + 1))
-    for i, a in enumerate(one):
-        row = [i + 1]
-        for j, b in enumerate(two):
-            cost = min(last[j + 1] + 1, row[j] + 1, last[j] + (a != b))
-            if i and j and a == two[j - 1] and b == one[i - 1]:
-                cost = min(cost, before[j - 1] + 1)
-            row.append(cost)
-        before, last = last, row
-    return last[-1]
 
 
 def _find(cfg: Mapping[str, Any], path: str) -> Optional[Mapping[str, Any]]:
@@ -128,16 +112,3 @@ def _find(cfg: Mapping[str, Any], path: str) -> Optional[Mapping[str, Any]]:
         # Config itself is no Mapping
         section = section.get(part) if hasattr(section, 'get') else None
     return section if isinstance(section, Mapping) else None
-
-
-def _check_section(
-    path: str, section: Optional[Mapping[str, Any]], known: Iterable[str]
-) -> None:
-    for key in section or ():
-        if key not in known:
-            meant = closest(key, known)
-            hint = f', did you mean {meant!r}?' if meant else '.'
-            raise ValueError(
-                f'config key {path}.{key} is not known{hint} Known here: '
-                f'{", ".join(sorted(known))}.'
-            )

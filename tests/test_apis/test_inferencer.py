@@ -368,7 +368,7 @@ def test_folder_without_images(inferencer, tmp_path):
         (dict(maps=('lam', 'seg')), r"maps must be out of .* got \['seg'\]"),
         (dict(source='map'), "source must be one of .* got 'map'"),
         (dict(policy='image-labels'), 'policy must be one of predicted, all'),
-        (dict(source='lam', policy='all'), "policy='all' is for source='seg'"),
+        (dict(source='lam', policy='all'), "with source 'lam' take 'predicted'"),
         (dict(source='lam', bkg=2), 'bkg'),
         (dict(scales=(0,)), 'scales'),
         (dict(sorce='lam'), "unknown argument {'sorce'}"),
