@@ -40,6 +40,21 @@ def repo_root() -> Path:
 
 
 @pytest.fixture
+def mistake_of(capsys):
+    """The one line that a command prints about what it cannot work with."""
+
+    def mistake_of(function, *arguments):
+        with pytest.raises(SystemExit) as stop:
+            function(*arguments)
+        assert stop.value.code == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith('error: ')
+        return line
+
+    return mistake_of
+
+
+@pytest.fixture
 def one_thread():
     """Threads wait for each other, which takes long where other tests run too."""
     threads = torch.get_num_threads()

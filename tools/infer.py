@@ -7,25 +7,22 @@
 OUT gets ``pred/NAME.png`` (palette PNGs, 0 is background), ``vis/NAME.png`` (pictures) and
 ``scores.json`` (of each image the predicted classes, scores, and the confidence: the mean
 IoU that its mask is expected to have). Images that cannot be read
-are reported by name, the rest goes on, and the exit status is 1.
+are reported by name, the rest goes on, and the exit status is 1; it is 2, and nothing is
+written, if the arguments cannot be used.
 """
 
 import argparse
 import sys
 from typing import Optional, Sequence
 
-from mmengine.config import DictAction
-
 from mmseg_more.apis import MoReInferencer
 from mmseg_more.engine import launch
-from mmseg_more.engine.command import ends_in_one_line
+from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
 from mmseg_more.masks import BACKGROUNDS
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('inputs', nargs='+', help='images, or folders of images')
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -102,7 +99,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='override some settings in the used config',
     )
     args = parser.parse_args(argv)
@@ -111,41 +108,38 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
+@command
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
-    try:
-        inferencer = MoReInferencer(
-            launch.load_config(args.config, args.cfg_options),
-            args.checkpoint,
-            device=args.device,
-        )
-        # What was not given is left to the defaults of the inferencer.
-        options = dict(
-            num_workers=args.crf_workers,
-            img_out_dir='' if args.no_pictures else None,
-            source=args.source,
-            multi_scale=args.multi_scale or None,
-            scales=args.scales,
-            crf=args.crf or None,
-            bkg=args.bkg,
-            calibration=args.calibration,
-            background=args.background,
-            policy=args.classes,
-            maps=args.maps,
-            confidence_maps=args.confidence_maps or None,
-            opacity=args.opacity,
-            show=args.show or None,
-        )
-        results = inferencer.stream(
-            args.inputs,
-            args.batch_size,
-            out_dir=args.out_dir,
-            **{name: value for name, value in options.items() if value is not None},
-        )
-        errors = [result.error for result in results]
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    inferencer = MoReInferencer(
+        launch.load_config(args.config, args.cfg_options),
+        args.checkpoint,
+        device=args.device,
+    )
+    # What was not given is left to the defaults of the inferencer.
+    options = dict(
+        num_workers=args.crf_workers,
+        img_out_dir='' if args.no_pictures else None,
+        source=args.source,
+        multi_scale=args.multi_scale or None,
+        scales=args.scales,
+        crf=args.crf or None,
+        bkg=args.bkg,
+        calibration=args.calibration,
+        background=args.background,
+        policy=args.classes,
+        maps=args.maps,
+        confidence_maps=args.confidence_maps or None,
+        opacity=args.opacity,
+        show=args.show or None,
+    )
+    results = inferencer.stream(
+        args.inputs,
+        args.batch_size,
+        out_dir=args.out_dir,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    errors = [result.error for result in results]
     failed = [error for error in errors if error is not None]
     print(f'{len(errors) - len(failed)} of {len(errors)} images: {args.out_dir}')
     for error in failed:
@@ -154,5 +148,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == '__main__':
-    with ends_in_one_line():
-        sys.exit(main())
+    sys.exit(main())

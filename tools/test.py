@@ -19,10 +19,8 @@ there are
 import argparse
 import os
 
-from mmengine.config import DictAction
-
 from mmseg_more.engine import launch
-from mmseg_more.engine.command import ends_in_one_line
+from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
 from mmseg_more.evaluation import use_calibration, use_protocols, use_reliability
 from mmseg_more.masks import (
     BACKGROUNDS,
@@ -55,7 +53,7 @@ MASK_OPTIONS = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='MMSeg test (and eval) a model')
+    parser = CommandParser(__doc__)
     parser.add_argument('config', help='train config file path')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
@@ -74,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='override some settings in the used config, the key-value pair in xxx=yyy '
         'format will be merged into config file (see tools/train.py --help)',
     )
@@ -90,15 +88,12 @@ def parse_args() -> argparse.Namespace:
     _add_mask_options(parser)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    try:
-        launch.check_checkpoint(args.checkpoint)
-        args.cfg = launch.load_config(
-            args.config, args.cfg_options, args.launcher, args.work_dir
-        )
-        _apply(args)
-        launch.prepare_machine(args.cfg)
-    except (FileNotFoundError, ValueError) as error:
-        parser.error(str(error))
+    launch.check_checkpoint(args.checkpoint)
+    args.cfg = launch.load_config(
+        args.config, args.cfg_options, args.launcher, args.work_dir
+    )
+    _apply(args)
+    launch.prepare_machine(args.cfg)
     return args
 
 
@@ -268,11 +263,11 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         use_calibration(args.cfg, args.calibrate, **given)
 
 
+@command
 def main() -> None:
     launch.build_runner(parse_args().cfg).test()
     launch.finish()
 
 
 if __name__ == '__main__':
-    with ends_in_one_line():
-        main()
+    main()

@@ -11,16 +11,16 @@ training that is resumed goes on as if it had not been interrupted (docs/questio
 import argparse
 import os
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from mmseg_more.engine import launch
-from mmseg_more.engine.command import ends_in_one_line
+from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
 from mmseg_more.engine.optim import enable_amp
 from mmseg_more.engine.training_checks import check_writable
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a segmentor')
+    parser = CommandParser(__doc__)
     parser.add_argument('config', help='train config file path')
     parser.add_argument('--work-dir', help='the dir to save logs and models')
     parser.add_argument(
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='override some settings in the used config, the key-value pair in xxx=yyy '
         'format will be merged into config file. If the value to be overwritten is a '
         'list, it should be like key="[a,b]" or key=a,b. It also allows nested '
@@ -55,17 +55,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    try:
-        args.cfg = launch.load_config(
-            args.config, args.cfg_options, args.launcher, args.work_dir
-        )
-        if args.amp:
-            enable_amp(args.cfg)
-        launch.prepare_machine(args.cfg)
-        check_writable(args.cfg.work_dir)
-        launch.use_resumable_loop(args.cfg)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    args.cfg = launch.load_config(
+        args.config, args.cfg_options, args.launcher, args.work_dir
+    )
+    if args.amp:
+        enable_amp(args.cfg)
+    launch.prepare_machine(args.cfg)
+    check_writable(args.cfg.work_dir)
+    launch.use_resumable_loop(args.cfg)
     return args
 
 
@@ -77,6 +74,7 @@ def train(cfg: Config) -> None:
     runner.train()
 
 
+@command
 def main() -> None:
     args = parse_args()
     if args.resume:
@@ -86,5 +84,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with ends_in_one_line():
-        main()
+    main()

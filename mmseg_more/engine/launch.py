@@ -5,6 +5,7 @@ import gc
 import inspect
 import os
 import os.path as osp
+import zipfile
 from typing import Dict, List, Optional
 
 import torch.distributed as torch_dist
@@ -13,19 +14,11 @@ from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 
 from mmseg.registry import METRICS, RUNNERS
 
+from .config_arguments import DEFAULT_HOOKS
 from .config_check import check_config
 from .distributed import prepare_distributed
 from .hooks.utils import find_hooks
 from .optim import adapt_amp
-
-_MMENGINE_HOOKS = (
-    'runtime_info',
-    'timer',
-    'sampler_seed',
-    'logger',
-    'param_scheduler',
-    'checkpoint',
-)
 
 
 def load_config(
@@ -41,7 +34,8 @@ def load_config(
 
     Raises:
         FileNotFoundError: If there is no such file; with the configs that there are.
-        ValueError: If a key is misspelled (:func:`check_config`).
+        ValueError: If it is no config, an option does not fit it, or a key is misspelled
+            (:func:`check_config`).
     """
     if not osp.isfile(path):
         near = _similar_files(path)
@@ -53,10 +47,10 @@ def load_config(
                 else 'The shipped ones are under configs/ of the checkout.'
             )
         )
-    cfg = Config.fromfile(path)
+    cfg = _read_config(path)
     cfg.launcher = launcher
     if options:
-        cfg.merge_from_dict(options)
+        _override(cfg, options)
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -66,18 +60,47 @@ def load_config(
     return cfg
 
 
+def _read_config(path: str) -> Config:
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is a program of the user's own
+        raise ValueError(
+            f'config {path} cannot be read: {type(error).__name__}: {error}'
+        ) from error
+
+
+def _override(cfg: Config, options: dict) -> None:
+    """Merge options of the command line; one at a time, so that an error names its own."""
+    for key, value in options.items():
+        try:
+            cfg.merge_from_dict({key: value})
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'--cfg-options {key}={value} does not fit the config: {error}'
+            ) from error
+
+
 def _drop_unset_hooks(cfg: Config) -> None:
     """Let None switch off any default hook: MMEngine takes it for its own ones alone."""
     hooks = cfg.get('default_hooks') or {}
+    if not hasattr(hooks, 'items'):
+        return  # check_config says so
     for key in [key for key, hook in hooks.items() if hook is None]:
-        if key not in _MMENGINE_HOOKS:
+        if key not in DEFAULT_HOOKS:
             del hooks[key]
 
 
 def check_checkpoint(path: str) -> None:
-    """Raise FileNotFoundError if ``path`` is neither an existing file nor an address."""
-    if '://' in path or osp.isfile(osp.expanduser(path)):
+    """Raise if ``path`` is neither an address nor a file that may hold a checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no such file; with those that there are.
+        ValueError: If the file is empty, or was cut off.
+    """
+    if '://' in path:
         return
+    if osp.isfile(osp.expanduser(path)):
+        return _check_whole(osp.expanduser(path))
     folder = osp.dirname(path) or '.'
     present = (
         sorted(name for name in os.listdir(folder) if name.endswith('.pth'))
@@ -106,6 +129,18 @@ def require_whole_checkpoint(cfg: Config) -> None:
     if not find_hooks(cfg, 'SanityCheckHook'):
         hook = dict(type='SanityCheckHook')
         cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'sanity_check': hook}
+
+
+def _check_whole(path: str) -> None:
+    """Raise ValueError for what an interrupted copy, or a full disk, leaves behind."""
+    size = osp.getsize(path)
+    with open(path, 'rb') as file:
+        zipped = file.read(4) == b'PK\x03\x04'  # as torch.save writes it
+    if not size or zipped and not zipfile.is_zipfile(path):
+        state = 'is empty' if not size else f'was cut off: its {size} bytes have no end'
+        raise ValueError(
+            f'checkpoint {path} {state}; take an earlier one, or copy it again'
+        )
 
 
 def prepare_machine(cfg: Config) -> None:

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import re
 
 import pytest
 
@@ -56,8 +57,9 @@ def test_a_resumed_training_counts_once(tool, tmp_path):
     assert [(v.step, v.truth) for v in found] == [(100, 20), (200, 61)]
 
 
-def test_too_few_validations(tool, tmp_path):
-    with pytest.raises(SystemExit, match='holds 1 validations .*val_interval'):
-        tool.main([training(tmp_path / 'a', (100, 20, 30, 97))])
-    with pytest.raises(SystemExit, match='holds 0 validations'):
-        tool.main([str(tmp_path / 'nothing')])
+def test_too_few_validations(tool, tmp_path, mistake_of):
+    assert re.search(
+        'holds 1 validations .*val_interval',
+        mistake_of(tool.main, [training(tmp_path / 'a', (100, 20, 30, 97))]),
+    )
+    assert 'holds 0 validations' in mistake_of(tool.main, [str(tmp_path / 'nothing')])

@@ -137,13 +137,17 @@ def test_confidence(infer, files):
         ),
         (lambda a: a.extend(['--background', 'calibrated']), "take source='lam'"),
         (lambda a: a.extend(['--cfg-options', 'model.pretraind=1']), 'pretraind'),
+        (
+            lambda a: a.extend(['--source', 'lam', '--classes', 'all']),
+            "with source 'lam' take 'predicted'",
+        ),
     ],
 )
-def test_errors_are_one_line_and_nothing_is_written(infer, files, capsys, edit, message):
+def test_errors_are_one_line_and_nothing_is_written(
+    infer, files, mistake_of, edit, message
+):
     arguments = [str(files / name) for name in ('one', 'config.py', 'more.pth')]
     arguments += ['--out-dir', str(files / 'out'), '--device', 'cpu']
     edit(arguments)
-    assert infer(*arguments) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith('error: ') and message in error
+    assert message in mistake_of(infer, *arguments)
     assert not (files / 'out').exists()

@@ -19,9 +19,10 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from mmseg_more.engine import launch
+from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
 from mmseg_more.files import write_bytes
 from mmseg_more.masks.lock import FolderLock
 from mmseg_more.masks.pool import usable_cores
@@ -36,9 +37,7 @@ CONFIG = 'configs/more/more_vit-t_shapes.py'
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('--work-dir', default='work_dirs/ablation', help='where runs are')
     parser.add_argument(
         '--config', default=CONFIG, help=f'the full method (default: {CONFIG})'
@@ -64,7 +63,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='override some settings in the config, for all rows',
     )
     args = parser.parse_args(argv)
@@ -74,12 +73,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     if args.jobs < 1 or (args.threads is not None and args.threads < 1):
         parser.error('--jobs and --threads must be at least 1')
     args.threads = args.threads or max(1, usable_cores() // args.jobs)
-    try:
-        args.cfg = load_config(args.config, args.cfg_options)
-        args.all_rows = make_rows(count_patches(args.cfg.model))
-        args.names = select(args.all_rows, args.rows)
-    except (FileNotFoundError, ValueError) as error:
-        parser.error(str(error))
+    args.cfg = load_config(args.config, args.cfg_options)
+    args.all_rows = make_rows(count_patches(args.cfg.model))
+    args.names = select(args.all_rows, args.rows)
     return args
 
 
@@ -198,28 +194,22 @@ def list_rows(args: argparse.Namespace) -> None:
         print(f'{name}: {row.label}; {GCR_LABELS[row.gcr]}\n    {options}')
 
 
+@command
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     if args.list:
         list_rows(args)
         return 0
-    failed: List[study_runs.Run] = []
-    status = 0
     try:
-        if not args.report:
-            failed = run_missing(args)
+        failed = [] if args.report else run_missing(args)
+        if failed:
+            names = '; '.join(run.name for run in failed)
+            print(f'{len(failed)} trainings failed: {names}', file=sys.stderr)
         report(args)
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        status = 1
     except KeyboardInterrupt:
         print('interrupted: the same command goes on', file=sys.stderr)
         return 128 + signal.SIGINT
-    if failed:
-        names = '; '.join(run.name for run in failed)
-        print(f'{len(failed)} trainings failed: {names}', file=sys.stderr)
-        status = 1
-    return status
+    return 1 if failed else 0
 
 
 if __name__ == '__main__':

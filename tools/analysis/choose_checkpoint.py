@@ -19,6 +19,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from prettytable import PrettyTable
 from scipy.stats import spearmanr
 
+from mmseg_more.engine.command_line import CommandParser, command
 from mmseg_more.evaluation.report import write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -94,21 +95,17 @@ def table(rows: Dict[str, Dict[str, float]]) -> str:
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('folders', nargs='+', type=Path, help='work folders of trainings')
     parser.add_argument('--truth', default='seg/mIoU', help='default: %(default)s')
     parser.add_argument('--out', help='JSON file for the figures')
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse_args(argv)
-    try:
-        trainings = {str(f): read_validations(f, args.truth) for f in args.folders}
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
+    trainings = {str(f): read_validations(f, args.truth) for f in args.folders}
     rows = {name: judge(validations) for name, validations in trainings.items()}
     mean = {
         key: sum(row[key] for row in rows.values()) / len(rows)

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Dict, List
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 from prettytable import PrettyTable
 from scipy.stats import spearmanr
 from torch import Tensor
 
 from mmseg_more.engine import launch
+from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
 from mmseg_more.evaluation import CalibrationMetric, use_calibration
 from mmseg_more.evaluation.calibration.metric import THRESHOLDS
 from mmseg_more.evaluation.functional import (
@@ -149,9 +150,7 @@ def table(checkpoint: str, rows: Dict[str, dict]) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoints', nargs='+', help='checkpoint files')
     parser.add_argument('--num-images', type=int, default=300, help='to choose by')
@@ -159,12 +158,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='override settings of the config',
     )
     return parser.parse_args()
 
 
+@command
 def main() -> None:
     args = parse_args()
     figures = {}

@@ -7,7 +7,6 @@ metrics.json of its test. Ends with an error if a logged loss is not finite or a
 differs by more than --tolerance.
 """
 
-import argparse
 import json
 import math
 import os.path as osp
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Dict, List
 
 from prettytable import PrettyTable
+
+from mmseg_more.engine.command_line import CommandParser, command
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from scalars import read_scalars
@@ -97,10 +98,9 @@ def compare_figures(pairs: List[tuple], tolerance: float) -> bool:
     return all(abs(mean) <= tolerance for mean in means)
 
 
+@command
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('reference', help='folder of the runs to compare with')
     parser.add_argument('other', help='folder of the runs that are judged')
     parser.add_argument(
@@ -118,12 +118,9 @@ def main() -> None:
     ]
     if not pairs:
         parser.error(f'{args.reference} holds no folder of a run')
-    try:
-        agree = check_losses([folder for pair in pairs for folder in pair])
-        if not args.losses:
-            agree &= compare_figures(pairs, args.tolerance)
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    agree = check_losses([folder for pair in pairs for folder in pair])
+    if not args.losses:
+        agree &= compare_figures(pairs, args.tolerance)
     sys.exit(0 if agree else 1)
 
 

@@ -12,18 +12,18 @@ from typing import Optional, Sequence
 import mmcv
 import numpy as np
 import torch
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 
 from mmseg_more.engine import launch
+from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
 from mmseg_more.visualization import draw_model_grid
 
 from mmseg.registry import DATASETS, MODELS
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = CommandParser(__doc__)
     parser.add_argument('config', help='config of the model')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', help='PNG file to write')
@@ -36,20 +36,18 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='override some settings in the used config',
     )
     args = parser.parse_args(argv)
     if args.num < 1:
         parser.error('--num must be at least 1')
-    try:
-        launch.check_checkpoint(args.checkpoint)
-        args.cfg = launch.load_config(args.config, args.cfg_options)
-    except (FileNotFoundError, ValueError) as error:
-        parser.error(str(error))
+    launch.check_checkpoint(args.checkpoint)
+    args.cfg = launch.load_config(args.config, args.cfg_options)
     return args
 
 
+@command
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse_args(argv)
     init_default_scope(args.cfg.get('default_scope', 'mmseg'))

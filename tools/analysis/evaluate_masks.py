@@ -19,6 +19,7 @@ from PIL import Image
 from prettytable import PrettyTable
 
 from mmseg_more.datasets.image_labels import name_few
+from mmseg_more.engine.command_line import CommandParser, command
 from mmseg_more.evaluation.functional import (
     SegmentationFigures,
     confusion_matrix,
@@ -70,7 +71,11 @@ def read_labels(path: Path, num_labels: int, ignore: bool) -> np.ndarray:
     """
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist')
-    image = Image.open(path)
+    try:
+        image = Image.open(path)
+        image.load()
+    except OSError as error:
+        raise ValueError(f'{path} does not read as a PNG: {error}') from error
     if image.mode not in ('P', 'L'):
         raise ValueError(f'{path} is a picture ({image.mode}), not a PNG of labels')
     labels = np.asarray(image)
@@ -155,9 +160,7 @@ def class_names(args: argparse.Namespace) -> List[str]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('masks', help='folder of the masks to judge')
     parser.add_argument('truth', help='folder of the true masks')
     parser.add_argument(
@@ -170,17 +173,15 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.num_classes is not None and not 1 <= args.num_classes <= 254:
         parser.error(f'--num-classes must be 1..254, got {args.num_classes}')
-    try:
-        args.names = mask_names(Path(args.masks), args.ann_file)
-        args.class_names = class_names(args)
-        args.figures = compare(
-            Path(args.masks), Path(args.truth), args.names, len(args.class_names)
-        )
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    args.names = mask_names(Path(args.masks), args.ann_file)
+    args.class_names = class_names(args)
+    args.figures = compare(
+        Path(args.masks), Path(args.truth), args.names, len(args.class_names)
+    )
     return args
 
 
+@command
 def main() -> None:
     args = parse_args()
     figures = args.figures

@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from prettytable import PrettyTable
 
+from mmseg_more.engine.command_line import CommandParser, command
 from mmseg_more.evaluation.report import write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -112,9 +113,7 @@ def table(rows: Dict[str, Dict[str, Any]]) -> str:
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('folders', nargs='+', type=Path, help='work folders of trainings')
     parser.add_argument(
         '--lost',
@@ -126,12 +125,10 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse_args(argv)
-    try:
-        rows = {str(folder): judge(folder, args.lost) for folder in args.folders}
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
+    rows = {str(folder): judge(folder, args.lost) for folder in args.folders}
     print(table(rows))
     print(summary(rows))
     if args.out:

@@ -8,10 +8,11 @@ a calibrated one (the area of a point is its share of the pixels). Below, of the
 the error 1 - mIoU of those that are left when the least certain are rejected.
 """
 
-import argparse
 import json
 import sys
 from typing import Any, Dict, Optional, Sequence
+
+from mmseg_more.engine.command_line import CommandParser, command
 
 PARTS = ('reliability', 'rejection')
 
@@ -78,19 +79,14 @@ def _draw_rejection(axes: Any, content: Dict[str, Any]) -> None:
     axes.legend(fontsize='small')
 
 
+@command
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('json', help='file of tools/test.py --reliability')
     parser.add_argument('out', help='picture to write (.png, .svg, .pdf)')
     parser.add_argument('--dpi', type=int, default=80, help='default: %(default)s')
     args = parser.parse_args(argv)
-    try:
-        draw(read(args.json), args.out, args.dpi)
-    except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    draw(read(args.json), args.out, args.dpi)
     return 0
 
 

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from mmseg_more.engine.command_line import CommandParser, command
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'dataset_converters'))
 from shapes_categories import TWENTY
 from shapes_scene import DEMO, World, draw_scene
@@ -36,9 +38,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('out', type=Path, help='checkpoint to write')
     parser.add_argument(
         '--config',
@@ -145,6 +145,7 @@ def train(args: argparse.Namespace, backbone: dict) -> Classifier:
     return model
 
 
+@command
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse_args(argv)
     backbone = Config.fromfile(args.config).model.backbone

@@ -3,25 +3,29 @@
 python tools/analysis/print_metrics.py work_dirs/seed*/metrics.json
 """
 
-import argparse
 import json
-import sys
 
 from prettytable import PrettyTable
+
+from mmseg_more.engine.command_line import CommandParser, command
 
 KEYS = ('seg/mIoU', 'lam/mIoU', 'cam/mIoU', 'fused/mIoU', 'cls/F1', 'cls/mAP')
 
 
 def read(path: str) -> dict:
-    """Figures of ``path``; ends the program if they cannot be read."""
+    """Figures of ``path``.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
     try:
         with open(path) as file:
             return json.load(file)
-    except (OSError, json.JSONDecodeError) as error:
-        sys.exit(
+    except (OSError, ValueError) as error:
+        raise ValueError(
             f'{path} cannot be read: {error}. tools/test.py writes it with '
             '--cfg-options test_evaluator.out_json=FILE.'
-        )
+        ) from error
 
 
 def format_figures(paths) -> str:
@@ -41,8 +45,9 @@ def format_figures(paths) -> str:
     return table.get_string()
 
 
+@command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument('files', nargs='+', help='metrics.json files')
     print(format_figures(parser.parse_args().files))
 

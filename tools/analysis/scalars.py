@@ -12,6 +12,13 @@ def read_scalars(folder: Union[str, Path]) -> Iterator[Dict[str, Any]]:
 
     Args:
         folder: Its work folder.
+
+    Raises:
+        ValueError: If a line is not JSON; names the file and the line.
     """
     for file in sorted(Path(folder).glob('*/vis_data/scalars.json')):
-        yield from map(json.loads, file.read_text(encoding='utf-8').splitlines())
+        for number, line in enumerate(file.read_text(encoding='utf-8').splitlines(), 1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise ValueError(f'{file}, line {number}: {error}') from error

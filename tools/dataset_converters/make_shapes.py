@@ -22,6 +22,8 @@ from typing import Dict, List, Optional, Sequence
 import numpy as np
 from PIL import Image
 
+from mmseg_more.engine.command_line import CommandParser, command
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from shapes_scene import DEMO, NATURAL, Scene, World, draw_scene
 
@@ -47,9 +49,7 @@ def voc_palette() -> List[int]:
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument(
         'out',
         type=Path,
@@ -154,25 +154,30 @@ def write_dataset(
 
 
 def check_out(out: Path, settings: dict) -> bool:
-    """Whether OUT holds this dataset already; any other content ends the program."""
+    """Whether OUT holds this dataset already.
+
+    Raises:
+        ValueError: If it holds anything else.
+    """
     if out.is_file():
-        raise SystemExit(f'{out} is a file; give a folder to write the dataset to')
+        raise ValueError(f'{out} is a file; give a folder to write the dataset to')
     if not out.is_dir() or not any(out.iterdir()):
         return False
     try:
         found = json.loads((out / SETTINGS_FILE).read_text(encoding='utf-8'))
     except (OSError, ValueError):
-        raise SystemExit(
+        raise ValueError(
             f'{out} is not empty and holds no shapes dataset; give a new or an empty folder'
         ) from None
     if found != settings:
-        raise SystemExit(
+        raise ValueError(
             f'{out} holds a shapes dataset with other settings: {found}, asked for: '
             f'{settings}; give another folder, or delete this one first'
         )
     return True
 
 
+@command
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     out = args.out.resolve()

@@ -18,12 +18,11 @@ from mmseg_more.apis.model_conversion import (
     read_checkpoint,
     write_checkpoint,
 )
+from mmseg_more.engine.command_line import CommandParser, command
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('src', help='checkpoint of the official code')
     parser.add_argument('dst', help='file to write')
     names = parser.add_mutually_exclusive_group()
@@ -54,27 +53,24 @@ def read_names(values: Optional[List[str]]) -> Optional[List[str]]:
     return values
 
 
+@command
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
-    try:
-        conversion, report = convert_official_checkpoint(read_checkpoint(args.src))
-        print(report)
-        if report.problems():
-            raise ValueError('; '.join(report.problems()))
-        meta = class_names(
-            len(conversion.state_dict['classifier.weight']),
-            args.dataset,
-            read_names(args.classes),
+    conversion, report = convert_official_checkpoint(read_checkpoint(args.src))
+    print(report)
+    if report.problems():
+        raise ValueError('; '.join(report.problems()))
+    meta = class_names(
+        len(conversion.state_dict['classifier.weight']),
+        args.dataset,
+        read_names(args.classes),
+    )
+    if not args.dry_run:
+        write_checkpoint(
+            args.dst,
+            conversion.state_dict,
+            dict(dataset_meta=meta, converted_from=Path(args.src).name),
         )
-        if not args.dry_run:
-            write_checkpoint(
-                args.dst,
-                conversion.state_dict,
-                dict(dataset_meta=meta, converted_from=Path(args.src).name),
-            )
-    except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
     print(
         f'{args.dst}: {"not written (--dry-run)" if args.dry_run else "written"}, '
         f'classes {", ".join(meta["classes"])}'

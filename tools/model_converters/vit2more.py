@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 import torch
-from mmengine.config import DictAction
 
 from mmseg_more.apis.model_conversion import (
     convert_vit_checkpoint,
@@ -23,12 +22,11 @@ from mmseg_more.apis.model_conversion import (
     write_checkpoint,
 )
 from mmseg_more.engine import launch
+from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument('src', help='checkpoint of a plain ViT')
     parser.add_argument('config', help='config of the MoRe to start')
     parser.add_argument('dst', nargs='?', help='file to write (default: report only)')
@@ -38,39 +36,31 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='override some settings in the used config',
     )
     args = parser.parse_args(argv)
     if args.dst and Path(args.src).resolve() == Path(args.dst).resolve():
         parser.error('SRC and DST are the same file; give DST another name')
-    try:
-        args.cfg = launch.load_config(args.config, args.cfg_options)
-    except (FileNotFoundError, ValueError) as error:
-        parser.error(str(error))
+    args.cfg = launch.load_config(args.config, args.cfg_options)
     if args.cfg.model.type != 'MoRe':
         parser.error(f'{args.config} is a config of {args.cfg.model.type}, not of MoRe')
     return args
 
 
+@command
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     torch.manual_seed(args.seed)
-    try:
-        conversion, report = convert_vit_checkpoint(
-            read_checkpoint(args.src), args.cfg.model
+    conversion, report = convert_vit_checkpoint(read_checkpoint(args.src), args.cfg.model)
+    print(report)
+    if args.dst:
+        write_checkpoint(
+            args.dst,
+            conversion.state_dict,
+            dict(converted_from=Path(args.src).name, seed=args.seed),
         )
-        print(report)
-        if args.dst:
-            write_checkpoint(
-                args.dst,
-                conversion.state_dict,
-                dict(converted_from=Path(args.src).name, seed=args.seed),
-            )
-            print(f'{args.dst}: written')
-    except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+        print(f'{args.dst}: written')
     return 0
 
 

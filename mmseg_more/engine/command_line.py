@@ -1,0 +1,178 @@
+"""What all command lines share: a mistake of the user is one line and exit status 2."""
+
+import argparse
+import errno
+import functools
+import linecache
+import logging
+import os
+import re
+import sys
+import traceback
+from typing import Any, Callable, NoReturn, Optional, Sequence, TypeVar, Union
+
+from mmengine.config import DictAction
+from mmengine.logging import MMLogger
+
+from .command import ends_in_one_line
+
+TRACEBACK = 'MMSEG_MORE_TRACEBACK'
+"""Environment variable: with 1, a user's mistake comes with its traceback."""
+MISTAKE = 2
+"""Exit status of a command that was given something it cannot work with."""
+# the disk is full, its quota is used up, it cannot be written to
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_RAISED_BY_BUILDING = ('is not in the', 'got an unexpected keyword argument', 'missing ')
+
+Function = TypeVar('Function', bound=Callable[..., Any])
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that keeps the layout of the description, and errors to one line."""
+
+    def __init__(self, description: Optional[str]) -> None:
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=f'A mistake is one line; {TRACEBACK}=1 in the environment shows where '
+            'it was found.',
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, and leave with exit status 2."""
+        self.exit(MISTAKE, f'error: {message} (see {self.prog} --help)\n')
+
+
+class ConfigOptions(DictAction):
+    """``--cfg-options KEY=VALUE ...``, that says which one is malformed."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Union[str, Sequence[Any], None],
+        option_string: Optional[str] = None,
+    ) -> None:
+        """Collect the options, as the base class does."""
+        for option in values or ():
+            key, equals, _ = str(option).partition('=')
+            if not (key and equals):
+                parser.error(
+                    f'{option_string}: {option!r} has no value: write '
+                    f'{key or "KEY"}=VALUE, without spaces'
+                )
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError) as error:
+            parser.error(f'{option_string}: {" ".join(map(str, values or ()))}: {error}')
+
+
+def command(function: Function) -> Function:
+    """Decorator of ``main``: a user's mistake is ``error: ...`` and exit status 2.
+
+    It is one if this package refuses something (it raises an error of its own making), if
+    a file cannot be read or written, or if a config names something that does not exist.
+    Any other exception is a fault of the program and keeps its traceback. That of a mistake
+    goes to the log file, where there is one, and with ``MMSEG_MORE_TRACEBACK=1`` to the
+    screen. What ends in one line without being a mistake: :func:`ends_in_one_line`.
+    """
+
+    @functools.wraps(function)
+    def main(*args: Any, **kwargs: Any) -> Any:
+        with ends_in_one_line():
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                message = mistake(error)
+                if message is None:
+                    raise
+                _log(error)
+                if os.environ.get(TRACEBACK, '0') not in ('', '0'):
+                    traceback.print_exc()
+                print(f'error: {message}', file=sys.stderr)
+                raise SystemExit(MISTAKE) from None
+
+    return main  # type: ignore[return-value]
+
+
+def mistake(error: BaseException) -> Optional[str]:
+    """What the user did wrong, in one line; None if the program is at fault."""
+    worker = re.match(r'Caught \w+ in DataLoader worker process', str(error))
+    if worker:
+        return _mistake_in_worker(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, OSError) and (error.filename or error.errno in _DISK):
+        return _one_line(_describe(error))
+    if isinstance(error, (ValueError, TypeError, OSError, ImportError)) and frames:
+        last = frames[-1]
+        line = linecache.getline(last.filename, last.lineno or 0).strip()
+        if _is_ours(last.filename) and line.startswith('raise'):
+            return _one_line(str(error))
+    if isinstance(error, (KeyError, TypeError)) and _built_from_config(frames):
+        text = str(error.args[0]) if error.args else ''
+        if any(sign in text for sign in _RAISED_BY_BUILDING):
+            return _one_line(f'the config does not fit: {text.split(". Please check")[0]}')
+    return None
+
+
+def _mistake_in_worker(error: BaseException) -> Optional[str]:
+    """Of an error that a data loader's worker raised, whose traceback is its text."""
+    text = str(error)
+    places = re.findall(r'^  File "(.+)", line \d+, in .*\n    (.*)$', text, re.MULTILINE)
+    raised = re.findall(r'^(?:\w+\.)*\w*(?:Error|Exception): ', text, re.MULTILINE)
+    if places and raised and _is_ours(places[-1][0]) and places[-1][1].startswith('raise'):
+        return _one_line(text[text.rindex(raised[-1]) + len(raised[-1]) :])
+    return None
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a file is of this package or of its tools."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    folders = [os.path.join(root, name, '') for name in ('mmseg_more', 'tools')]
+    return os.path.abspath(path).startswith(tuple(folders))
+
+
+def _built_from_config(frames: traceback.StackSummary) -> bool:
+    return any(
+        os.path.join('mmengine', 'registry') in frame.filename for frame in frames[-2:]
+    )
+
+
+def _describe(error: OSError) -> str:
+    name = f'{error.filename}: ' if error.filename else ''
+    remedy = {
+        errno.ENOSPC: 'make room, or choose a folder on another disk',
+        errno.EDQUOT: 'make room, or choose a folder on another disk',
+        errno.EROFS: 'choose a folder that can be written to',
+        errno.EACCES: 'change its permissions, or choose another place',
+        errno.EPERM: 'change its permissions, or choose another place',
+        errno.ENOTDIR: 'a file stands where a folder is needed; choose another place',
+        errno.EEXIST: 'a file stands where a folder is needed; choose another place',
+        errno.EISDIR: 'a folder stands where a file is needed; choose another place',
+        errno.ENOENT: 'correct the path',
+    }.get(error.errno or 0)
+    text = error.strerror or str(error)
+    return f'{name}{text}' + (f': {remedy}' if remedy else '')
+
+
+def _one_line(text: str) -> str:
+    return ' '.join(text.split())
+
+
+def _log(error: BaseException) -> None:
+    """Write the traceback into the log files of this run alone."""
+    if not MMLogger._instance_dict:
+        return
+    logger = MMLogger.get_current_instance()
+    record = logger.makeRecord(
+        logger.name,
+        logging.ERROR,
+        __file__,
+        0,
+        'the run ended:',
+        (),
+        (type(error), error, error.__traceback__),
+    )
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(record)

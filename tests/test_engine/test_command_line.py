@@ -1,0 +1,136 @@
+"""A user's mistake is one line; a fault of the program is a traceback."""
+
+import argparse
+import errno
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+
+from mmseg_more.datasets.image_labels import read_label_file
+from mmseg_more.engine.command_line import (
+    TRACEBACK,
+    CommandParser,
+    ConfigOptions,
+    command,
+    mistake,
+)
+
+from mmseg.registry import MODELS
+
+
+class Files(torch.utils.data.Dataset):
+    """Reads one label file in a worker."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return read_label_file(self.path) or 1 / 0
+
+
+def raised(function, *arguments):
+    with pytest.raises(Exception) as error:
+        function(*arguments)
+    return error.value
+
+
+@pytest.fixture
+def refuse(tmp_path):
+    """A command that this package refuses."""
+    return command(lambda: read_label_file(tmp_path / 'labels.txt'))
+
+
+def test_a_mistake_is_one_line(refuse, capsys):
+    with pytest.raises(SystemExit) as stop:
+        refuse()
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: the label file') and 'does not exist' in line
+
+
+def test_the_traceback_by_the_environment_and_in_the_log(
+    refuse, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setenv(TRACEBACK, '1')
+    MMLogger.get_instance(tmp_path.name, log_file=str(tmp_path / 'run.log'))
+    with pytest.raises(SystemExit):
+        refuse()
+    printed = capsys.readouterr().err
+    assert 'Traceback' in printed and printed.splitlines()[-1].startswith('error: ')
+    assert 'Traceback' in (tmp_path / 'run.log').read_text()
+
+
+def test_faults_of_the_program_are_not_caught():
+    def divide():
+        return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        command(divide)()
+    # a ValueError that nobody raised on purpose, and one that torch raised
+    assert mistake(raised(lambda: int('a'))) is None
+    assert mistake(raised(torch.distributions.Normal, 0.0, -1.0)) is None
+
+
+def test_files_are_named_with_a_remedy(tmp_path):
+    (tmp_path / 'file').touch()
+    message = mistake(raised((tmp_path / 'file' / 'below').mkdir))
+    assert str(tmp_path / 'file') in message and 'a file stands where a folder' in message
+    # what write() raises has no name
+    message = mistake(OSError(errno.ENOSPC, 'No space left on device'))
+    assert message == (
+        'No space left on device: make room, or choose a folder on another disk'
+    )
+    assert mistake(OSError('something else')) is None
+
+
+def test_what_the_registry_refuses():
+    error = raised(MODELS.build, dict(type='NoSuchModel'))
+    assert mistake(error) == (
+        'the config does not fit: NoSuchModel is not in the mmseg::model registry'
+    )
+    error = raised(MODELS.build, dict(type='LargeFOVHead', colour=1))
+    assert "unexpected keyword argument 'colour'" in mistake(error)
+
+
+@pytest.mark.slow
+def test_a_mistake_that_a_worker_finds(tmp_path):
+    def first(path):
+        return next(iter(torch.utils.data.DataLoader(Files(path), num_workers=1)))
+
+    (tmp_path / 'a.txt').touch()
+    assert mistake(raised(first, tmp_path / 'a.txt')).startswith(
+        f'the label file {tmp_path}/a.txt must be .json or .csv'
+    )
+    (tmp_path / 'a.json').write_text('{}')
+    assert mistake(raised(first, tmp_path / 'a.json')) is None  # 1 / 0
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--option'], 'unrecognized arguments: --option'),
+        (['--cfg-options', 'a.b'], "'a.b' has no value: write a.b=VALUE"),
+        (['--cfg-options', 'a=1', '=b'], "'=b' has no value: write KEY=VALUE"),
+        (['--cfg-options', 'a=[1,2'], 'a=[1,2: Imbalanced brackets'),
+    ],
+)
+def test_arguments(capsys, arguments, message):
+    parser = CommandParser('What it does.')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(arguments)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ') and message in line
+
+
+def test_options_of_a_config():
+    parser = CommandParser('What it does.')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    assert isinstance(parser, argparse.ArgumentParser)
+    args = parser.parse_args(['--cfg-options', 'a.b=[1,2]', 'c=x=y'])
+    assert args.cfg_options == {'a.b': [1, 2], 'c': 'x=y'}
