@@ -95,7 +95,9 @@ def _files(path: str) -> List[str]:
         names = sorted(
             name
             for name in os.listdir(path)
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+            if name.lower().endswith(IMAGE_SUFFIXES)
+            and not name.startswith('.')
+            and not osp.isdir(osp.join(path, name))
         )
         if not names:
             raise ValueError(

@@ -6,6 +6,7 @@ is wrong, where, and what would be right. No reader unpickles anything.
 
 import csv
 import difflib
+import io
 import json
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -15,6 +16,8 @@ from typing import Container, Dict, Iterable, List, Sequence, Set, Tuple, Union
 ImageLabels = Dict[str, List[str]]
 CSV_HEADER = ['image', 'labels']
 CSV_SEPARATOR = ';'
+MAX_ENTRIES = 2_000_000
+"""Images that a JSON or CSV file may list: more take minutes, and gigabytes of memory."""
 
 
 def name_few(names: Iterable[str], count: int = 3) -> str:
@@ -39,7 +42,8 @@ def read_label_file(path: Union[str, Path]) -> ImageLabels:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind or malformed.
+        ValueError: If the file is of another kind, malformed, or lists more than
+            ``MAX_ENTRIES`` images.
     """
     path = Path(path)
     if not path.is_file():
@@ -55,17 +59,34 @@ def read_label_file(path: Union[str, Path]) -> ImageLabels:
         )
     labels = readers[path.suffix.lower()](path)
     for image_id, names in labels.items():
-        _check_names(names, f'{path}, image {image_id!r}')
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise ValueError(
+                f'{path}, image {image_id!r}: expected a list of class names, got '
+                f'{str(names)[:80]!r}'
+            )
+        if not all(map(str.strip, names)):
+            raise ValueError(
+                f'{path}, image {image_id!r}: an empty class name in {names!r}; remove it '
+                '(an image of no class has an empty list)'
+            )
     return labels
 
 
-def _check_names(names, where: str) -> None:
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise ValueError(f'{where}: expected a list of class names, got {names!r}')
-    if any(not name.strip() for name in names):
+def _read_text(path: Path) -> str:
+    """The text of a label file, which Windows may have begun with a byte order mark."""
+    try:
+        return path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
         raise ValueError(
-            f'{where}: an empty class name in {names!r}; remove it (an '
-            'image of no class has an empty list)'
+            f'the label file {path} is not text in UTF-8 ({error}); save it as UTF-8'
+        ) from error
+
+
+def _check_entries(path: Path, count: int) -> None:
+    if count > MAX_ENTRIES:
+        raise ValueError(
+            f'the label file {path} has {count} entries, more than the {MAX_ENTRIES} that '
+            'are read: keep those of the images that are used'
         )
 
 
@@ -80,13 +101,19 @@ def _unique_keys(pairs: List[Tuple[str, object]]) -> dict:
 
 
 def _read_json(path: Path) -> ImageLabels:
+    text = _read_text(path)
+    if '"annotations"' not in text:  # no COCO instances, which have many keys per image
+        _check_entries(path, text.count(':'))
     try:
-        content = json.loads(
-            path.read_text(encoding='utf-8'), object_pairs_hook=_unique_keys
-        )
+        content = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise ValueError(f'the label file {path} is not valid JSON: {error}') from error
-    except ValueError as error:  # of _unique_keys, or not UTF-8
+    except RecursionError as error:
+        raise ValueError(
+            f'the label file {path} is nested too deeply: it must hold an object '
+            '{"ID": ["class", ...]}'
+        ) from error
+    except ValueError as error:  # of _unique_keys
         raise ValueError(f'the label file {path}: {error}') from error
     if not isinstance(content, dict):
         raise ValueError(
@@ -119,15 +146,17 @@ def _from_coco(content: dict, path: Path) -> ImageLabels:
 
 def _read_csv(path: Path) -> ImageLabels:
     labels: ImageLabels = {}
-    with open(path, newline='', encoding='utf-8-sig') as file:
-        try:
-            rows = list(csv.reader(file, strict=True))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f'the label file {path} is not valid CSV: {error}') from error
+    text = _read_text(path)
+    _check_entries(path, text.count('\n'))
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=''), strict=True))
+    except csv.Error as error:
+        raise ValueError(f'the label file {path} is not valid CSV: {error}') from error
     if not rows or [cell.strip() for cell in rows[0]] != CSV_HEADER:
         raise ValueError(
             f'the label file {path} must begin with the line '
-            f'{",".join(CSV_HEADER)!r}, got {rows[0] if rows else "nothing"}'
+            f'{",".join(CSV_HEADER)!r}, got {rows[0] if rows else "nothing"}: a comma '
+            f'stands behind the image, {CSV_SEPARATOR!r} between its classes'
         )
     for number, row in enumerate(rows[1:], start=2):
         if not row:
@@ -175,7 +204,8 @@ def label_indices(
         if name in classes:
             indices.add(classes.index(name))
         elif name not in unused:
-            close = difflib.get_close_matches(name, classes, cutoff=0.5)
+            close = [known for known in classes if known.lower() == name.lower()]
+            close = close or difflib.get_close_matches(name, classes, cutoff=0.5)
             hint = (
                 f'did you mean {name_few(close)}?'
                 if close

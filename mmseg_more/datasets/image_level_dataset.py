@@ -6,6 +6,7 @@ from typing import Container, Dict, List, Optional, Sequence, Union
 import cv2
 import mmengine.fileio as fileio
 import numpy as np
+import torch
 from mmengine.logging import print_log
 
 from mmseg.datasets import BaseSegDataset
@@ -68,6 +69,9 @@ class ImageLevelDataset(BaseSegDataset):
             VOC's class names, from a choice of VOC's classes in VOC's masks: where masks
             are read and ``metainfo`` chooses or reorders classes of the dataset, it must be
             said. None where it does not.
+        max_broken: Share of the images, in [0, 1], that may turn out to be unreadable in
+            training. Each is left out, with a warning, and another image takes its place;
+            beyond this share, and outside of training, a broken image is an error.
         data_prefix: ``img_path``, ``seg_map_path`` and ``xml_path`` below ``data_root``.
         kwargs: As in :class:`mmseg.datasets.BaseSegDataset`.
 
@@ -93,6 +97,7 @@ class ImageLevelDataset(BaseSegDataset):
         data_prefix: Optional[dict] = None,
         test_mode: bool = False,
         mask_numbering: Optional[str] = None,
+        max_broken: float = 0.01,
         lazy_init: bool = False,
         **kwargs,
     ) -> None:
@@ -100,6 +105,10 @@ class ImageLevelDataset(BaseSegDataset):
         self.skip_unlabeled = skip_unlabeled
         self.with_masks = test_mode if with_masks is None else with_masks
         self.mask_numbering = mask_numbering
+        if not 0 <= max_broken <= 1:
+            raise ValueError(f'`max_broken` is a share in [0, 1], got {max_broken}')
+        self.max_broken = max_broken
+        self._is_broken: Optional[torch.Tensor] = None
         suffixes = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
         super().__init__(
             ann_file=ann_file,
@@ -271,7 +280,14 @@ class ImageLevelDataset(BaseSegDataset):
                 f'the split file {self.ann_file} does not exist; '
                 'correct `ann_file`, relative to `data_root`'
             )
-        text = fileio.get_text(self.ann_file, backend_args=self.backend_args)
+        content = fileio.get(self.ann_file, backend_args=self.backend_args)
+        try:
+            text = content.decode('utf-8-sig')  # Windows may begin it with a mark
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f'the split file {self.ann_file} is not text in UTF-8 ({error}); save it '
+                'as UTF-8'
+            ) from error
         ids = [self._image_id(line.strip()) for line in text.splitlines() if line.strip()]
         twice = [image_id for image_id, count in Counter(ids).items() if count > 1]
         if twice:
@@ -359,32 +375,87 @@ class ImageLevelDataset(BaseSegDataset):
 
     # --------------------------------------------------------------------------- loading
 
-    def prepare_data(self, idx: int):
-        """Run the pipeline; if it fails on a broken file, say which file it is."""
+    def full_init(self) -> None:
+        """Look up all files."""
+        super().full_init()
+        if self._is_broken is None:
+            # shared with the processes that load: each sees what the others have found
+            self._is_broken = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    def broken_images(self) -> List[str]:
+        """Paths of the images that training has left out so far, in any process."""
+        flags = [] if self._is_broken is None else self._is_broken.nonzero().flatten()
+        return [self.get_data_info(int(index))['img_path'] for index in flags]
+
+    def prepare_data(self, idx: int) -> Optional[dict]:
+        """Run the pipeline.
+
+        Returns:
+            The sample; None for a broken one in training, for which ``__getitem__`` takes
+            another.
+
+        Raises:
+            ValueError: If a file of the sample is broken and that is not to be passed over;
+                names it.
+        """
         try:
             return super().prepare_data(idx)
         except Exception as error:
-            self._raise_if_broken(self.get_data_info(idx), error)
-            raise
+            info = self.get_data_info(idx)
+            problem = self._broken_file(info)
+            if problem is None:
+                self._raise_if_squeezed(info, error)
+                raise
+            if self.test_mode or self._is_broken is None:
+                raise ValueError(
+                    f'{problem}; replace the file or take it out of the split'
+                ) from error
+            self._leave_out(idx, problem, error)
+            return None
 
-    def _raise_if_broken(self, info: dict, error: Exception) -> None:
+    def _leave_out(self, index: int, problem: str, error: Exception) -> None:
+        """Count a broken sample, and raise if there are too many."""
+        assert self._is_broken is not None
+        first = not self._is_broken[index]
+        self._is_broken[index] = True
+        broken, allowed = self.broken_images(), int(self.max_broken * len(self))
+        if len(broken) > allowed:
+            raise ValueError(
+                f'{problem}; replace the file or take it out of the split. (Of {len(self)} '
+                f'images {len(broken)} are broken, {name_few(broken)}; '
+                f'`max_broken={self.max_broken}` allows {allowed}.)'
+            ) from error
+        if first:
+            print_log(
+                f'{problem}: left out, {len(broken)} of {allowed} that may be',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _broken_file(self, info: dict) -> Optional[str]:
+        """What is wrong with a file of the sample; None: each is an image."""
         for key in ('img_path', 'seg_map_path'):
             if key not in info:
                 continue
-            content = fileio.get(info[key], backend_args=self.backend_args)
-            decoded = (
-                cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-                if content
-                else None
-            )
-            if decoded is None:
-                raise ValueError(
-                    f'{info[key]} ({len(content)} bytes) does not decode as an image; '
-                    'replace the file or take it out of the split'
-                ) from error
-            if key == 'seg_map_path' and 1 in decoded.shape[:2]:
-                raise ValueError(
-                    f'{info[key]} has {decoded.shape[0]}x{decoded.shape[1]} pixels, and '
-                    "LoadAnnotations drops a side of one pixel: use dict(type='LoadMask') "
-                    f'in its place in the pipeline ({error})'
-                ) from error
+            try:
+                content = fileio.get(info[key], backend_args=self.backend_args)
+            except OSError as error:
+                return f'{info[key]} cannot be read ({error.strerror or error})'
+            if not content or _decode(content) is None:
+                return f'{info[key]} ({len(content)} bytes) does not decode as an image'
+        return None
+
+    def _raise_if_squeezed(self, info: dict, error: Exception) -> None:
+        if 'seg_map_path' not in info:
+            return
+        mask = _decode(fileio.get(info['seg_map_path'], backend_args=self.backend_args))
+        if mask is not None and 1 in mask.shape[:2]:
+            raise ValueError(
+                f'{info["seg_map_path"]} has {mask.shape[0]}x{mask.shape[1]} pixels, and '
+                "LoadAnnotations drops a side of one pixel: use dict(type='LoadMask') "
+                f'in its place in the pipeline ({error})'
+            ) from error
+
+
+def _decode(content: bytes) -> Optional[np.ndarray]:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)

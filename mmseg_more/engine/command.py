@@ -15,8 +15,8 @@ def ends_in_one_line() -> Iterator[None]:
 
     Example:
         >>> if __name__ == '__main__':
-        ...     with ends_in_one_line():
-        ...         main()
+        >>> with ends_in_one_line():
+        ...     main()
     """
     try:
         yield

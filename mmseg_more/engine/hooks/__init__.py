@@ -1,3 +1,4 @@
+from .broken_images_hook import BrokenImagesHook
 from .checkpoint_hook import CheckpointHook
 from .finite_loss_hook import FiniteLossHook
 from .iteration_hook import IterationHook
@@ -8,6 +9,7 @@ from .signal_hook import SignalHook
 from .tf32_hook import TF32Hook
 
 __all__ = [
+    'BrokenImagesHook',
     'CheckpointHook',
     'FiniteLossHook',
     'IterationHook',
