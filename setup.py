@@ -81,6 +81,10 @@ setup(
     # 3.10 is the oldest that current releases of torch install on
     python_requires='>=3.10',
     packages=find_packages(include=['mmseg_more', 'mmseg_more.*']),
+    # An editable install is then a line in a .pth file. Otherwise it is a finder that comes
+    # after the search path, where Python, started in the folder above a checkout, has found
+    # the checkout's own folder of the same name and taken it for a package without content.
+    package_dir={'': '.'},
     package_data={'mmseg_more': ['py.typed']},
     # Without mmcv, as in MMSegmentation: which of its two distributions fits depends on the
     # machine, and pip would put the files of mmcv-lite over those of a full mmcv, whose

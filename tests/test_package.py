@@ -1,6 +1,7 @@
 """What the package ships, and what importing it registers."""
 
 import ast
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -28,6 +29,7 @@ NAMES = {
         'DenseEnergyLoss',
     ),
     'HOOKS': (
+        'BrokenImagesHook',
         'HealthHook',
         'IterationHook',
         'LocalizationHook',
@@ -154,28 +156,32 @@ def test_full_mmcv_is_kept(setup_module):
     assert Requirement(lite).name == 'mmcv-lite'
 
 
-def test_wheel_carries_what_mim_needs(repo_root, tmp_path):
-    """Built as pip does it, from a copy: configs, tools and the model index are inside."""
-    import shutil
+def copy_of_checkout(repo_root, folder):
+    """What packages are built from."""
+    ignored = ('.git', '.venv*', 'work_dirs', 'data', 'tests', '.mim', '*.egg-info')
+    shutil.copytree(repo_root, folder, ignore=shutil.ignore_patterns(*ignored))
+    return folder
 
-    source = tmp_path / 'source'
-    shutil.copytree(
-        repo_root,
-        source,
-        ignore=shutil.ignore_patterns(
-            '.git', '.venv*', 'work_dirs', 'data', 'tests', '.mim', '*.egg-info'
-        ),
-    )
+
+def build(source, out, hook):
+    """Wheels that a hook of the build system writes into ``out``, as pip calls it."""
     code = (
-        'from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])'
+        'from setuptools import build_meta; import sys; '
+        'getattr(build_meta, sys.argv[1])(sys.argv[2])'
     )
     subprocess.run(
-        [sys.executable, '-c', code, str(tmp_path)],
+        [sys.executable, '-c', code, hook, str(out)],
         cwd=source,
         check=True,
         capture_output=True,
     )
-    (wheel,) = tmp_path.glob('*.whl')
+    return list(out.glob('*.whl'))
+
+
+def test_wheel_carries_what_mim_needs(repo_root, tmp_path):
+    """Configs, tools and the model index are inside."""
+    source = copy_of_checkout(repo_root, tmp_path / 'source')
+    (wheel,) = build(source, tmp_path, 'build_wheel')
     names = set(zipfile.ZipFile(wheel).namelist())
     for config in (repo_root / 'configs').rglob('*.py'):
         assert (
@@ -202,3 +208,23 @@ def test_model_index_names_what_exists(repo_root):
             assert model['In Collection'] in collections
             assert Path(repo_root, model['Config']).is_file(), model['Config']
             assert all('(published)' in result['Dataset'] for result in model['Results'])
+
+
+@pytest.mark.slow
+def test_editable_install_is_found_from_the_folder_above(repo_root, tmp_path):
+    """There the checkout's folder, of the same name, looks like a package of no content."""
+    checkout = copy_of_checkout(repo_root, tmp_path / 'above' / 'mmseg_more')
+    (wheel,) = build(checkout, tmp_path, 'build_editable')
+    zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
+    code = (
+        'import sys, site; site.addsitedir(sys.argv[1]); from importlib.util import '
+        "find_spec; print(find_spec('mmseg_more').origin)"
+    )
+    found = subprocess.run(
+        [sys.executable, '-S', '-c', code, str(tmp_path / 'site')],
+        cwd=checkout.parent,
+        env={},
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == str(checkout / 'mmseg_more' / '__init__.py')
