@@ -384,8 +384,10 @@ class ImageLevelDataset(BaseSegDataset):
 
     def broken_images(self) -> List[str]:
         """Paths of the images that training has left out so far, in any process."""
-        flags = [] if self._is_broken is None else self._is_broken.nonzero().flatten()
-        return [self.get_data_info(int(index))['img_path'] for index in flags]
+        if self._is_broken is None:
+            return []
+        indices = self._is_broken.nonzero().flatten().tolist()
+        return [self.get_data_info(index)['img_path'] for index in indices]
 
     def prepare_data(self, idx: int) -> Optional[dict]:
         """Run the pipeline.

@@ -106,6 +106,8 @@ DEFAULT_HOOKS = frozenset(
     ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 )
 """Hooks that MMEngine runs without being asked."""
+GIVEN_A_TYPE = frozenset(('sanity_check',))
+"""Hooks whose type a config may leave out: launch.require_whole_checkpoint adds it."""
 
 
 class Arguments(NamedTuple):
@@ -141,7 +143,8 @@ def check_arguments(cfg: Mapping[str, Any]) -> None:
 
 
 def _check_section(name: str, value: Any) -> None:
-    form, wrong = 'a dict', (str, bool, int, float)
+    form = 'a dict'
+    wrong: Tuple[type, ...] = (str, bool, int, float)
     if name in EITHER:
         form = 'a dict, or a list of them'
     if name == 'custom_hooks':
@@ -181,7 +184,7 @@ def _check_default_hooks(hooks: Mapping[str, Any]) -> None:
         name for name, hook in hooks.items() if isinstance(hook, Mapping) and 'type' in hook
     }
     for name, hook in hooks.items():
-        if hook is None:
+        if hook is None or name in GIVEN_A_TYPE:
             continue
         meant = closest(name, (DEFAULT_HOOKS | typed) - {name})
         if name not in DEFAULT_HOOKS and (name not in typed or meant in DEFAULT_HOOKS):
