@@ -72,9 +72,9 @@ def test_a_loss_that_is_not_finite(runs, loss):
 def test_a_run_that_is_missing(runs):
     (runs / 'b' / '1' / 'metrics.json').unlink()
     result = compare(runs / 'a', runs / 'b')
-    assert result.returncode == 1 and 'b/1/metrics.json does not exist' in result.stdout
+    assert result.returncode == 2 and 'b/1/metrics.json does not exist' in result.stdout
     assert compare(runs / 'a', runs / 'b', '--losses').returncode == 0
     write_run(runs / 'a' / '2')
     result = compare(runs / 'a', runs / 'b', '--losses')
-    assert result.returncode == 1 and 'b/2 holds no log of a training' in result.stdout
+    assert result.returncode == 2 and 'b/2 holds no log of a training' in result.stdout
     assert 'holds no folder of a run' in compare(runs / 'none', runs / 'b').stdout
