@@ -306,7 +306,7 @@ def test_a_failure_shows_its_log_and_others_go_on(study):
 def test_a_training_without_figures_has_failed(study, tmp_path):
     (tmp_path / 'trainer.py').write_text('')
     status, _, err = study('--rows', 'full', '--seeds', 0)
-    assert status == 1 and 'holds no finished run of full' in err
+    assert status == 1 and '1 trainings failed: full, seed 0' in err
     assert not (study.folder / 'full' / 'seed0' / 'run.json').exists()
 
 
@@ -371,7 +371,7 @@ def test_a_second_study_in_the_folder(study, tool):
     lock = tool.FolderLock(study.folder)
     lock.acquire()
     status, _, err = study('--rows', 'full', '--seeds', 0)
-    assert status == 1 and 'trainings are run there by process' in err
+    assert status == 2 and 'trainings are run there by process' in err
     assert not (study.folder / 'full').exists()
     lock.release()
 
@@ -492,9 +492,9 @@ def test_files(study, tmp_path, tool):
 def test_pictures_need_runs(study, tmp_path):
     write_run(study, 'full', 0)
     status, _, err = study('--report', '--figure', tmp_path / 'a.png')
-    assert status == 1 and 'no finished run of baseline' in err
+    assert status == 2 and 'no finished run of baseline' in err
     status, _, err = study('--report', '--rows', 'baseline')
-    assert status == 1 and 'holds no finished run of baseline' in err
+    assert status == 2 and 'holds no finished run of baseline' in err
 
 
 def test_broken_file(study):
@@ -506,7 +506,7 @@ def test_broken_file(study):
     ):
         path.write_text(content)
         status, _, err = study('--report', '--rows', 'full')
-        assert status == 1 and message in err and 'to run it again' in err
+        assert status == 2 and message in err and 'to run it again' in err
 
 
 # ---------------------------------------------------------------- arguments

@@ -205,6 +205,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if failed:
             names = '; '.join(run.name for run in failed)
             print(f'{len(failed)} trainings failed: {names}', file=sys.stderr)
+            if not read_results(args):
+                return 1
         report(args)
     except KeyboardInterrupt:
         print('interrupted: the same command goes on', file=sys.stderr)
