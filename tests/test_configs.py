@@ -202,4 +202,6 @@ def test_hooks_of_a_user_take_none_of_ours_away(tmp_path):
     assert cfg.custom_hooks == [] and 'localization' not in cfg.default_hooks
     add_hook(cfg, hook)
     assert find_hooks(cfg, 'LocalizationHook') == cfg.custom_hooks == [hook]
-    assert len(Config.fromfile(TWO_STAGE[0]).default_hooks) == 7
+    stock = Config.fromfile(TWO_STAGE[0])  # of another model
+    assert not find_hooks(stock, 'IterationHook', 'LocalizationHook', 'PseudoLabelHook')
+    assert find_hooks(stock, 'SanityCheckHook') and find_hooks(stock, 'LoggerHook')
