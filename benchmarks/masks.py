@@ -362,8 +362,8 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    args = parse_args(argv)
     with report.quiet():
+        args = parse_args(argv)
         figures = measure(args)
     machine = report.machine(torch.device(args.device))
     report.write_json(
