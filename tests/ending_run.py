@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+
+from mmseg_more.engine.distributed import HostVote
 
 from mmseg.registry import HOOKS
 
@@ -121,3 +124,24 @@ def group_members(group):
         if int(fields[2]) == group and fields[0] != 'Z':
             members.append(int(stat.parent.name))
     return members
+
+
+def vote(rank, folder):
+    """One of two processes; only the second one has a loss that is not finite."""
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2
+    )
+    assert HostVote().highest(rank * 7) == 7
+    hook = HOOKS.build(dict(type='FiniteLossHook'))
+    runner = SimpleNamespace(iter=0, optim_wrapper=SimpleNamespace())
+    hook.before_train(runner)
+    said = 'nothing'
+    for index, value in enumerate([1.0, float('nan') if rank else 2.0, 3.0]):
+        runner.iter = index
+        try:
+            hook.after_train_iter(runner, index, None, dict(loss_seg=torch.tensor(value)))
+        except FloatingPointError as error:
+            said = f'{index}: {error}'
+            break
+    (folder / str(rank)).write_text(said)
+    torch.distributed.destroy_process_group()

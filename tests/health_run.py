@@ -42,7 +42,8 @@ def health_config(data, work_dir, health, hooks=(), max_iters=4, val_interval=2,
         step for step in cfg.test_dataloader.dataset.pipeline if 'Annot' not in step['type']
     ]
     cfg.val_evaluator = []  # no metric at all
-    cfg.default_hooks.pop('health')
+    for name in ('health', 'teacher'):  # validations are of the trained weights
+        cfg.default_hooks.pop(name)
     cfg.custom_hooks = [*([] if health is None else [dict(health)]), *hooks]
     cfg.work_dir = str(work_dir)
     cfg.randomness = dict(seed=0)

@@ -61,7 +61,7 @@ def train_rank(rank, world_size, data, folder, checkpoint):
         cfg.experiment_name = 'two_processes'
         launch.prepare_machine(cfg)
         run(cfg)
-    torch.distributed.destroy_process_group()
+    launch.finish()
 
 
 def log_of(work_dir):

@@ -79,8 +79,14 @@ def main() -> None:
     args = parse_args()
     if args.resume:
         args.cfg.resume = True
-    train(args.cfg)
+    status = None
+    try:
+        train(args.cfg)
+    except SystemExit as end:  # by a signal; the exception holds the runner
+        status = end.code
     launch.finish()
+    if status is not None:
+        raise SystemExit(status)
 
 
 if __name__ == '__main__':

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import ending_run  # noqa: F401  registers Spoil
+import ending_run  # registers Spoil
 import iteration_run
-from mmseg_more.engine.distributed import HostVote
 from mmseg_more.engine.hooks import finite_loss_hook
 
 from mmseg.registry import HOOKS
@@ -139,30 +138,9 @@ def test_images_are_named():
     assert finite_loss_hook._images_of(None) == finite_loss_hook._images_of({}) == ''
 
 
-def vote(rank, folder):
-    """One of two processes; only the second one has a loss that is not finite."""
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2
-    )
-    assert HostVote().highest(rank * 7) == 7
-    hook = HOOKS.build(dict(type='FiniteLossHook'))
-    hook.before_train(runner(0))
-    said = 'nothing'
-    for index, value in enumerate([1.0, NAN if rank else 2.0, 3.0]):
-        try:
-            hook.after_train_iter(
-                runner(index), index, None, dict(loss_seg=torch.tensor(value))
-            )
-        except FloatingPointError as error:
-            said = f'{index}: {error}'
-            break
-    (folder / str(rank)).write_text(said)
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_all_processes_end_together(tmp_path):
-    torch.multiprocessing.spawn(vote, (tmp_path,), nprocs=2)
+    torch.multiprocessing.spawn(ending_run.vote, (tmp_path,), nprocs=2)
     first, second = ((tmp_path / str(rank)).read_text() for rank in range(2))
     assert first.startswith('1: ') and 'a loss of another process' in first
     assert second.startswith('1: ') and 'loss_seg was nan in iteration 2' in second
