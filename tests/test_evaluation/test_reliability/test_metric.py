@@ -225,9 +225,12 @@ def test_picture(tmp_path, repo_root, capsys, file):
     scored(make_metric(out_json=str(tmp_path / 'good')), samples(tmp_path))
     (tmp_path / 'bad').write_text('{"lam/mIoU": 3}')
     out = tmp_path / 'out.png'
-    status = module.main([str(tmp_path / file), str(out)])
-    assert status == (file != 'good') and out.exists() == (file == 'good')
+    arguments = [str(tmp_path / file), str(out)]
     if file == 'good':
+        assert module.main(arguments) == 0
         assert cv2.imread(str(out)).std() > 0 and out.stat().st_size < 60_000
     else:
+        with pytest.raises(SystemExit) as ending:
+            module.main(arguments)
+        assert ending.value.code == 2 and not out.exists()
         assert 'error:' in capsys.readouterr().err
