@@ -18,10 +18,16 @@ def tool():
 
 
 def training(folder, *validations):
-    """A log: (step, mIoU, health, F1) of each validation, and lines of other kinds."""
+    """A log: (step, mIoU, health, F1) of each validation, and lines of other kinds.
+
+    As the runner writes it: health is a line of its own, and one of a training's weights
+    may come before that of the weights that are validated.
+    """
     lines = [dict(loss=1.0, step=50), {'health/score': 99.0, 'step': 60}]
     for step, miou, health, f1 in validations:
-        lines.append({'seg/mIoU': miou, 'health/score': health, 'cls/F1': f1, 'step': step})
+        lines.append({'health/score': 99.0, 'step': step})
+        lines.append({'health/score': health, 'step': step})
+        lines.append({'seg/mIoU': miou, 'cls/F1': f1, 'step': step})
     file = folder / '20260101_000000' / 'vis_data' / 'scalars.json'
     file.parent.mkdir(parents=True)
     file.write_text(''.join(json.dumps(line) + '\n' for line in lines))

@@ -49,11 +49,14 @@ def read_validations(folder: Path, truth: str) -> List[Validation]:
     Raises:
         ValueError: If there are not two at least, with health and mIoU.
     """
-    found = {}
+    logged: Dict[int, Dict[str, float]] = {}
     for values in read_scalars(folder):
+        # metrics and health are lines of their own
+        logged.setdefault(int(values['step']), {}).update(values)
+    found = {}
+    for step, values in logged.items():
         if truth in values and all(key in values for key in SCORES.values()):
             scores = {name: values[key] for name, key in SCORES.items()}
-            step = int(values['step'])
             found[step] = Validation(step, values[truth], scores)
     if len(found) < 2:
         raise ValueError(
