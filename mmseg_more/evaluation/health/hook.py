@@ -399,8 +399,8 @@ def _flood_text(model: MoRe) -> str:
         f'soon, start again with a higher model.pseudo_label.high (now {labeler.high}; .1 '
         f'more is a step) and .low (now {labeler.low}); let the losses that learn from the '
         'maps begin later and in this order: model.losses.ptc, cre, then ure and seg '
-        '(their .begin); and where it comes suddenly, clip the gradients '
-        '(optim_wrapper.clip_grad.max_norm=1.0).'
+        '(their .begin); and where it comes suddenly, let a moving average of the weights '
+        "make the labels (default_hooks.teacher.type='MeanTeacherHook')."
     )
 
 

@@ -106,7 +106,8 @@ def draw_figure(path: Path, results: Results) -> None:
     axis.set(ylabel='mIoU, %', ylim=(0, max(100, axis.get_ylim()[1])))
     counts = ' / '.join(dict.fromkeys(str(len(results[name])) for name, _, _ in series))
     axis.legend(
-        loc='upper center',
+        loc='lower center',
+        bbox_to_anchor=(0.5, 1.0),  # above the bars, which may be as high as the axis
         ncol=2,
         frameon=False,
         fontsize=9.5,
