@@ -1,4 +1,4 @@
-"""What all command lines share: a mistake of the user is one line and exit status 2."""
+"""What all command lines share: a mistake of the user, or a stop, is one line."""
 
 import argparse
 import errno
@@ -7,14 +7,14 @@ import linecache
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
-from typing import Any, Callable, NoReturn, Optional, Sequence, TypeVar, Union
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, NoReturn, Optional, Sequence, TypeVar, Union
 
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
-
-from .command import ends_in_one_line
 
 TRACEBACK = 'MMSEG_MORE_TRACEBACK'
 """Environment variable: with 1, a user's mistake comes with its traceback."""
@@ -93,6 +93,29 @@ def command(function: Function) -> Function:
                 raise SystemExit(MISTAKE) from None
 
     return main  # type: ignore[return-value]
+
+
+@contextmanager
+def ends_in_one_line() -> Iterator[None]:
+    """End a command without a traceback where that would tell its user nothing.
+
+    Ctrl-C gives exit status 130. A training whose loss is not finite (``FiniteLossHook``)
+    gives its message and exit status 1. Everything else passes.
+
+    Example:
+        >>> with ends_in_one_line():
+        ...     main()
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        # the processes of loaders and of the CRF are ended below, undisturbed
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print('\nstopped by Ctrl-C', file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
+    except FloatingPointError as error:
+        print(f'error: {error}', file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def mistake(error: BaseException) -> Optional[str]:

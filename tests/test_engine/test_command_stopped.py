@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 
 import mask_run
 from ending_run import ROOT, group_members, progress, start, wait_for
-from mmseg_more.engine.command import ends_in_one_line
+from mmseg_more.engine.command_line import ends_in_one_line
 
 
 @pytest.fixture
