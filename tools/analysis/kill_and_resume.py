@@ -41,7 +41,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--kills', type=int, default=20, help='kills (default: 20)')
     parser.add_argument('--interval', type=int, default=2, help='checkpoints (default: 2)')
     parser.add_argument('--processes', type=int, default=1, help='ranks (default: 1)')
-    parser.add_argument('--seed', type=int, default=0, help='of the moments (default: 0)')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of the trainings and the moments (default: 0)'
+    )
     parser.add_argument('--amp', action='store_true', help='as for tools/train.py')
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], help='as for tools/train.py'
@@ -60,7 +62,8 @@ class Training:
         command += ['--resume'] * resume + ['--amp'] * args.amp
         command += ['--launcher', 'pytorch'] * (args.processes > 1)
         interval = f'default_hooks.checkpoint.interval={args.interval}'
-        command += ['--cfg-options', 'default_hooks.logger.interval=1', interval]
+        seed = f'randomness.seed={args.seed}'  # without one, each training takes its own
+        command += ['--cfg-options', 'default_hooks.logger.interval=1', interval, seed]
         command += args.cfg_options
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / 'output.txt'

@@ -83,15 +83,34 @@ class SignalHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Listen no more."""
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
         self._is_idle = False
         for number, handler in self._before.items():
             if handler is not None:
                 signal.signal(number, handler)
         self._before, self._runner = {}, None
 
+    def _is_training(self, frame: Any) -> bool:
+        """Whether the runner is at work below a frame.
+
+        A training that ends by an error calls no hook, and the process may go on, as a
+        notebook does.
+        """
+        while frame is not None:
+            if self._runner is not None and frame.f_locals.get('self') is self._runner:
+                return True
+            frame = frame.f_back
+        return False
+
     def _receive(self, number: int, frame: Any) -> None:
         if os.getpid() != self._owner:
             return  # a worker, forked later: it ends with this process
+        if not self._is_training(frame):
+            self._stop_listening()
+            signal.raise_signal(number)
+            return
         now = time.monotonic()
         if self._received == number == signal.SIGINT:
             if now - self._since > _SECONDS_OF_ONE_INTERRUPT:
@@ -100,8 +119,6 @@ class SignalHook(Hook):
         if self._received:
             return
         self._received, self._since = number, now
-        if _WORKER_ENDED:  # workers that the signal has reached too are not missed any more
-            signal.signal(_WORKER_ENDED, signal.SIG_DFL)
         name = signal.Signals(number).name
         hint = ' Ctrl-C once more: at once.' if number == signal.SIGINT else ''
         # not by print or a logger, which may be what was interrupted
@@ -111,6 +128,8 @@ class SignalHook(Hook):
 
     def _worker_ended(self, number: int, frame: Any) -> None:
         """PyTorch's answer to the end of a worker, unless all of the job is to end."""
+        if self._received:
+            return  # workers that the signal has reached too are not missed any more
         try:
             self._before[number](number, frame)
         except RuntimeError:
