@@ -1,5 +1,6 @@
 """Ends a training that is told to end, after a checkpoint."""
 
+import functools
 import os
 import shlex
 import signal
@@ -10,7 +11,7 @@ from typing import Any, Dict, NoReturn, Optional, Tuple
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import EMAHook, Hook
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from mmseg.registry import HOOKS
 
@@ -64,6 +65,25 @@ class SignalHook(Hook):
 
     # ---------------------------------------------------------------- the signals
 
+    def before_run(self, runner: Runner) -> None:
+        """See to it that nobody listens after the training, however it ends.
+
+        A training that fails calls no hook, and the process may go on, as a notebook does.
+        """
+        loop = runner._train_loop  # the property would build one for a test
+        if not isinstance(loop, BaseLoop):
+            return
+        train = loop.run
+
+        @functools.wraps(train)
+        def train_and_stop_listening() -> Any:
+            try:
+                return train()
+            finally:
+                self._stop_listening()
+
+        loop.run = train_and_stop_listening
+
     def before_train(self, runner: Runner) -> None:
         """Listen from now on."""
         self._runner, self._vote, self._received = runner, HostVote(), 0
@@ -81,10 +101,6 @@ class SignalHook(Hook):
             self._before[_WORKER_ENDED] = signal.signal(_WORKER_ENDED, self._worker_ended)
         self._is_idle = isinstance(runner.train_loop, IterBasedTrainLoop)
 
-    def after_train(self, runner: Runner) -> None:
-        """Listen no more."""
-        self._stop_listening()
-
     def _stop_listening(self) -> None:
         self._is_idle = False
         for number, handler in self._before.items():
@@ -92,25 +108,9 @@ class SignalHook(Hook):
                 signal.signal(number, handler)
         self._before, self._runner = {}, None
 
-    def _is_training(self, frame: Any) -> bool:
-        """Whether the runner is at work below a frame.
-
-        A training that ends by an error calls no hook, and the process may go on, as a
-        notebook does.
-        """
-        while frame is not None:
-            if self._runner is not None and frame.f_locals.get('self') is self._runner:
-                return True
-            frame = frame.f_back
-        return False
-
     def _receive(self, number: int, frame: Any) -> None:
         if os.getpid() != self._owner:
             return  # a worker, forked later: it ends with this process
-        if not self._is_training(frame):
-            self._stop_listening()
-            signal.raise_signal(number)
-            return
         now = time.monotonic()
         if self._received == number == signal.SIGINT:
             if now - self._since > _SECONDS_OF_ONE_INTERRUPT:

@@ -313,7 +313,6 @@ def test_a_training_that_failed_listens_no_more(tmp_path):
                 custom_hooks=[Fail()],
             )
         signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
     finally:
-        signal.signal(signal.SIGTERM, before)
-    assert received == ['mine', 'mine']
+        last = signal.signal(signal.SIGTERM, before)
+    assert received == ['mine'] and last.__name__ == '<lambda>'
