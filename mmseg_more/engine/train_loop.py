@@ -94,6 +94,7 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         self._start_samples(self._iter - accumulated)
         self._accumulate_again(accumulated)
         if self._iter > 0 and hub.get_info(_VALIDATED) != self._iter:
+            hub.update_info('iter', self._iter - 1)  # as it was when this was due
             self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()

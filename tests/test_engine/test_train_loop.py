@@ -89,6 +89,29 @@ def test_kinds_of_training(data, tmp_path, options, iterations):
         assert_same(folder, tmp_path / 'whole')
 
 
+@HOOKS.register_module()
+class KilledAtTheEndHook(Hook):
+    """Ends a training between its last checkpoint and the validation after it."""
+
+    def before_val(self, runner):
+        if runner.iter == LENGTH:
+            raise RuntimeError('killed')
+
+
+@pytest.mark.slow
+def test_killed_in_the_last_validation(data, tmp_path):
+    """Its figures, and that it is the best, are added to the checkpoint before it."""
+    options = {'train_cfg.val_interval': LENGTH}  # the first one, so it is the best
+    run(resume_config(data, tmp_path / 'whole', **options))
+    cfg = resume_config(data, tmp_path / 'killed', **options)
+    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='KilledAtTheEndHook')]
+    with pytest.raises(RuntimeError, match='killed'):
+        run(cfg)
+    checkpoint = tmp_path / f'killed/iter_{LENGTH}.pth'
+    run(resume_config(data, tmp_path / 'killed', checkpoint, **options))
+    assert_same(tmp_path / 'killed', tmp_path / 'whole')
+
+
 @pytest.mark.slow
 def test_hooks_may_draw_numbers(data, whole, tmp_path):
     cfg = resume_config(data, tmp_path, whole / 'iter_2.pth')

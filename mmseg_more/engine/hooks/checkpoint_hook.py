@@ -81,6 +81,16 @@ class CheckpointHook(hooks.CheckpointHook):
             self.backend_args = dict(backend=WholeFileBackend.NAME)
             on_main_process(lambda: self._tidy(runner, folder))
 
+    def before_train(self, runner: Runner) -> None:
+        """Know the checkpoint that was resumed.
+
+        The parent adds a new best score to the last checkpoint if this process wrote it. In
+        a resumed training the first validation may come before the first checkpoint.
+        """
+        super().before_train(runner)
+        if self._local and runner.iter > 0:
+            self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
+
     def _tidy(self, runner: Runner, folder: Path) -> None:
         for path in remove_temporaries(folder, self.filename_tmpl):
             runner.logger.info(f'{path} was never finished and is removed.')
