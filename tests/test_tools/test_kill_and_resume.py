@@ -70,3 +70,9 @@ def test_a_folder_with_something_in_it(tmp_path):
     command = [sys.executable, str(TOOL), 'config.py', '--work-dir', str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2 and 'is not empty' in result.stderr
+
+
+def test_a_failed_training_is_one_line(tool, tmp_path, mistake_of):
+    line = mistake_of(tool.main, ['no.py', '--work-dir', str(tmp_path / 'work')])
+    assert line == f'error: the training has failed: see {tmp_path}/work/whole/output.txt'
+    assert 'no.py' in (tmp_path / 'work/whole/output.txt').read_text()

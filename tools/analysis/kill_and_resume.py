@@ -23,19 +23,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
+
+from mmseg_more.engine.command_line import CommandParser, command
 
 TRAIN = Path(__file__).resolve().parent.parent / 'train.py'
 # Entries of MMEngine's message hub that differ between two trainings: names, paths, times
 VARYING = ('cfg', 'experiment_name', 'last_ckpt', 'best_ckpt', 'loop_stage', 'eta')
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = CommandParser(__doc__)
     parser.add_argument('config', help='train config file path')
     parser.add_argument('--work-dir', required=True, type=Path, help='an empty folder')
     parser.add_argument('--kills', type=int, default=20, help='kills (default: 20)')
@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], help='as for tools/train.py'
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.work_dir.exists() and any(args.work_dir.iterdir()):
         parser.error(f'{args.work_dir} is not empty: name another folder')
     return args
@@ -80,11 +80,11 @@ class Training:
             ]
 
     def runs(self) -> bool:
-        """Whether all processes do. Raises RuntimeError if one has failed."""
+        """Whether any process does. Raises ChildProcessError if one has failed."""
         states = [process.poll() for process in self.processes]
         if any(state for state in states):
             self.kill()
-            raise RuntimeError(f'the training has failed: see {self.log}')
+            raise ChildProcessError(f'the training has failed: see {self.log}')
         return None in states
 
     def kill(self) -> None:
@@ -193,8 +193,9 @@ def _same(value: Any, other: Any) -> bool:
     return repr(value) == repr(other)
 
 
-def main() -> None:
-    args = parse_args()
+@command
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    args = parse_args(argv)
     train_whole(args)
     kills = train_killed(args)
     state = read_state(args.work_dir / 'whole')
@@ -202,8 +203,8 @@ def main() -> None:
     print(f'{kills} kills: {len(names)} of {len(state)} entries differ.')
     for name in names[:20]:
         print(f'  {name}')
-    sys.exit(1 if names or kills < args.kills else 0)
+    return 1 if names or kills < args.kills else 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())
