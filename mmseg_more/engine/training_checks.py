@@ -43,7 +43,8 @@ def check_images(dataset: Any, num_images: int, seed: int = 0) -> None:
         raise ValueError(
             f'{len(broken)} of {count} training images that were tried cannot be read: '
             f'{name_few(broken)}; replace them or take them out of the split, and look at '
-            'the other ones too'
+            'the other ones too (default_hooks.sanity_check.num_images=0 starts all the '
+            'same: the data set leaves out as many as its max_broken allows)'
         )
 
 

@@ -64,7 +64,9 @@ class SanityCheckHook(Hook):
             head of another segmentor, say. Defaults to none; a MoRe uses all it has.
         num_images (int): How many of the training images are decoded, a random sample. 5 ms
             each for those of VOC. Of a data set in which one in a hundred is broken, 100
-            find one with a probability of 63 %. Defaults to 100.
+            find one with a probability of 63 %. One that cannot be read stops the start,
+            when it costs a minute to mend, whatever ``max_broken`` of the data set leaves
+            out later on. Defaults to 100.
         classes_without_images (bool): Whether classes that no training image shows are
             meant. Defaults to False.
         disk_space (bool): Whether to compare the free disk space with an estimate.
