@@ -11,6 +11,8 @@ from typing import List, Optional, Tuple
 
 import torch
 
+from .process_tree import proportional_bytes
+
 _MB = 2**20
 
 
@@ -32,24 +34,15 @@ def tree_bytes() -> int:
     Where the kernel does not tell (not Linux), that of this process alone.
     """
     try:
-        total = _proportional_bytes('self')
+        total = proportional_bytes('self')
     except OSError:
         return process_bytes()
     for child in multiprocessing.active_children():
         try:
-            total += _proportional_bytes(str(child.pid))
+            total += proportional_bytes(str(child.pid))
         except OSError:
             pass  # it has just ended
     return total
-
-
-def _proportional_bytes(pid: str) -> int:
-    """Resident memory, each page divided by the number of processes that share it."""
-    with open(f'/proc/{pid}/smaps_rollup', encoding='ascii') as file:
-        for line in file:
-            if line.startswith('Pss:'):
-                return 1024 * int(line.split()[1])
-    raise OSError(f'no Pss of process {pid}')
 
 
 def release_memory(device: torch.device) -> None:
