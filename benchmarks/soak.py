@@ -105,14 +105,13 @@ def medians(figures: Figures) -> Dict[str, Holdings]:
         within = [s for s in figures['samples'] if span[0] <= s['time'] <= span[1]]
         if not within:
             raise ValueError(f'there is no sample at the {name}: lower --every')
-        result[name] = Holdings(
-            *(statistics.median(sample[key] for sample in within) for key in Holdings._fields)
-        )
+        columns = zip(*([sample[key] for key in Holdings._fields] for sample in within))
+        result[name] = Holdings(*map(statistics.median, columns))
     return result
 
 
 def growth(held: Mapping[str, Holdings]) -> Dict[str, float]:
-    """By which share each figure is above that of the start, in the middle or at the end."""
+    """The share by which each figure of the middle or the end is above the start."""
     start = held['start']
     return {
         key: max(getattr(held[name], key) for name in ('middle', 'end')) / value - 1
@@ -153,9 +152,9 @@ def draw(path: str, runs: Mapping[str, Figures]) -> None:
             scale, unit = (_MB, 'memory, MB') if key == 'memory' else (1, key)
             axis = grid[row, column]
             axis.plot(minutes, [sample[key] / scale for sample in run['samples']], lw=1)
-            for begin, end in WINDOWS.values():
-                length = run['seconds'] / 60
-                axis.axvspan(begin * length, end * length, color='#8c8c8c', alpha=0.15, lw=0)
+            for window in WINDOWS.values():
+                span = [part * run['seconds'] / 60 for part in window]
+                axis.axvspan(*span, color='#8c8c8c', alpha=0.15, lw=0)
             axis.set_ylim(0, 1.15 * axis.dataLim.ymax)
             axis.set_ylabel(unit)
             axis.spines[['top', 'right']].set_visible(False)
