@@ -2,7 +2,7 @@
 
 ``custom_imports = dict(imports=['mmseg_more'])`` in a config is all that is needed:
 importing this package checks the versions it depends on and registers every model,
-dataset, hook, scheduler and metric in MMSegmentation's registries.
+dataset, hook, scheduler, metric and visualizer in MMSegmentation's registries.
 """
 
 from . import compat
@@ -10,7 +10,7 @@ from . import compat
 # before the first import of mmcv's operations, which the next lines lead to
 compat.apply()
 
-from . import apis, datasets, engine, evaluation, masks, models  # noqa: E402
+from . import apis, datasets, engine, evaluation, masks, models, visualization  # noqa: E402
 from .version import __version__  # noqa: E402
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     'evaluation',
     'masks',
     'models',
+    'visualization',
 ]

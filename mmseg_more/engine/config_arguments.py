@@ -233,8 +233,7 @@ def _check_keys(path: str, value: Mapping[str, Any], parts: List[Part]) -> None:
     )
     if MoRe in parts and isinstance(value.get('losses'), Mapping):
         refuse_unknown(f'{path}.losses', value['losses'], DEFAULT_LOSSES)
-    # other packages' annotations do not tell all that they take
-    if len(parts) == 1 and parts[0].__module__.startswith('mmseg_more.'):
+    if len(parts) == 1:
         _check_types(path, value, parts[0])
 
 
@@ -255,9 +254,15 @@ def _check_types(path: str, value: Mapping[str, Any], part: Part) -> None:
 
 
 def _hints(part: Part) -> Mapping[str, Any]:
-    """Types of the arguments that ``part`` itself names."""
+    """Types of the arguments that ``part`` itself names, if it is of this package.
+
+    Other packages' annotations do not tell all that they take.
+    """
+    function = next(_signatures(part))
+    if not function.__module__.startswith('mmseg_more.'):
+        return {}
     try:
-        return typing.get_type_hints(next(_signatures(part)))
+        return typing.get_type_hints(function)
     except NameError:  # of a name that is imported for type checking alone
         return {}
 

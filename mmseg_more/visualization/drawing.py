@@ -4,7 +4,7 @@ Every picture is an RGB array ``(H, W, 3)`` uint8. Maps and labels may be
 tensors on any device or arrays.
 """
 
-from typing import Collection, Dict, Mapping, Optional, Sequence, Union
+from typing import Collection, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ TITLES = dict(attention='raw attention', cam='CAM', lam='LAM', fused='LAM x CAM'
 """Titles of the maps by their field names."""
 
 IGNORE_COLOR = (224, 224, 224)
+_FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.45)  # and its scale
 _MAX_ROWS = 6  # of a panel: more classes than fit on a screen are left out
 
 
@@ -102,8 +103,7 @@ def mask_overlay(
 
 def _write_name(picture: np.ndarray, region: np.ndarray, name: str) -> None:
     """Write into ``picture``, around the innermost pixel of ``region``."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
-    (width, height), _ = cv2.getTextSize(name, font, scale, 1)
+    (width, height), _ = cv2.getTextSize(name, *_FONT, 1)
     if width + 2 > picture.shape[1] or height + 6 > picture.shape[0]:
         return
     inside = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 3)[
@@ -112,8 +112,35 @@ def _write_name(picture: np.ndarray, region: np.ndarray, name: str) -> None:
     row, column = np.unravel_index(inside.argmax(), inside.shape)
     x = int(np.clip(column - width // 2, 1, picture.shape[1] - width - 1))
     y = int(np.clip(row + height // 2, height + 2, picture.shape[0] - 4))
+    _write(picture, name, (x, y))
+
+
+def _write(picture: np.ndarray, text: str, place: Tuple[int, int]) -> None:
+    """Write white on black into ``picture``; ``place`` is the lower left corner."""
     for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(picture, name, (x, y), font, scale, color, thickness, cv2.LINE_AA)
+        cv2.putText(picture, text, place, *_FONT, color, thickness, cv2.LINE_AA)
+
+
+def list_names(image: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Names at the top of a copy of an image, one below the other.
+
+    A small image is enlarged by a whole number, so that they fit.
+
+    Args:
+        image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
+        names (Sequence[str]): What to write.
+
+    Returns:
+        np.ndarray: RGB uint8, ``s`` times as high and as wide as the image.
+    """
+    sizes = [cv2.getTextSize(name, *_FONT, 1)[0] for name in names]
+    line = 8 + max((height for _, height in sizes), default=0)
+    needed = (len(names) * line + 4, max((width for width, _ in sizes), default=0) + 8)
+    enlarged = max(-(-need // have) for need, have in zip(needed, image.shape))
+    picture = image.repeat(enlarged, 0).repeat(enlarged, 1)
+    for number, name in enumerate(names, start=1):
+        _write(picture, name, (4, number * line))
+    return picture
 
 
 def label_legend(
