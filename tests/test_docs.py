@@ -42,12 +42,15 @@ def blocks(page: Path, language: str) -> Iterator[str]:
 
 
 def commands(page: Path) -> Iterator[List[str]]:
-    """Words of each command; continued lines are one, comments are none."""
+    """Words of each command; continued lines are one, comments are none.
+
+    What follows a bare ``--`` is a command that the first one runs.
+    """
     for block in blocks(page, 'bash'):
         for line in block.replace('\\\n', ' ').splitlines():
-            words = re.sub(r'(^|\s)#.*', '', line).split()
-            if words:
-                yield words
+            for part in re.sub(r'(^|\s)#.*', '', line).split(' -- '):
+                if part.split():
+                    yield part.split()
 
 
 def anchors(page: Path) -> Set[str]:
