@@ -10,6 +10,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 # What mim, and tools that read model-index.yml, look for below mmseg_more/.mim
 MIM_FILES = ('configs', 'tools', 'model-index.yml')
+# What Python executes at every start: mmseg_more_import_hook.py says for what
+START_FILE = 'mmseg_more.pth'
 
 
 def requirements(name):
@@ -25,7 +27,7 @@ def version():
 
 
 class BuildWithMim(build_py):
-    """Put configs, tools and the model index under mmseg_more/.mim.
+    """Put configs, tools and the model index under mmseg_more/.mim, and add the .pth file.
 
     A wheel gets copies, an editable install links (or copies, where the file system has no
     links), so that an edited config is the one that is found there. (mim looks for
@@ -40,6 +42,13 @@ class BuildWithMim(build_py):
         target.mkdir(parents=True, exist_ok=True)
         for name in MIM_FILES:
             self._place(ROOT / name, target / name)
+        # beside the package in site-packages, where Python looks for .pth files
+        beside = self._site_packages() if self.editable_mode else self.build_lib
+        shutil.copyfile(ROOT / START_FILE, Path(beside, START_FILE))
+
+    def _site_packages(self):
+        """The folder that becomes site-packages when an editable wheel is installed."""
+        return self.get_finalized_command('install').install_lib
 
     def _place(self, source, target):
         if target.is_symlink() or target.is_file():
@@ -81,6 +90,8 @@ setup(
     # 3.10 is the oldest that current releases of torch install on
     python_requires='>=3.10',
     packages=find_packages(include=['mmseg_more', 'mmseg_more.*']),
+    # not in the package, whose import takes seconds
+    py_modules=['mmseg_more_import_hook'],
     # An editable install is then a line in a .pth file. Otherwise it is a finder that comes
     # after the search path, where Python, started in the folder above a checkout, has found
     # the checkout's own folder of the same name and taken it for a package without content.

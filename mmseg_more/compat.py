@@ -5,7 +5,10 @@ MMPretrain is imported, and none of which replaces something that works already:
 
 * MMSegmentation imports mmcv's compiled operations although MoRe uses none of them.
   Where they are missing (mmcv-lite) a placeholder module takes their place, whose every
-  operation says what to install when it is called.
+  operation says what to install when it is called. An installed mmseg_more does this also
+  if mmseg is imported first (``mmseg_more_import_hook``).
+* MMEngine knows a fixed list of packages whose configs can be named ``PACKAGE::...``:
+  mmseg_more becomes one of them.
 * Since PyTorch 2.6 ``torch.load`` reads tensors only, and rejects the logs and random
   states that MMEngine stores beside them. Exactly the types MMEngine writes are allowed.
 * MMEngine opens a downloaded checkpoint without that restriction, and runs a config that a
@@ -18,12 +21,11 @@ MMPretrain is imported, and none of which replaces something that works already:
 import importlib.util
 import sys
 from functools import partial, wraps
-from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from pickle import UnpicklingError
-from types import ModuleType
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
+from mmseg_more import missing_extension
 from mmseg_more.version import REQUIRED
 
 _EXT = 'mmcv._ext'
@@ -49,7 +51,7 @@ def check_versions(required: Sequence[Tuple[str, Tuple[str, ...], str]] = REQUIR
     for module, distributions, fitting in required:
         found = {
             name: number
-            for name, number in zip(distributions, map(_version_of, distributions))
+            for name, number in zip(distributions, map(installed_version, distributions))
             if number is not None
         }
         if not found:
@@ -67,50 +69,30 @@ def check_versions(required: Sequence[Tuple[str, Tuple[str, ...], str]] = REQUIR
         )
 
 
-def _version_of(distribution: str) -> Optional[str]:
+def installed_version(distribution: str) -> Optional[str]:
+    """Version of an installed distribution; None if there is none."""
     try:
         return version(distribution)
     except PackageNotFoundError:
         return None
 
 
-class _MissingExtension(ModuleType):
-    """Stands for mmcv's compiled operations where mmcv-lite is installed."""
-
-    def __getattr__(self, name: str) -> Callable:
-        # Python and torch probe modules for dunder names: these are truly absent.
-        if name.startswith('__'):
-            raise AttributeError(f'module {self.__name__!r} has no attribute {name!r}')
-
-        def missing_op(*args: Any, **kwargs: Any) -> None:
-            raise ImportError(
-                f'the operation {name!r} is compiled code of mmcv, and mmcv-lite is '
-                'installed, which has none. MoRe does not need it; a model that does '
-                'needs the full package: `pip uninstall mmcv-lite`, then '
-                '`pip install "mmcv>=2.1.0,<2.2.0"` (see '
-                'https://mmcv.readthedocs.io/en/latest/get_started/installation.html '
-                'for a build that fits your PyTorch)'
-            )
-
-        missing_op.__name__ = missing_op.__qualname__ = name
-        return missing_op
+def install_missing_extension() -> None:
+    """Register the placeholder ``mmcv._ext``, only if the real one is missing."""
+    if importlib.util.find_spec(_EXT) is None:
+        sys.modules[_EXT] = missing_extension
 
 
-def install_missing_extension() -> bool:
-    """Register the placeholder ``mmcv._ext``, only if the real one is missing.
+def allow_config_names() -> None:
+    """Let configs be named ``mmseg_more::more/more_vit-b_voc.py``, as mmseg's can be.
 
-    Returns:
-        bool: Whether the placeholder is what ``import mmcv._ext`` gives now.
+    MMEngine asks pip where the distribution lies whose name is in its list, and is told
+    where packages are installed, also for one that is not there (``pip install -e``). A
+    module is looked up by Python instead: any of this package leads to its folder.
     """
-    if _EXT in sys.modules:
-        return isinstance(sys.modules[_EXT], _MissingExtension)
-    if importlib.util.find_spec(_EXT) is not None:
-        return False
-    module = _MissingExtension(_EXT, 'Placeholder for the compiled operations of mmcv.')
-    # find_spec() on a loaded module reads __spec__ and fails where it is None
-    module.__spec__ = ModuleSpec(_EXT, loader=None)
-    sys.modules[_EXT] = module
-    return True
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    MODULE2PACKAGE.setdefault('mmseg_more', 'mmseg_more.version')
 
 
 def _history_buffer_method(owner: Any, name: str) -> Callable:
@@ -217,6 +199,7 @@ def apply() -> None:
     """Check the versions, then make every adjustment. Safe to call twice."""
     check_versions()
     install_missing_extension()
+    allow_config_names()
     allow_mmengine_checkpoints()
     restrict_downloads()
     leave_out_config_text()
