@@ -11,7 +11,10 @@ from . import compat
 compat.apply()
 
 from . import apis, datasets, engine, evaluation, masks, models, visualization  # noqa: E402
+from .model_index import add_to_inferencers  # noqa: E402
 from .version import __version__  # noqa: E402
+
+add_to_inferencers()
 
 __all__ = [
     '__version__',

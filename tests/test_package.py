@@ -192,6 +192,8 @@ def test_wheel_carries_what_mim_needs(repo_root, tmp_path):
         'mmseg_more/.mim/tools/test.py',
         'mmseg_more/.mim/model-index.yml',
         'mmseg_more/py.typed',
+        'mmseg_more.pth',
+        'mmseg_more_import_hook.py',
     } <= names
     assert not any(name.startswith(('tests/', 'configs/', 'tools/')) for name in names)
     for path in (repo_root / 'mmseg_more').rglob('*.py'):
@@ -207,7 +209,9 @@ def test_model_index_names_what_exists(repo_root):
         for model in meta['Models']:
             assert model['In Collection'] in collections
             assert Path(repo_root, model['Config']).is_file(), model['Config']
-            assert all('(published)' in result['Dataset'] for result in model['Results'])
+            assert model['Weights'] == 'unpublished://'
+            for result in model['Results']:
+                assert result['Dataset'].endswith(('(published)', '(measured)'))
 
 
 @pytest.mark.slow
@@ -216,9 +220,10 @@ def test_editable_install_is_found_from_the_folder_above(repo_root, tmp_path):
     checkout = copy_of_checkout(repo_root, tmp_path / 'above' / 'mmseg_more')
     (wheel,) = build(checkout, tmp_path, 'build_editable')
     zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
+    assert (tmp_path / 'site' / 'mmseg_more.pth').is_file()
     code = (
         'import sys, site; site.addsitedir(sys.argv[1]); from importlib.util import '
-        "find_spec; print(find_spec('mmseg_more').origin)"
+        "find_spec; print(find_spec('mmseg_more').origin, sys.meta_path[0].__name__)"
     )
     found = subprocess.run(
         [sys.executable, '-S', '-c', code, str(tmp_path / 'site')],
@@ -227,4 +232,5 @@ def test_editable_install_is_found_from_the_folder_above(repo_root, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert found.stdout.strip() == str(checkout / 'mmseg_more' / '__init__.py')
+    origin = checkout / 'mmseg_more' / '__init__.py'
+    assert found.stdout.split() == [str(origin), 'ImportHook'], found.stderr

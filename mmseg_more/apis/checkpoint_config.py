@@ -8,6 +8,8 @@ from mmengine.registry import Registry
 
 from mmseg.registry import DATASETS, MODELS, TRANSFORMS
 
+from ..registry import SCOPES
+
 _REMEDY = 'Give the config file as well, if you trust it: MoReInferencer(CONFIG, WEIGHTS)'
 # Beginnings of the modules whose classes the config of a checkpoint may name: parts that
 # a MoRe is made of, and that neither open files nor run code, whatever their arguments.
@@ -167,7 +169,7 @@ def _check_parts(section: Any, registry: Registry, modules: Sequence[str]) -> No
         kind = part.get('type')
         found = _registered(registry, kind) if isinstance(kind, str) else None
         known = found is not None and f'{found.__module__}.'.startswith(tuple(modules))
-        if 'type' in part and not known or '_scope_' in part:
+        if 'type' in part and not known or _has_other_scope(part):
             raise _unknown(part)
 
 
@@ -176,8 +178,12 @@ def _check_transforms(pipelines: Sequence[Any]) -> None:
     for step in _dicts(list(pipelines)):
         kind = step.get('type')
         known = kind in _TRANSFORMS and _registered(TRANSFORMS, str(kind)) is not None
-        if 'type' in step and not known or '_scope_' in step:
+        if 'type' in step and not known or _has_other_scope(step):
             raise _unknown(step)
+
+
+def _has_other_scope(part: Mapping[str, Any]) -> bool:
+    return part.get('_scope_', 'mmseg') not in SCOPES
 
 
 def _registered(registry: Registry, name: str) -> Any:

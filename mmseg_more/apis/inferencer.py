@@ -52,6 +52,7 @@ from ..masks import (
     gives_thresholds,
 )
 from ..masks.identity import type_name, without_annotations
+from ..model_index import UNPUBLISHED
 from ..models.structures import LocalizationRequest
 from ..visualization import draw_prediction
 from .checkpoint_config import checkpoint_config
@@ -86,11 +87,12 @@ class MoReInferencer(BaseInferencer):
     mask comes from (``source``, ``crf``, ...) and the localization maps.
 
     Args:
-        model: Config file, config, or a built segmentor with its config as ``cfg`` (as
-            ``mmseg.apis.init_model`` makes it). None: the config in ``weights``, which is
-            read as data and not run, and may name parts of a MoRe alone.
-        weights: Checkpoint. None: a built segmentor has its own, any other model is
-            random, with a warning.
+        model: Config file, name of a shipped model, config, or a built segmentor with its
+            config as ``cfg`` (as ``mmseg.apis.init_model`` makes it). None: the config in
+            ``weights``, which is read as data and not run, and may name parts of a MoRe
+            alone.
+        weights: Checkpoint; needed with the name of a shipped model. None: a built
+            segmentor has its own, any other model is random, with a warning.
         classes: Names of the ``K + 1`` labels, background first. None: those in the
             checkpoint, else of the test data set of the config.
         palette: Their RGB colours. None: likewise.
@@ -104,6 +106,7 @@ class MoReInferencer(BaseInferencer):
     Raises:
         FileNotFoundError: If a file does not exist.
         ValueError: If the weights do not fit the model, some are missing or not numbers;
+            if a shipped model is named without weights, as none are published;
             if the config has no test pipeline, or is one of the checkpoint that cannot be
             trusted; if the classes are not known.
         TypeError: If the model is no MoRe.
@@ -166,7 +169,9 @@ class MoReInferencer(BaseInferencer):
                     '`cfg`, for the pipeline and the names of the classes'
                 )
         elif isinstance(model, (str, os.PathLike)):
-            model = launch.load_config(os.fspath(model))
+            is_file, model = osp.isfile(model), launch.load_config(os.fspath(model))
+            if weights is None and not is_file:  # the name of a shipped model
+                weights = UNPUBLISHED
         if weights is not None:
             launch.check_checkpoint(weights)
         super().__init__(model, weights, device, scope, show_progress)

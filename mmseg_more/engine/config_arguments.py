@@ -35,6 +35,7 @@ from ..models import MoRe
 from ..models.loss_schedule import DEFAULT_LOSSES
 from ..models.segmentors.localizer import Localizer
 from ..models.segmentors.training_labels import TrainingLabeler
+from ..registry import SCOPES
 from .spelling import closest
 
 Part = Callable[..., Any]
@@ -283,7 +284,7 @@ def _parts(path: str, value: Mapping[str, Any]) -> List[Part]:
         return [kind] if callable(kind) else []
     scope, _, name = kind.rpartition('.')
     scope = scope or value.get('_scope_') or 'mmseg'
-    if scope != 'mmseg':
+    if scope not in SCOPES:
         return _parts_of_package(scope, name)
     # what is registered by now: asking a registry for a name that it has not takes long
     registered = [entry for registry in _registries() for entry in _entries(registry)]

@@ -14,6 +14,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 
 from mmseg.registry import METRICS, RUNNERS
 
+from ..model_index import shipped_config, shipped_models
 from .config_arguments import DEFAULT_HOOKS
 from .config_check import check_config
 from .distributed import prepare_distributed
@@ -29,8 +30,9 @@ def load_config(
 ) -> Config:
     """Read a config, override it and check it.
 
-    The work folder is, in this order: ``work_dir``, the config's own, or
-    ``./work_dirs/NAME_OF_THE_CONFIG``.
+    ``path`` may also be the name of a shipped model (:mod:`mmseg_more.model_index`), unless
+    there is a file of that name. The work folder is, in this order: ``work_dir``, the
+    config's own, or ``./work_dirs/NAME_OF_THE_CONFIG``.
 
     Raises:
         FileNotFoundError: If there is no such file; with the configs that there are.
@@ -38,13 +40,16 @@ def load_config(
             (:func:`check_config`).
     """
     if not osp.isfile(path):
+        shipped = shipped_config(path)
+        path = path if shipped is None else str(shipped)
+    if not osp.isfile(path):
         near = _similar_files(path)
         raise FileNotFoundError(
             f'config {path} does not exist. '
             + (
                 f'Did you mean {" or ".join(near)}?'
                 if near
-                else 'The shipped ones are under configs/ of the checkout.'
+                else f'The shipped models are {", ".join(shipped_models())}.'
             )
         )
     cfg = _read_config(path)

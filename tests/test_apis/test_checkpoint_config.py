@@ -85,6 +85,14 @@ def test_what_cannot_be_parsed(text):
         parse_config_text(text)
 
 
+@pytest.mark.parametrize('scope', ['mmseg', 'mmseg_more'])
+def test_scope_of_a_base_from_another_package(settings, scope):
+    """As MMEngine notes it for ``_base_ = 'mmseg_more::...'``."""
+    settings['model']['_scope_'] = scope
+    settings['test_dataloader']['dataset']['_scope_'] = scope
+    assert read(settings).model._scope_ == scope
+
+
 HOSTILE = [
     ('model.type', 'os.system'),
     ('model.data_preprocessor.type', 'subprocess.run'),
