@@ -2,8 +2,12 @@
 
 import numpy as np
 import torch
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+few_examples = settings(max_examples=max(settings.default.max_examples // 5, 1))
+"""Of tests whose every example takes more than some hundredths of a second."""
 
 MAX_SIDE = 7
 

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from mmseg_more import localization as L
 from mmseg_more.localization.present import present_classes
-from strategies import labelled_maps, maps, sizes, thresholds, unit_floats
+from strategies import few_examples, labelled_maps, maps, sizes, thresholds, unit_floats
 
 DILATIONS = (1, 3)
 
@@ -191,6 +191,7 @@ def test_refinement_of_a_flipped_image_is_flipped(data, masks, size):
     assert_close(flipped.flip(-1), refined, rtol=1e-3, atol=1e-4)
 
 
+@few_examples
 @given(st.data(), labelled_maps(), thresholds(), sizes)
 def test_refined_labels_are_of_present_classes(data, drawn, pair, size):
     (masks, image_labels), (low, high) = drawn, pair
@@ -204,6 +205,7 @@ def test_refined_labels_are_of_present_classes(data, drawn, pair, size):
             assert not image.any()
 
 
+@few_examples
 @given(st.data(), labelled_maps(), st.lists(unit_floats, min_size=3, max_size=3))
 def test_higher_backgrounds_win_more(data, drawn, levels):
     masks, image_labels = drawn
