@@ -219,3 +219,12 @@ def test_higher_backgrounds_win_more(data, drawn, levels):
     is_class = (fewer > 0) & (fewer < 255)
     assert (labels[is_class] == fewer[is_class]).all()
     assert_close(fewer == 0, labels == 0)
+
+
+def test_defaults_are_those_of_the_options():
+    options = L.PAROptions()
+    assert options == ((1, 2, 4, 8, 12, 24), 10, 0.5)
+    images = _random(1, 3, 5, 6)
+    expected = L.pixel_affinity(images, options.dilations)
+    assert expected.shape[1] == 48
+    assert_close(L.pixel_affinity(images), expected, rtol=0, atol=0)

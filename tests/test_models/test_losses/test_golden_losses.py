@@ -258,3 +258,29 @@ def test_no_present_class_gives_zero():
 def test_impossible_settings(build):
     with pytest.raises(ValueError, match='must be'):
         build()
+
+
+def test_confident_relation_counts_present_classes_alone():
+    """Labels of a class that the image does not have are none of its patches."""
+    tokens, patches = torch.randn(2, 3, 4), torch.randn(2, 4, 2, 3)
+    labels = torch.tensor([[[1, 2, 3], [1, 2, 3]], [[0, 2, 255], [1, 2, 3]]])
+    present = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    actual = confident_relation_loss(tokens, patches, labels, present, 0.5)
+    expected = _cre_reference(tokens, patches, labels, present, 0.5)
+    assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_default_temperatures_are_the_modules():
+    tokens = torch.randn(2, 3, 4)
+    assert_close(token_discrimination_loss(tokens), TokenDiscriminationLoss()(tokens))
+    expected = token_discrimination_loss(tokens, 0.07)
+    assert_close(token_discrimination_loss(tokens), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('size', [(7, 9), (9, 7), (7, 7)])
+def test_an_interior_of_one_row_or_column(size):
+    labels = torch.ones(1, *size).long()
+    labels[0, 3:-3, 3:-3] = 255
+    chosen = select_uncertain_tokens(labels, max_tokens=3)  # nothing is added to 0 to 3
+    cells = torch.ones(size[0] - 6, size[1] - 6).nonzero()
+    assert torch.stack([chosen.row, chosen.column], dim=1).tolist() == cells.tolist()
