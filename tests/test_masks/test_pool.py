@@ -685,3 +685,11 @@ def test_processes_of_a_machine_never_have_more_workers_than_cores(cores, quota,
         count = usable_cores()
     assert count == max(1, int(min(cores, quota)) // world)
     assert count == 1 or count * world <= min(cores, quota)
+
+
+def test_workers_are_forked_unless_it_is_said(monkeypatch):
+    monkeypatch.setattr(DenseCRFPool, '_new_pool', lambda self: None)
+    default = 'fork' if sys.platform == 'linux' else 'spawn'
+    for given_method, method in ((None, default), ('spawn', 'spawn')):
+        with DenseCRFPool(1, start_method=given_method) as pool:
+            assert pool._context.get_start_method() == method

@@ -208,3 +208,16 @@ def test_images_of_any_size(size):
     for value in evaluated_model().localize(inputs, (1.0, 0.5)):
         assert value.shape == (1, 3, *size)
         assert value.min() >= 0 and value.max() <= 1
+
+
+def test_passes_are_planned_for_what_is_asked():
+    """Nothing is run for a map that nobody asked for; both parts of the fused one are."""
+
+    def plan(*maps, **scales):
+        return localizer._plan(LocalizationRequest(maps=maps, **scales))
+
+    one = (1.0,)
+    assert plan('lam') == dict(lam=('lam', one))
+    assert plan('attention', lam_scales=()) == {}
+    assert plan('fused') == dict(cam=('cam', one), lam=('lam', one))
+    assert plan('cam', ms_scales=(2.0,)) == dict(cam=('cam', one), cam_ms=('cam', (2.0,)))
