@@ -383,6 +383,7 @@ def test_refined_probabilities_of_any_image(backend, inputs, epsilon):
     assert set(mask.ravel().tolist()) <= set(labels[~weak].tolist())
 
 
+@pytest.mark.slow
 @few_examples
 @given(st.data(), crf_inputs())
 def test_the_order_of_classes_does_not_matter(data, inputs):

@@ -182,6 +182,7 @@ def evaluated_model():
     return tiny_model().eval()
 
 
+@pytest.mark.slow
 @few_examples
 @given(
     st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -201,6 +202,7 @@ def test_maps_of_a_flipped_image_are_flipped(cells, scales, batch_size):
         )
 
 
+@pytest.mark.slow
 @few_examples
 @given(st.tuples(st.integers(16, 40), st.integers(16, 40)))
 def test_images_of_any_size(size):

@@ -83,6 +83,7 @@ def test_a_step_takes_the_labels_of_its_iteration(monkeypatch):
     assert seen == [False, False, True, True, False]
 
 
+@pytest.mark.slow
 @few_examples
 @given(schedules(), st.integers(0, 12))
 @example(dict(seg=3, cre=5), 3)
