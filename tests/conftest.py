@@ -22,7 +22,9 @@ torch.set_num_threads(2)
 # machine. `--hypothesis-profile search` draws many that no run has drawn before, and keeps
 # those that fail in .hypothesis/ for the next run.
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile('suite', _COMMON, max_examples=25, derandomize=True, database=None)
+settings.register_profile(
+    'suite', _COMMON, max_examples=25, derandomize=True, database=None
+)
 settings.register_profile('search', _COMMON, max_examples=2000, print_blob=True)
 settings.load_profile('suite')
 

@@ -35,7 +35,9 @@ def maps(draw, elements=unit_floats, max_classes=4):
 def labelled_maps(draw):
     """Maps ``(B, K, H, W)`` in [0, 1] and multi-hot image labels ``(B, K)``."""
     drawn = draw(maps())
-    labels = hnp.arrays(np.float32, tuple(drawn.shape[:2]), elements=st.sampled_from((0, 1)))
+    labels = hnp.arrays(
+        np.float32, tuple(drawn.shape[:2]), elements=st.sampled_from((0, 1))
+    )
     return drawn, torch.from_numpy(draw(labels))
 
 

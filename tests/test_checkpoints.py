@@ -79,7 +79,9 @@ def official_checkpoints(draw):
     names = draw(st.permutations(list(state)))
     prefix = draw(st.sampled_from(('', 'module.')))
     checkpoint = {prefix + name: state[name] for name in names}
-    for wrapper in draw(st.lists(st.sampled_from(('model_state_dict', 'state_dict', 'model')), max_size=2)):
+    for wrapper in draw(
+        st.lists(st.sampled_from(('model_state_dict', 'state_dict', 'model')), max_size=2)
+    ):
         checkpoint = {'iter': 3, wrapper: checkpoint}
     return model, state, checkpoint
 

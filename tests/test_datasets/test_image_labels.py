@@ -192,7 +192,9 @@ def test_any_coco_instances_come_back(classes, images, random):
 @given(st.lists(WORDS, min_size=1, unique=True), st.data())
 @example(['b', 'a', 'c'], None)
 def test_indices_name_the_classes(classes, data):
-    names = ['c', 'b', 'b'] if data is None else data.draw(st.lists(st.sampled_from(classes)))
+    names = (
+        ['c', 'b', 'b'] if data is None else data.draw(st.lists(st.sampled_from(classes)))
+    )
     indices = label_indices(names, classes, (), 'here')
     assert indices == sorted(set(indices))
     assert {classes[index] for index in indices} == set(names)

@@ -199,7 +199,10 @@ def test_figures_of_any_confusion(drawn):
 
 @given(st.data(), st.integers(1, 3), sizes, st.sets(unit_floats, min_size=1, max_size=4))
 def test_a_histogram_is_the_confusion_at_each_threshold(data, classes, size, levels):
-    maps, truth = data.draw(tensors((classes, *size))), data.draw(label_maps(classes + 1, size))
+    maps, truth = (
+        data.draw(tensors((classes, *size))),
+        data.draw(label_maps(classes + 1, size)),
+    )
     thresholds = torch.tensor(sorted(levels))
     value, strongest = maps.max(0)
     histogram = threshold_histogram(strongest, value, truth, thresholds, classes)

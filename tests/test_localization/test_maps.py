@@ -80,9 +80,7 @@ def test_moved_threshold(drawn, threshold, pair):
     moved = L.move_threshold(drawn, threshold)
     assert ((0 <= moved) & (moved <= 1)).all()
     assert (moved[drawn == 0] == 0).all() and (moved[drawn == 1] == 1).all()
-    low, high = (
-        L.move_threshold(torch.full((1, 1), value), threshold) for value in pair
-    )
+    low, high = (L.move_threshold(torch.full((1, 1), value), threshold) for value in pair)
     assert low <= high
 
 

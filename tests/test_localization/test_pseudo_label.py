@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from mmseg_more import localization as L
-from strategies import label_maps, labelled_maps, permutation, sizes, thresholds, unit_floats
+from strategies import (
+    label_maps,
+    labelled_maps,
+    permutation,
+    sizes,
+    thresholds,
+    unit_floats,
+)
 
 EXACT = dict(rtol=0, atol=0)
 

@@ -167,9 +167,7 @@ def test_affinities_sum_to_one_and_the_distance(data, size):
 @given(st.data(), maps())
 def test_rounds_keep_the_range_of_the_masks(data, masks):
     """A round is a mean over neighbours, but for the weight of 1 percent too much."""
-    affinity = L.pixel_affinity(
-        drawn_images(data, len(masks), masks.shape[-2:]), DILATIONS
-    )
+    affinity = L.pixel_affinity(drawn_images(data, len(masks), masks.shape[-2:]), DILATIONS)
     rounds = data.draw(st.integers(0, 3))
     refined = L.propagate(masks, affinity, DILATIONS, rounds)
     gain = 1.01**rounds

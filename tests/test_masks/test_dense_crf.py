@@ -398,12 +398,16 @@ def test_the_order_of_classes_does_not_matter(data, inputs):
 @given(crf_inputs(), st.data())
 def test_label_pixels_of_any_probabilities(inputs, data):
     _, probs = inputs
-    labels = data.draw(st.lists(st.integers(0, 254), min_size=len(probs), max_size=len(probs)))
+    labels = data.draw(
+        st.lists(st.integers(0, 254), min_size=len(probs), max_size=len(probs))
+    )
     labelled = label_pixels(probs, torch.tensor(labels))
     winner = probs.argmax(0)
     assert labelled.mask.tolist() == torch.tensor(labels)[winner].tolist()
     for channel, mean in enumerate(labelled.confidence):
         won = probs[channel][winner == channel].double()
-        assert np.isnan(mean) if not len(won) else mean == pytest.approx(
-            won.mean().item(), rel=1e-5
+        assert (
+            np.isnan(mean)
+            if not len(won)
+            else mean == pytest.approx(won.mean().item(), rel=1e-5)
         )

@@ -1,4 +1,4 @@
-"""A folder of masks whose runs are killed anywhere: finished stays, and nothing false is said."""
+"""A folder of masks whose runs are killed: finished stays, and nothing false is said."""
 
 import hashlib
 import os

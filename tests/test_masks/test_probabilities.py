@@ -155,6 +155,8 @@ def test_confidence_is_a_mean_of_what_won(drawn):
     mask = L.probabilities_to_mask(probabilities)
     for channel, label, mean in zip(*probabilities, won_probability(mask, probabilities)):
         won = channel[mask == label].double()
-        assert mean.isnan() if not len(won) else mean.item() == pytest.approx(
-            won.mean().item(), rel=1e-5
+        assert (
+            mean.isnan()
+            if not len(won)
+            else mean.item() == pytest.approx(won.mean().item(), rel=1e-5)
         )

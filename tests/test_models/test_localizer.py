@@ -197,9 +197,7 @@ def test_maps_of_a_flipped_image_are_flipped(cells, scales, batch_size):
     maps, flipped = model.localize(inputs, scales), model.localize(inputs.flip(-1), scales)
     for name, value in maps._asdict().items():
         # images and flips change places in the batch of a pass
-        assert_close(
-            getattr(flipped, name).flip(-1), value, rtol=1e-3, atol=1e-4, msg=name
-        )
+        assert_close(getattr(flipped, name).flip(-1), value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 @pytest.mark.slow

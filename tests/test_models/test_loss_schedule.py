@@ -1,7 +1,6 @@
-"""Each loss counts from the iteration after its ``begin`` on, and labels switch likewise."""
+"""Each loss counts from the iteration after its ``begin`` on; labels switch likewise."""
 
 import pytest
-import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 

@@ -284,3 +284,14 @@ def test_an_interior_of_one_row_or_column(size):
     chosen = select_uncertain_tokens(labels, max_tokens=3)  # nothing is added to 0 to 3
     cells = torch.ones(size[0] - 6, size[1] - 6).nonzero()
     assert torch.stack([chosen.row, chosen.column], dim=1).tolist() == cells.tolist()
+
+
+def test_each_half_is_divided_by_a_little_more_than_its_pixels():
+    """That keeps a half without pixels at 0."""
+    logits = torch.zeros(1, 2, 1, 2, dtype=torch.float64)
+    background = balanced_cross_entropy(logits, torch.tensor([[[0, 255]]]))
+    both = balanced_cross_entropy(logits, torch.tensor([[[0, 1]]]))
+    half = 0.5 * math.log(2) / (1 + 1e-6)
+    # the divisors are float32
+    assert_close(background.item(), half, rtol=2e-7, atol=0)
+    assert_close(both.item(), 2 * half, rtol=2e-7, atol=0)
