@@ -302,3 +302,28 @@ def test_soft_maps_are_means_of_pixels(drawn):
             )
             mean = 255 * probs[:, rows, columns].double().mean((1, 2))
             assert np.abs(soft['probs'][:, row, column] - mean.numpy()).max() <= 0.5001
+
+
+def test_other_weights(tmp_path):
+    MaskFolder(tmp_path).start(IDENTITY, WEIGHTS, {})
+    other = dict(WEIGHTS, weights_sha256='1' * 64, path='b.pth')
+    message = 'the checkpoint is another one: a.pth .0{12}. there, b.pth .1{12}. now'
+    with pytest.raises(ValueError, match=message):
+        MaskFolder(tmp_path).start(IDENTITY, other, {})
+    MaskFolder(tmp_path).start(IDENTITY, dict(WEIGHTS, path='moved.pth'), {})
+
+
+def test_a_file_that_cannot_be_written(tmp_path):
+    folder = MaskFolder(tmp_path)
+    start(folder, 'x/a')
+    (tmp_path / 'x').write_bytes(b'a file where the folder should be')
+    with pytest.raises(OSError, match='what is finished stays: make room') as error:
+        folder.write(folder.mask_path('x/a'), b'mask')
+    assert error.value.filename == str(tmp_path / 'x/a.png')
+    folder.open_journal(0)
+    folder.record(
+        'x/a', dict(classes=['c'])
+    )  # nothing is noted of a file that is not there
+    folder.close_journal()
+    folder.finish(['x/a'])
+    assert manifest(folder)['images']['x/a']['files'] == {}
