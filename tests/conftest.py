@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Tests are for any machine: MMEngine would choose a GPU where it sees one. Set before
 # torch is imported, which reads it once.
@@ -16,6 +17,16 @@ import torch
 # Every test machine has two cores at least; more threads slow the tiny tensors down, and
 # sums in another order would make close comparisons depend on the machine.
 torch.set_num_threads(2)
+
+# Property tests draw the same few examples in every run of the suite, however busy the
+# machine. `--hypothesis-profile search` draws many that no run has drawn before, and keeps
+# those that fail in .hypothesis/ for the next run.
+_COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    'suite', _COMMON, max_examples=25, derandomize=True, database=None
+)
+settings.register_profile('search', _COMMON, max_examples=2000, print_blob=True)
+settings.load_profile('suite')
 
 
 def pytest_collection_finish() -> None:

@@ -86,6 +86,7 @@ def state_of(work_dir):
             if 'time' not in key and 'memory' not in key
         },
         best_score=hub['runtime_info'].get('best_score'),
+        iteration=hub['runtime_info']['iter'],
         health=hub['runtime_info'].get('health/state'),
     )
 

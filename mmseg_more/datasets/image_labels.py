@@ -75,7 +75,7 @@ def read_label_file(path: Union[str, Path]) -> ImageLabels:
 def _read_text(path: Path) -> str:
     """The text of a label file, which Windows may have begun with a byte order mark."""
     try:
-        return path.read_text(encoding='utf-8-sig')
+        return path.read_bytes().decode('utf-8-sig')  # line ends as they are
     except UnicodeDecodeError as error:
         raise ValueError(
             f'the label file {path} is not text in UTF-8 ({error}); save it as UTF-8'
@@ -91,6 +91,11 @@ def _check_entries(path: Path, count: int) -> None:
 
 
 def _unique_keys(pairs: List[Tuple[str, object]]) -> dict:
+    """A dict of the pairs.
+
+    Raises:
+        ValueError: If a key comes twice, of which a dict would keep the last value.
+    """
     result = dict(pairs)
     if len(result) < len(pairs):
         twice = [
@@ -130,18 +135,24 @@ def _from_coco(content: dict, path: Path) -> ImageLabels:
     """Class names per image, in the order of the categories' ids."""
     try:
         names = {entry['id']: entry['name'] for entry in content['categories']}
-        files = {entry['id']: Path(entry['file_name']).stem for entry in content['images']}
+        files = _unique_keys(
+            [(entry['id'], Path(entry['file_name']).stem) for entry in content['images']]
+        )
         present: Dict[int, Set[int]] = {image_id: set() for image_id in files}
         for entry in content['annotations']:
             present[entry['image_id']].add(entry['category_id'])
-        return {
-            files[image_id]: [names[category] for category in sorted(categories)]
-            for image_id, categories in present.items()
-        }
+        return _unique_keys(
+            [
+                (files[image_id], [names[category] for category in sorted(categories)])
+                for image_id, categories in present.items()
+            ]
+        )
     except (KeyError, TypeError) as error:
         raise ValueError(
             f'{path} is not a COCO instances file: {type(error).__name__} {error}'
         ) from error
+    except ValueError as error:  # of _unique_keys
+        raise ValueError(f'the label file {path}: images are {error}') from error
 
 
 def _read_csv(path: Path) -> ImageLabels:

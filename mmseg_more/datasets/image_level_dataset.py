@@ -319,9 +319,15 @@ class ImageLevelDataset(BaseSegDataset):
         """Label indices by image ID, None if there is no source of labels."""
         if self.label_file:
             source = self.label_file
-            labels = {
-                self._image_id(key): names for key, names in read_label_file(source).items()
-            }
+            keys = read_label_file(source)
+            labels = {self._image_id(key): names for key, names in keys.items()}
+            if len(labels) < len(keys):
+                counts = Counter(map(self._image_id, keys))
+                twice = [image_id for image_id, count in counts.items() if count > 1]
+                raise ValueError(
+                    f'{source} lists {len(twice)} images more than once, with and without '
+                    f'suffix: {name_few(twice)}; keep one line of each'
+                )
             self._check_labelled(ids, labels, source)
         elif self.data_prefix.get('xml_path'):
             source = self.data_prefix['xml_path']

@@ -70,10 +70,10 @@ def merge_flip(maps: Tensor, flipped: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def normalize_maps(maps: Tensor, eps: float = 1e-5) -> Tensor:
-    """Scale each map of each image to ``[0, 1)``.
+    """Scale each map of each image to ``[0, 1]``.
 
     Subtracts the minimum over the pixels, then divides by
-    (maximum after that + ``eps``).
+    (maximum after that + ``eps``). 1 is reached where rounding swallows ``eps``.
 
     Args:
         maps: ``(B, K, H, W)``, any range.

@@ -384,9 +384,12 @@ def _entries(journals: List[Path]) -> Iterator[dict]:
     for journal in journals:
         for line in journal.read_bytes().splitlines():
             try:
-                yield json.loads(line)
+                entry = json.loads(line)
             except ValueError:
                 continue  # torn by the end of its process: the image is redone
+            # a machine that went down may have left anything behind the last whole line
+            if isinstance(entry, dict) and 'image' in entry:
+                yield entry
 
 
 def _differences(there: Any, now: Any, path: str = '') -> Iterator[str]:

@@ -1,6 +1,12 @@
+import csv
+import io
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from mmseg_more.datasets.image_labels import (
     label_indices,
@@ -111,3 +117,84 @@ def test_label_indices():
         label_indices(['trafic light'], classes, (), 'here')
     with pytest.raises(ValueError, match="unknown class 'background'; the classes are"):
         label_indices(['background'], classes, (), 'here')
+
+
+@pytest.mark.parametrize(
+    'images, twice',
+    [
+        ([dict(id=1, file_name='x/a.jpg'), dict(id=2, file_name='y/a.jpg')], "'a'"),
+        ([dict(id=1, file_name='a.jpg'), dict(id=1, file_name='b.jpg')], '1'),
+    ],
+)
+def test_coco_images_of_one_name(write, images, twice):
+    """The labels of the one would be taken for those of both."""
+    content = dict(images=images, annotations=[], categories=[])
+    with pytest.raises(ValueError, match=f'i.json: images are listed more .* {twice}$'):
+        read_label_file(write('i.json', json.dumps(content)))
+
+
+WORDS = st.text(st.characters(codec='utf-8', exclude_characters=';'), min_size=1).filter(
+    lambda text: text == text.strip()
+)
+FILES = st.dictionaries(WORDS, st.lists(WORDS, max_size=3), max_size=5)
+
+
+def read_back(name, content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        return read_label_file(path)
+
+
+@given(FILES, st.booleans(), st.sampled_from(('', '\ufeff')))
+def test_any_json_comes_back(labels, ascii_only, mark):
+    text = mark + json.dumps(labels, ensure_ascii=ascii_only)
+    if set(labels) >= {'images', 'annotations', 'categories'}:
+        return  # COCO instances
+    assert read_back('l.json', text.encode()) == labels
+
+
+@given(FILES, st.sampled_from((csv.excel, csv.unix_dialect)), st.sampled_from(('', ' ')))
+def test_any_csv_comes_back(labels, dialect, space):
+    text = io.StringIO(newline='')
+    rows = csv.writer(text, dialect)
+    rows.writerow(['image', 'labels'])
+    for image_id, names in labels.items():
+        rows.writerow([image_id, f';{space}'.join(names)])
+    assert read_back('l.csv', text.getvalue().encode()) == labels
+
+
+@given(
+    st.dictionaries(st.integers(0, 99), WORDS, min_size=1, max_size=5),
+    st.dictionaries(st.integers(), st.sets(st.integers(0, 4)), max_size=5),
+    st.randoms(use_true_random=False),
+)
+def test_any_coco_instances_come_back(classes, images, random):
+    ids = sorted(classes)
+    annotations = [
+        dict(image_id=image_id, category_id=ids[number % len(ids)])
+        for image_id, numbers in images.items()
+        for number in [*numbers, *numbers]
+    ]
+    random.shuffle(annotations)
+    content = dict(
+        images=[dict(id=i, file_name=f'folder/{i}.jpg') for i in images],
+        annotations=annotations,
+        categories=[dict(id=i, name=name) for i, name in classes.items()],
+    )
+    expected = {
+        str(image_id): [classes[i] for i in sorted({ids[n % len(ids)] for n in numbers})]
+        for image_id, numbers in images.items()
+    }
+    assert read_back('i.json', json.dumps(content).encode()) == expected
+
+
+@given(st.lists(WORDS, min_size=1, unique=True), st.data())
+@example(['b', 'a', 'c'], None)
+def test_indices_name_the_classes(classes, data):
+    names = (
+        ['c', 'b', 'b'] if data is None else data.draw(st.lists(st.sampled_from(classes)))
+    )
+    indices = label_indices(names, classes, (), 'here')
+    assert indices == sorted(set(indices))
+    assert {classes[index] for index in indices} == set(names)

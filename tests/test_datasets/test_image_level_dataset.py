@@ -319,6 +319,12 @@ class TestBadInput:
         with pytest.raises(ValueError, match="lists 1 images more than once: 'a'"):
             voc(voc_root)
 
+    def test_label_file_has_an_image_with_and_without_suffix(self, voc_root):
+        labels = {'a': ['cat'], 'b': ['dog'], 'a.jpg': ['dog'], 'c': []}
+        (voc_root / 'labels.json').write_text(json.dumps(labels))
+        with pytest.raises(ValueError, match="lists 1 images .* suffix: 'a'; keep one"):
+            voc(voc_root, label_file='labels.json')
+
     def test_label_file_misses_an_image(self, voc_root):
         (voc_root / 'labels.json').write_text('{"a": ["cat"], "b": []}')
         with pytest.raises(

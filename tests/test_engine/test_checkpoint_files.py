@@ -1,9 +1,14 @@
 """Checkpoints that are whole, and which of them is the newest."""
 
+import io
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from mmengine.fileio import get_file_backend
 
 from mmseg_more.engine.checkpoint_files import (
@@ -116,3 +121,60 @@ def test_mmengine_finds_the_backend(tmp_path):
     backend.put_text('text', tmp_path / 'below' / 'name')
     assert (tmp_path / 'below' / 'name').read_text() == 'text'
     assert not isinstance(get_file_backend(tmp_path), WholeFileBackend)
+
+
+def checkpoint_bytes():
+    buffer = io.BytesIO()
+    torch.save(dict(weight=torch.arange(40.0), step=torch.tensor(3)), buffer)
+    return buffer.getvalue()
+
+
+WHOLE = checkpoint_bytes()
+
+
+@given(st.integers(0, len(WHOLE) - 1))
+def test_cut_at_any_byte(size):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'iter_1.pth'
+        path.write_bytes(WHOLE)
+        assert damage(path) is None
+        cut(path, size)
+        assert damage(path) is not None
+
+
+@st.composite
+def saved_checkpoints(draw):
+    """Iteration -> seconds of its file and whether it is whole."""
+    numbers = draw(st.lists(st.integers(1, 12), unique=True, max_size=5))
+    return {n: (draw(st.integers(1, 4)), draw(st.booleans())) for n in numbers}
+
+
+@given(st.data(), saved_checkpoints())
+def test_the_newest_whole_one_of_any(data, files):
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {}
+        for number, (seconds, whole) in files.items():
+            paths[number] = Path(folder) / f'iter_{number}.pth'
+            paths[number].write_bytes(WHOLE if whole else WHOLE[:100])
+            os.utime(paths[number], (seconds, seconds))
+        named = data.draw(st.sampled_from([None, *sorted(files)]))
+        found = newest(Path(folder), paths.get(named))
+        broken = [str(paths[n]) for n, (_, whole) in files.items() if not whole]
+        whole = [n for n in files if files[n][1]]
+        assert (found.path is None) == (not whole)
+        for line in found.skipped:
+            assert any(line.startswith(path) for path in broken)
+        if not whole:
+            assert len(found.skipped) == len(broken)
+            return
+        (number,) = (n for n in whole if paths[n] == found.path)
+
+        def beats_the_named(n):
+            return n > named and files[n][0] >= files[named][0]
+
+        if named is None or not files[named][1] and not any(map(beats_the_named, whole)):
+            assert (files[number][0], number) == max((files[n][0], n) for n in whole)
+        elif any(map(beats_the_named, whole)):
+            assert beats_the_named(number)
+        else:
+            assert number == named

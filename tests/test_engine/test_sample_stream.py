@@ -8,6 +8,8 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
@@ -137,3 +139,44 @@ def test_far_into_a_training_no_image_of_the_past_is_loaded():
     # 0.1 s where nothing else runs
     assert time.perf_counter() - begin < 5
     assert numbers.loaded == [sample[0] for sample in batch] and len(batch) == 4
+
+
+def streams(world_size, length, batch_size, drop_last, first, count):
+    """The first batches of every process."""
+    found = []
+    for rank in range(world_size):
+        info = dict(get_dist_info=lambda rank=rank: (rank, world_size))
+        with (
+            mock.patch.multiple('mmengine.dataset.sampler', **info),
+            mock.patch.multiple('mmseg_more.engine.sample_stream', **info),
+        ):
+            sampler = DefaultSampler(Numbers(length), seed=7)
+            stream = SampleStream(sampler, batch_size, drop_last)
+            stream.start(7, first)
+            found.append(first_batches(stream, count))
+    return found
+
+
+@given(
+    world_size=st.integers(1, 3),
+    length=st.integers(1, 12),
+    batch_size=st.integers(1, 5),
+    drop_last=st.booleans(),
+    first=st.integers(0, 7),
+)
+def test_any_start_of_any_processes(world_size, length, batch_size, drop_last, first):
+    if drop_last and -(-length // world_size) < batch_size:
+        return  # no batch at all
+    shape = (world_size, length, batch_size, drop_last)
+    whole = streams(*shape, 0, first + 4)
+    assert streams(*shape, first, 4) == [batches[first:] for batches in whole]
+    # no two samples of a training are augmented alike
+    keys = [draw.key for batches in whole for batch in batches for draw in batch]
+    assert sorted(keys) == [(7, position) for position in range(len(keys))]
+    # and the processes take them in turn
+    for number in range(first + 4):
+        order = [
+            draw for draws in zip(*(batches[number] for batches in whole)) for draw in draws
+        ]
+        positions = [draw.key[1] for draw in order]
+        assert positions == list(range(positions[0], positions[0] + len(positions)))

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from golden import Golden
 from mmseg_more.engine.schedulers import PolyWarmupLR
@@ -90,3 +92,56 @@ def test_resume_with_another_end(end, steps):
 def test_impossible_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         PolyWarmupLR(_optimizer(1.0), **kwargs)
+
+
+@st.composite
+def schedules(draw):
+    """Arguments of a schedule, its warm-up longer than the training, too."""
+    begin = draw(st.integers(0, 3))
+    return dict(
+        warmup_iters=draw(st.integers(0, 12)),
+        warmup_ratio=draw(st.floats(0, 1)),
+        power=draw(st.floats(0, 3)),
+        begin=begin,
+        end=begin + draw(st.integers(1, 12)),
+    )
+
+
+def rates_of(scheduler, optimizer, steps):
+    seen = []
+    for _ in range(steps):
+        seen.append([group['lr'] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+@given(schedules())
+def test_factors_of_any_schedule(arguments):
+    begin, end, warmup = (arguments[key] for key in ('begin', 'end', 'warmup_iters'))
+    optimizer = _optimizer(2.0, 3.0)
+    rates = rates_of(PolyWarmupLR(optimizer, **arguments), optimizer, end + 3)
+    for iteration, (low, high) in enumerate(rates):
+        step = min(iteration, end - 1) - begin
+        if step < 0:
+            factor = 1.0
+        elif step < warmup:
+            factor = arguments['warmup_ratio'] * (1 - step / warmup) + step / warmup
+        else:
+            factor = (1 - step / (end - begin)) ** arguments['power']
+        assert low == pytest.approx(2 * factor) and high == pytest.approx(3 * factor)
+        assert 0 <= low <= 2
+
+
+@given(schedules(), st.integers(0, 16), st.integers(1, 12))
+def test_resumed_anywhere_with_any_end(arguments, steps, length):
+    """From the iteration on, the rates are those of a training of that length."""
+    other = dict(arguments, end=arguments['begin'] + length)
+    optimizer, resumed, whole = (_optimizer(2.0, 3.0) for _ in range(3))
+    first = PolyWarmupLR(optimizer, **arguments)
+    rates_of(first, optimizer, steps)
+    scheduler = PolyWarmupLR(resumed, **other)
+    resumed.load_state_dict(optimizer.state_dict())
+    scheduler.load_state_dict(first.state_dict())
+    expected = rates_of(PolyWarmupLR(whole, **other), whole, steps + 6)[steps:]
+    assert rates_of(scheduler, resumed, 6) == expected

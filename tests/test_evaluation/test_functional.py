@@ -3,6 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from mmseg_more.evaluation.functional import (
@@ -15,6 +17,7 @@ from mmseg_more.evaluation.functional import (
     segmentation_figures,
     threshold_histogram,
 )
+from strategies import label_maps, sizes, tensors, unit_floats
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'ops.npz'
 
@@ -142,3 +145,75 @@ def test_average_precision():
 
 def test_average_precision_without_positives():
     assert average_precision(torch.rand(3, 2), torch.zeros(3, 2)).isnan().all()
+
+
+@st.composite
+def predictions(draw):
+    """Number of labels, predicted labels and the truth with its ignored pixels."""
+    labels, size = draw(st.integers(1, 4)), draw(sizes)
+    return (
+        labels,
+        draw(label_maps(labels, size, ignored=False)),
+        draw(label_maps(labels, size)),
+    )
+
+
+@given(predictions(), st.data())
+def test_confusion_of_any_pixels(drawn, data):
+    labels, pred, truth = drawn
+    confusion = confusion_matrix(pred, truth, labels)
+    for row in range(labels):
+        for column in range(labels):
+            count = ((truth == row) & (pred == column)).sum()
+            assert confusion[row, column] == count
+    # rows of an image in two parts, in any order
+    cut = data.draw(st.integers(0, len(pred)))
+    parts = [
+        confusion_matrix(pred[part], truth[part], labels)
+        for part in (slice(cut, None), slice(cut))
+    ]
+    assert_close(sum(parts), confusion, rtol=0, atol=0)
+    turned = confusion_matrix(pred.t(), truth.t(), labels)
+    assert_close(turned, confusion, rtol=0, atol=0)
+
+
+@given(predictions())
+def test_figures_of_any_confusion(drawn):
+    labels, pred, truth = drawn
+    figures = segmentation_figures(confusion_matrix(pred, truth, labels))
+    for label in range(labels):
+        counted = truth != 255
+        found, true = (pred == label) & counted, truth == label
+        both, either = (found & true).sum().item(), (found | true).sum().item()
+        expected = both / either if either else float('nan')
+        assert figures.iou[label].item() == pytest.approx(expected, nan_ok=True)
+        assert figures.occurs[label] == true.any()
+    for name in ('iou', 'precision', 'recall'):
+        values = getattr(figures, name)
+        assert (values.isnan() | (0 <= values) & (values <= 1)).all()
+    # precision and recall change places with prediction and truth
+    swapped = segmentation_figures(confusion_matrix(pred, truth, labels).t())
+    assert_close(swapped.precision, figures.recall, equal_nan=True)
+    assert_close(swapped.iou, figures.iou, equal_nan=True)
+
+
+@given(st.data(), st.integers(1, 3), sizes, st.sets(unit_floats, min_size=1, max_size=4))
+def test_a_histogram_is_the_confusion_at_each_threshold(data, classes, size, levels):
+    maps, truth = (
+        data.draw(tensors((classes, *size))),
+        data.draw(label_maps(classes + 1, size)),
+    )
+    thresholds = torch.tensor(sorted(levels))
+    value, strongest = maps.max(0)
+    histogram = threshold_histogram(strongest, value, truth, thresholds, classes)
+    assert histogram.sum() == (truth != 255).sum()
+    matrices = confusion_at_thresholds(histogram)
+    for threshold, matrix in zip(thresholds, matrices):
+        labels = (strongest + 1).masked_fill(value <= threshold, 0)
+        assert_close(matrix, confusion_matrix(labels, truth, classes + 1))
+    # of an image in two parts
+    top, bottom = (
+        threshold_histogram(strongest[part], value[part], truth[part], thresholds, classes)
+        for part in (slice(1), slice(1, None))
+    )
+    assert_close(top + bottom, histogram)

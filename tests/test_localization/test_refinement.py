@@ -4,10 +4,13 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from mmseg_more import localization as L
 from mmseg_more.localization.present import present_classes
+from strategies import few_examples, labelled_maps, maps, sizes, thresholds, unit_floats
 
 DILATIONS = (1, 3)
 
@@ -140,3 +143,86 @@ def test_nothing_is_read_back_when_the_host_knows_the_classes():
     assert labels.shape == (2, 32, 32)
     with pytest.raises(RuntimeError, match='meta'):
         present_classes(arguments[2])
+
+
+IMAGES = st.integers(0, 99).map(lambda seed: torch.Generator().manual_seed(seed))
+FEW = L.PAROptions(dilations=(1, 3), num_iters=2)
+
+
+def drawn_images(data, batch_size, size):
+    """RGB ``(B, 3, H, W)`` in [0, 1] of a few levels, so that many pixels look alike."""
+    levels = torch.randint(
+        0, data.draw(st.integers(1, 4)), (batch_size, 3, *size), generator=data.draw(IMAGES)
+    )
+    return levels / 4
+
+
+@given(st.data(), sizes)
+def test_affinities_sum_to_one_and_the_distance(data, size):
+    affinity = L.pixel_affinity(drawn_images(data, 2, size), DILATIONS)
+    assert affinity.min() >= 0
+    assert_close(affinity.sum(1), torch.full((2, *size), 1.01))
+
+
+@given(st.data(), maps())
+def test_rounds_keep_the_range_of_the_masks(data, masks):
+    """A round is a mean over neighbours, but for the weight of 1 percent too much."""
+    affinity = L.pixel_affinity(drawn_images(data, len(masks), masks.shape[-2:]), DILATIONS)
+    rounds = data.draw(st.integers(0, 3))
+    refined = L.propagate(masks, affinity, DILATIONS, rounds)
+    gain = 1.01**rounds
+    assert refined.shape == masks.shape
+    assert (refined.amax((-2, -1)) <= gain * masks.amax((-2, -1)) + 1e-5).all()
+    assert (refined.amin((-2, -1)) >= gain * masks.amin((-2, -1)) - 1e-5).all()
+    same = L.propagate(torch.full_like(masks, 0.5), affinity, DILATIONS, rounds)
+    assert_close(same, torch.full_like(masks, 0.5 * gain))
+
+
+@given(st.data(), maps(), sizes)
+def test_refinement_of_a_flipped_image_is_flipped(data, masks, size):
+    images = drawn_images(data, len(masks), size)
+    refined = L.pixel_adaptive_refinement(images, masks, FEW)
+    assert refined.shape == (*masks.shape[:2], *size)
+    flipped = L.pixel_adaptive_refinement(images.flip(-1), masks.flip(-1), FEW)
+    # sums over the neighbours in another order; a contrast of float32 is squared, so that
+    # an error of 1e-7 of a standard deviation that is nearly 0 counts
+    assert_close(flipped.flip(-1), refined, rtol=1e-3, atol=1e-4)
+
+
+@few_examples
+@given(st.data(), labelled_maps(), thresholds(), sizes)
+def test_refined_labels_are_of_present_classes(data, drawn, pair, size):
+    (masks, image_labels), (low, high) = drawn, pair
+    images = drawn_images(data, len(masks), size)
+    labels = L.refine_labels(images, masks, image_labels, high, low, FEW)
+    assert labels.dtype == torch.int64 and labels.shape == (len(masks), *size)
+    for image, present in zip(labels, image_labels):
+        allowed = {0, 255, *(1 + present.nonzero().flatten()).tolist()}
+        assert set(image.flatten().tolist()) <= allowed
+        if not present.any():
+            assert not image.any()
+
+
+@few_examples
+@given(st.data(), labelled_maps(), st.lists(unit_floats, min_size=3, max_size=3))
+def test_higher_backgrounds_win_more(data, drawn, levels):
+    masks, image_labels = drawn
+    # apart, as sums of float32 may change the winner of a tie
+    low, high, higher = sorted(levels)[0], sorted(levels)[1], sorted(levels)[2] + 0.01
+    images = drawn_images(data, len(masks), masks.shape[-2:])
+    labels, fewer = (
+        L.refine_labels(images, masks, image_labels, score, low, FEW)
+        for score in (high, higher)
+    )
+    is_class = (fewer > 0) & (fewer < 255)
+    assert (labels[is_class] == fewer[is_class]).all()
+    assert_close(fewer == 0, labels == 0)
+
+
+def test_defaults_are_those_of_the_options():
+    options = L.PAROptions()
+    assert options == ((1, 2, 4, 8, 12, 24), 10, 0.5)
+    images = _random(1, 3, 5, 6)
+    expected = L.pixel_affinity(images, options.dilations)
+    assert expected.shape[1] == 48
+    assert_close(L.pixel_affinity(images), expected, rtol=0, atol=0)

@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch.testing import assert_close
 
 from golden import Golden
 from mmseg_more.masks import (
@@ -16,6 +20,8 @@ from mmseg_more.masks import (
     dense_crf_batch,
     dense_crf_mask,
 )
+from mmseg_more.masks.dense_crf import label_pixels
+from strategies import few_examples, permutation, sizes, tensors
 
 NUM_IMAGES = 50
 OPS = Golden('ops')
@@ -348,3 +354,60 @@ def test_gpu():
         assert refined.is_cuda
         expected = dense_crf(image, prob, backend='pydensecrf')
         np.testing.assert_allclose(refined.cpu().numpy(), expected, rtol=0, atol=2e-4)
+
+
+@st.composite
+def crf_inputs(draw):
+    """Image of few colours and probabilities of 1 to 4 channels, any size."""
+    size, channels = draw(sizes), draw(st.integers(1, 4))
+    image = draw(hnp.arrays(np.uint8, (*size, 3), elements=st.sampled_from((0, 3, 255))))
+    weights = draw(tensors((channels, *size))) + 1e-3
+    return image, weights / weights.sum(0)
+
+
+@pytest.mark.parametrize('backend', BOTH)
+@few_examples
+@given(inputs=crf_inputs(), epsilon=st.sampled_from((0.0, 0.02, 0.6)))
+def test_refined_probabilities_of_any_image(backend, inputs, epsilon):
+    image, probs = inputs
+    options = DenseCRFOptions(num_iters=3)
+    refined = dense_crf(image, probs, options, epsilon, backend)
+    assert refined.shape == probs.shape and refined.dtype == torch.float32
+    assert refined.min() >= 0 and refined.max() <= 1 + 1e-6
+    assert_close(refined.sum(0), torch.ones(probs.shape[1:]), rtol=1e-5, atol=1e-5)
+    weak = probs.amax((1, 2)) < epsilon
+    weak[0] = False
+    assert not refined[weak].any()
+    labels = torch.arange(len(probs)) * 3
+    mask = dense_crf_mask(image, probs, labels, options, epsilon, backend).mask
+    assert set(mask.ravel().tolist()) <= set(labels[~weak].tolist())
+
+
+@pytest.mark.slow
+@few_examples
+@given(st.data(), crf_inputs())
+def test_the_order_of_classes_does_not_matter(data, inputs):
+    image, probs = inputs
+    order = data.draw(permutation(len(probs)))
+    refined = dense_crf(image, probs, backend='lattice')
+    other = dense_crf(image, probs[order], backend='lattice')
+    # sums over the classes in another order, ten iterations
+    assert_close(other, refined[order], rtol=1e-4, atol=1e-5)
+
+
+@given(crf_inputs(), st.data())
+def test_label_pixels_of_any_probabilities(inputs, data):
+    _, probs = inputs
+    labels = data.draw(
+        st.lists(st.integers(0, 254), min_size=len(probs), max_size=len(probs))
+    )
+    labelled = label_pixels(probs, torch.tensor(labels))
+    winner = probs.argmax(0)
+    assert labelled.mask.tolist() == torch.tensor(labels)[winner].tolist()
+    for channel, mean in enumerate(labelled.confidence):
+        won = probs[channel][winner == channel].double()
+        assert (
+            np.isnan(mean)
+            if not len(won)
+            else mean == pytest.approx(won.mean().item(), rel=1e-5)
+        )

@@ -1,9 +1,18 @@
 import hashlib
+import io
 import json
+import os
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import given
 
 from mmseg_more.masks import MaskFolder, read_manifest
+from mmseg_more.masks import folder as folder_module
+from mmseg_more.masks.folder import soft_map
+from mmseg_more.masks.probabilities import ClassProbabilities
+from strategies import maps
 
 IDENTITY = dict(
     settings=dict(source='lam', scales=(1.0, 0.5)),
@@ -233,3 +242,88 @@ def test_manifest_of_something_else(tmp_path, content):
     (tmp_path / 'manifest.json').write_text(content)
     with pytest.raises(ValueError, match='is not the manifest of a folder of masks'):
         start(MaskFolder(tmp_path))
+
+
+def test_masks_that_are_made_again_are_named(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(folder_module, 'print_log', lambda line, *_: lines.append(line))
+    folder = MaskFolder(tmp_path)
+    finish_all(folder, 'a', 'b')
+    start(MaskFolder(tmp_path), 'a', 'b')
+    assert lines == []
+    folder.mask_path('b').unlink()
+    start(MaskFolder(tmp_path), 'a', 'b')
+    assert len(lines) == 1
+    assert lines[0].startswith('1 masks in') and lines[0].endswith("have changed: 'b'")
+
+
+def test_a_closed_journal_is_no_open_file(tmp_path):
+    folder = MaskFolder(tmp_path)
+    start(folder, 'a')
+    folder.open_journal(0)
+    journal = folder._journal
+    folder.close_journal()
+    with pytest.raises(OSError):
+        os.fstat(journal)
+    with pytest.raises(RuntimeError, match='before open_journal'):
+        folder.record('a', dict(error='broken'))
+    folder.close_journal()  # once more does nothing
+
+
+def test_a_manifest_is_json_that_everybody_reads(tmp_path):
+    """NaN is none: better an error than a file that other programs refuse."""
+    folder = MaskFolder(tmp_path)
+    start(folder, 'a')
+    before = (tmp_path / 'manifest.json').read_bytes()
+    folder.open_journal(0)
+    finish_image(folder, 'a', confidence=dict(c=float('nan')))
+    folder.close_journal()
+    with pytest.raises(ValueError, match='not JSON compliant'):
+        folder.finish('a')
+    assert (tmp_path / 'manifest.json').read_bytes() == before
+
+
+@given(maps())
+def test_soft_maps_are_means_of_pixels(drawn):
+    probs = drawn[0]
+    labels = torch.arange(len(probs)) * 2
+    soft = np.load(io.BytesIO(soft_map(ClassProbabilities(probs, labels))))
+    size = probs.shape[1:]
+    assert soft['size'].tolist() == list(size)
+    assert soft['labels'].tolist() == labels.tolist()
+    small = [max(1, side // 4) for side in size]
+    assert soft['probs'].shape == (len(probs), *small) and soft['probs'].dtype == np.uint8
+    for row in range(small[0]):
+        for column in range(small[1]):
+            # the pixels that a cell of the small map lies on
+            rows, columns = (
+                slice(i * side // n, -(-(i + 1) * side // n))
+                for i, side, n in zip((row, column), size, small)
+            )
+            mean = 255 * probs[:, rows, columns].double().mean((1, 2))
+            assert np.abs(soft['probs'][:, row, column] - mean.numpy()).max() <= 0.5001
+
+
+def test_other_weights(tmp_path):
+    MaskFolder(tmp_path).start(IDENTITY, WEIGHTS, {})
+    other = dict(WEIGHTS, weights_sha256='1' * 64, path='b.pth')
+    message = 'the checkpoint is another one: a.pth .0{12}. there, b.pth .1{12}. now'
+    with pytest.raises(ValueError, match=message):
+        MaskFolder(tmp_path).start(IDENTITY, other, {})
+    MaskFolder(tmp_path).start(IDENTITY, dict(WEIGHTS, path='moved.pth'), {})
+
+
+def test_a_file_that_cannot_be_written(tmp_path):
+    folder = MaskFolder(tmp_path)
+    start(folder, 'x/a')
+    (tmp_path / 'x').write_bytes(b'a file where the folder should be')
+    with pytest.raises(OSError, match='what is finished stays: make room') as error:
+        folder.write(folder.mask_path('x/a'), b'mask')
+    assert error.value.filename == str(tmp_path / 'x/a.png')
+    folder.open_journal(0)
+    folder.record(
+        'x/a', dict(classes=['c'])
+    )  # nothing is noted of a file that is not there
+    folder.close_journal()
+    folder.finish(['x/a'])
+    assert manifest(folder)['images']['x/a']['files'] == {}

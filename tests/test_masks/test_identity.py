@@ -90,3 +90,14 @@ def test_annotations_go_by_any_name():
     before = list(pipeline)
     assert without_annotations(pipeline) == [pipeline[0], pipeline[-1]]
     assert pipeline == before
+
+
+def test_what_is_no_tensor_does_not_count():
+    class WithState(Model):
+        def get_extra_state(self):
+            return dict(note='made today')
+
+        def set_extra_state(self, state):
+            pass
+
+    assert weights_sha256(WithState()) == weights_sha256(Model())

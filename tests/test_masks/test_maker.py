@@ -148,3 +148,11 @@ def test_what_was_not_drained_is_dropped():
     with MaskMaker(recipe(crf=CRF), 1) as maker:
         maker.add('a', example(0), lambda: image_of(example(0)))
     assert maker.drain() == []
+
+
+def test_what_was_dropped_holds_nothing_up():
+    with MaskMaker(recipe(crf=CRF), 1) as maker:
+        maker.add('a', example(0, (60, 80)), lambda: image_of(example(0, (60, 80))))
+    assert [
+        made.payload for made in maker.add_mask(torch.zeros(2, 3).long(), None, 'b')
+    ] == ['b']

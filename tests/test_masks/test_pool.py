@@ -12,17 +12,21 @@ import time
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmseg_more.masks import pool as pool_module
 from mmseg_more.masks.dense_crf import CRFMask, DenseCRFOptions, dense_crf_mask
 from mmseg_more.masks.pool import (
     CRFJob,
+    CRFQueue,
     DenseCRFPool,
     LatticeCRF,
     cgroup_cores,
     open_crf,
     usable_cores,
 )
+from strategies import few_examples
 
 WORKERS = 2
 
@@ -583,3 +587,109 @@ def test_an_argument_out_of_range():
     for wrong in (dict(max_bytes=0), dict(batch_bytes=0), dict(epsilon=1.0)):
         with pytest.raises(ValueError, match='expected epsilon'):
             LatticeCRF(**wrong)
+
+
+class AnyOrder(CRFQueue):
+    """Finishes its open jobs in an order that is drawn, one now and then, or on demand."""
+
+    def __init__(self, choose, **bounds):
+        super().__init__(**bounds)
+        self.choose, self.most, self.most_bytes = choose, 0, 0
+
+    def _unfinished(self):
+        return [one for one in self._open if not one.future.done()]
+
+    def _finish(self, one):
+        one.future.set_result(f'is {one.job.payload}')
+
+    def _start(self, new):
+        self.most = max(self.most, len(self._open))
+        if len(self._open) > 1:
+            self.most_bytes = max(self.most_bytes, sum(one.num_bytes for one in self._open))
+        if self.choose(2):
+            unfinished = self._unfinished()
+            self._finish(unfinished[self.choose(len(unfinished))])
+
+    def _wait_for_oldest(self):
+        unfinished = self._unfinished()
+        self._finish(unfinished[self.choose(len(unfinished))])
+
+
+@given(
+    st.data(),
+    st.lists(st.integers(0, 300), max_size=12),
+    st.integers(1, 5),
+    st.integers(1, 800),
+)
+def test_order_and_bounds_whatever_is_finished_first(data, held, max_pending, max_bytes):
+    jobs = [CRFJob(str(i), None, None, None, i, size) for i, size in enumerate(held)]
+
+    def choose(count):
+        return data.draw(st.integers(0, count - 1))
+
+    with AnyOrder(choose, max_bytes=max_bytes, max_pending=max_pending) as queue:
+        results = []
+        for job in jobs[: len(jobs) // 2]:
+            results += queue.submit(job)
+        results += queue.drain()
+        assert [result.payload for result in results] == list(range(len(jobs) // 2))
+        results += queue.map(jobs[len(jobs) // 2 :])
+    assert [result.payload for result in results] == list(range(len(jobs)))
+    assert [result.error for result in results] == [
+        f'dense CRF of {i}: is {i}' for i in range(len(jobs))
+    ]
+    assert queue.most <= max_pending and queue.most_bytes <= max_bytes
+
+
+@pytest.mark.slow
+@few_examples
+@given(st.lists(st.sampled_from((0.0, 0.02, 0.05)), max_size=8), st.integers(0, 3))
+def test_order_whatever_takes_long(delays, num_workers):
+    refine = pool_module.dense_crf_mask
+
+    def slow(image, *args):
+        time.sleep(delays[image[0, 0, 0]])
+        return refine(image, *args)
+
+    jobs = [make_job(i) for i in range(len(delays))]
+    for index, job in enumerate(jobs):
+        job.image[0, 0, 0] = index
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool_module, 'dense_crf_mask', slow)  # forked workers have it too
+        with DenseCRFPool(num_workers) as pool:
+            results = list(pool.map(jobs))
+    assert [result.payload for result in results] == list(range(len(jobs)))
+    assert all(result.error is None for result in results)
+
+
+def test_one_worker_per_core_of_each_process_of_a_launcher(monkeypatch):
+    """torchrun tells its processes how many they are on this machine."""
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(pool_module, 'cgroup_cores', lambda: float('inf'))
+    monkeypatch.setattr(DenseCRFPool, '_new_pool', lambda self: None)
+    for world, workers in (('1', 6), ('2', 3), ('4', 1), ('8', 1)):
+        monkeypatch.setenv('LOCAL_WORLD_SIZE', world)
+        with DenseCRFPool() as pool, open_crf() as opened:
+            assert pool.num_workers == opened.num_workers == workers
+            assert pool.max_pending == 4 * workers
+        with DenseCRFPool(5) as pool:  # a number that is given is that of each process
+            assert pool.num_workers == 5
+
+
+@given(st.integers(1, 64), st.floats(0.1, 64), st.integers(1, 16))
+def test_processes_of_a_machine_never_have_more_workers_than_cores(cores, quota, world):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, 'sched_getaffinity', lambda _: set(range(cores)), raising=False)
+        patch.setattr(pool_module, 'cgroup_cores', lambda: quota)
+        patch.setenv('LOCAL_WORLD_SIZE', str(world))
+        count = usable_cores()
+    assert count == max(1, int(min(cores, quota)) // world)
+    assert count == 1 or count * world <= min(cores, quota)
+
+
+def test_workers_are_forked_unless_it_is_said(monkeypatch):
+    monkeypatch.setattr(DenseCRFPool, '_new_pool', lambda self: None)
+    default = 'fork' if sys.platform == 'linux' else 'spawn'
+    for given_method, method in ((None, default), ('spawn', 'spawn')):
+        with DenseCRFPool(1, start_method=given_method) as pool:
+            assert pool._context.get_start_method() == method

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 
-from mmseg_more.masks import PREDICTION, DenseCRFOptions, MaskRecipe
+from mmseg_more.masks import PREDICTION, Calibration, DenseCRFOptions, MaskRecipe
 from mmseg_more.models.structures import MASK_SCALES, SEG_SCALES, LocalizationRequest
 
 from mmseg.structures import SegDataSample
@@ -77,6 +77,20 @@ def test_settings_of_the_crf():
     assert resolved(crf=dict(backend='lattice')).settings()['crf']['backend'] == 'lattice'
 
 
+@pytest.mark.parametrize('value', [-0.01, 1, 1.5, float('nan')])
+def test_thresholds_that_are_none(value):
+    for options in (dict(bkg=value), dict(class_bkg=[0.5, value])):
+        with pytest.raises(ValueError, match=r'bkg must lie in \[0, 1\), got'):
+            MaskRecipe(**options)
+    assert MaskRecipe(bkg=0).bkg == 0
+
+
+def test_a_file_of_thresholds_is_no_threshold_yet():
+    recipe = MaskRecipe(source='lam', bkg=Calibration())
+    with pytest.raises(ValueError, match='is for calibrated.. to look up'):
+        _ = recipe.mask_threshold
+
+
 def test_a_threshold_counts_where_it_decides():
     assert resolved(bkg=0.3).bkg == 0.3 and not resolved(bkg=0.3).needs_bkg
     assert resolved().needs_bkg
@@ -116,6 +130,17 @@ def test_the_request_names_the_classes_that_are_needed():
     # beside a hook that wants the maps of all classes
     both = resolved(policy='predicted').request(LocalizationRequest(('cam',)))
     assert both.maps == ('cam', 'lam') and both.policy == 'all' and both.logits
+    # each kind of mask looks at the scales of its own kind
+    seg, lam = resolved(source='seg'), resolved()
+    at_others = LocalizationRequest(ms_scales=(3.0,))
+    assert seg.request(at_others)._asdict() == dict(
+        at_others._asdict(), seg_scales=SEG_SCALES
+    )
+    at_others = LocalizationRequest(seg_scales=(3.0,), policy='image-labels')
+    assert lam.request(at_others).ms_scales == MASK_SCALES
+    for recipe, kind in ((seg, 'seg_scales'), (lam, 'ms_scales')):
+        with pytest.raises(ValueError, match=f'another hook asks for {kind}='):
+            recipe.request(LocalizationRequest(**{kind: (3.0,)}))
     with pytest.raises(ValueError, match="maps of policy='predicted'.*give both the same"):
         resolved().request(LocalizationRequest(policy='predicted'))
 

@@ -1,13 +1,18 @@
 """Passes without a gradient: in chunks, and for the classes that are present."""
 
+import functools
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from mmseg_more import localization as L
 from mmseg_more.localization.present import present_classes
 from mmseg_more.models import LocalizationRequest
 from mmseg_more.models.segmentors import localizer
+from strategies import few_examples
 from tiny_model import batch, tiny_config, tiny_model
 
 LABELS = [1, 0, 1], [0, 1, 0], [0, 0, 0]
@@ -170,3 +175,49 @@ def test_two_views_merge_into_the_maps():
         assert_close(image.segmentation, model(inputs), **tolerance)
         scores = model.image_logits(model.extract_feat(inputs))[0]
     assert_close(image.scores, scores, **tolerance)
+
+
+@functools.lru_cache
+def evaluated_model():
+    return tiny_model().eval()
+
+
+@pytest.mark.slow
+@few_examples
+@given(
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.sampled_from(((1.0,), (0.5,), (1.0, 0.5))),
+    st.integers(1, 2),
+)
+def test_maps_of_a_flipped_image_are_flipped(cells, scales, batch_size):
+    """Where the patches are: what is too narrow for one is cut off on the right."""
+    size = tuple(16 * count for count in cells)
+    inputs = torch.randn(batch_size, 3, *size, generator=torch.Generator().manual_seed(0))
+    model = evaluated_model()
+    maps, flipped = model.localize(inputs, scales), model.localize(inputs.flip(-1), scales)
+    for name, value in maps._asdict().items():
+        # images and flips change places in the batch of a pass
+        assert_close(getattr(flipped, name).flip(-1), value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+@few_examples
+@given(st.tuples(st.integers(16, 40), st.integers(16, 40)))
+def test_images_of_any_size(size):
+    inputs = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    for value in evaluated_model().localize(inputs, (1.0, 0.5)):
+        assert value.shape == (1, 3, *size)
+        assert value.min() >= 0 and value.max() <= 1
+
+
+def test_passes_are_planned_for_what_is_asked():
+    """Nothing is run for a map that nobody asked for; both parts of the fused one are."""
+
+    def plan(*maps, **scales):
+        return localizer._plan(LocalizationRequest(maps=maps, **scales))
+
+    one = (1.0,)
+    assert plan('lam') == dict(lam=('lam', one))
+    assert plan('attention', lam_scales=()) == {}
+    assert plan('fused') == dict(cam=('cam', one), lam=('lam', one))
+    assert plan('cam', ms_scales=(2.0,)) == dict(cam=('cam', one), cam_ms=('cam', (2.0,)))

@@ -38,6 +38,13 @@ class Segmentor(BaseModel):
         return results
 
 
+class Pairs(Segmentor):
+    """Takes inputs and data samples as a pair."""
+
+    def test_step(self, data):
+        return super().test_step(dict(data_samples=data[1]))
+
+
 def views(sides, flips, scale_first=True):
     pairs = itertools.product(sides, flips)
     if not scale_first:
@@ -73,3 +80,14 @@ def test_views_are_not_kept():
     model = MoReTTAModel(module=Segmentor())
     model.test_step(views(range(16, 96, 16), (False, True)))
     assert model.module.most == 2 * 3
+
+
+def test_views_as_pairs_of_inputs_and_samples():
+    """What a data loader without a collate function of dicts gives."""
+    named = views((32, 48), (False, True))
+    pairs = named['inputs'], named['data_samples']
+    torch.manual_seed(0)
+    expected = MoReTTAModel(module=Segmentor()).test_step(named)
+    torch.manual_seed(0)
+    for one, other in zip(MoReTTAModel(module=Pairs()).test_step(pairs), expected):
+        assert_close(one.seg_logits.data, other.seg_logits.data, rtol=0, atol=0)

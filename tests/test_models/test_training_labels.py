@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from mmseg_more.localization import PAROptions
 from mmseg_more.localization.present import present_classes
-from mmseg_more.models.segmentors import TrainingLabeler
+from mmseg_more.models.segmentors import TrainingLabeler, training_labels
 from mmseg_more.models.structures import TrainingCAMs
 
 OPTIONS = dict(high=0.7, low=0.25, par=dict(dilations=(1,)))
@@ -39,3 +40,41 @@ def test_thresholds_of_the_segmentation_are_the_common_ones_unless_given():
 def test_thresholds_of_the_segmentation_are_ordered(options):
     with pytest.raises(ValueError, match='seg_low, seg_high must be ordered'):
         TrainingLabeler(**OPTIONS, **options)
+
+
+def test_the_published_thresholds():
+    labeler = TrainingLabeler()
+    assert (labeler.high, labeler.low, labeler.bkg) == (0.7, 0.25, 0.5)
+    assert (labeler.cre_high, labeler.cam_high, labeler.cam_low) == (0.5, 0.6, 0.35)
+    assert labeler.switch_iter == 10000 and labeler.par == PAROptions()
+
+
+@pytest.mark.parametrize('final_cam', [False, True])
+def test_each_loss_has_the_map_and_the_thresholds_of_its_own(final_cam):
+    """In steps of .1: the values between the thresholds of one and of another differ."""
+    values = torch.arange(0.05, 1, 0.1)[None, None, None]
+    cams = TrainingCAMs(cam=values.flip(-1), cam_aux=values)
+    labeler = TrainingLabeler(
+        high=0.8, low=0.2, cre_high=0.6, cam_high=0.7, cam_low=0.4, switch_iter=1
+    )
+    cre, ure, affinity = labeler.patch_labels(cams, torch.ones(1, 1), (1, 10), final_cam)
+    by_aux = [0, 0, 255, 255, 255, 255, 255, 255, 1, 1]
+    assert affinity.flatten().tolist() == by_aux
+    if final_cam:
+        expected = [1, 1, 1, 255, 255, 255, 0, 0, 0, 0]
+        assert cre.flatten().tolist() == ure.flatten().tolist() == expected
+    else:
+        assert cre.flatten().tolist() == [0, 0, 255, 255, 255, 255, 1, 1, 1, 1]
+        assert ure.flatten().tolist() == by_aux
+
+
+def test_colours_beyond_the_range_are_the_brightest(monkeypatch):
+    """Rounding may put a white pixel a little above 255; 8 bit would make it black."""
+    seen = []
+    monkeypatch.setattr(
+        training_labels, 'refine_labels', lambda images, *_: seen.append(images)
+    )
+    images = torch.tensor([-3.0, 0.0, 0.9, 254.9, 255.0, 255.5, 256.0, 300.0])
+    TrainingLabeler().refined_labels(images, torch.ones(1), torch.ones(1))
+    expected = torch.tensor([0, 0, 0, 254, 255, 255, 255, 255]) / 255
+    torch.testing.assert_close(seen[0], expected, rtol=0, atol=0)

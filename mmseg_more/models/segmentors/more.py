@@ -271,8 +271,16 @@ class MoRe(BaseSegmentor):
             loss_seg, loss_energy``; those that do not count at
             ``self.iteration`` are absent. Parameters that only those reach get a
             zero gradient.
+
+        Raises:
+            ValueError: If a sample has no image labels, or no loss counts.
         """
         active, final_cam = self._schedule()
+        if not active.names:
+            raise ValueError(
+                f'no loss counts at iteration {self.iteration}: leave `begin` out of one '
+                f'of model.losses, {list(self.loss_schedule.losses)}'
+            )
         image_labels = self._image_labels(data_samples, inputs)
         images = self.denormalize(inputs) if active.need_refined_labels else None
 
@@ -346,7 +354,7 @@ class MoRe(BaseSegmentor):
             for name, module in self.named_children()
             if name in REACHED_BY and not active.reach(name)
         ]
-        if idle and losses:
+        if idle:
             first = next(iter(losses))
             losses[first] = losses[first] + sum(idle)
         return losses

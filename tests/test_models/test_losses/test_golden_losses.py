@@ -258,3 +258,40 @@ def test_no_present_class_gives_zero():
 def test_impossible_settings(build):
     with pytest.raises(ValueError, match='must be'):
         build()
+
+
+def test_confident_relation_counts_present_classes_alone():
+    """Labels of a class that the image does not have are none of its patches."""
+    tokens, patches = torch.randn(2, 3, 4), torch.randn(2, 4, 2, 3)
+    labels = torch.tensor([[[1, 2, 3], [1, 2, 3]], [[0, 2, 255], [1, 2, 3]]])
+    present = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    actual = confident_relation_loss(tokens, patches, labels, present, 0.5)
+    expected = _cre_reference(tokens, patches, labels, present, 0.5)
+    assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_default_temperatures_are_the_modules():
+    tokens = torch.randn(2, 3, 4)
+    assert_close(token_discrimination_loss(tokens), TokenDiscriminationLoss()(tokens))
+    expected = token_discrimination_loss(tokens, 0.07)
+    assert_close(token_discrimination_loss(tokens), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('size', [(7, 9), (9, 7), (7, 7)])
+def test_an_interior_of_one_row_or_column(size):
+    labels = torch.ones(1, *size).long()
+    labels[0, 3:-3, 3:-3] = 255
+    chosen = select_uncertain_tokens(labels, max_tokens=3)  # nothing is added to 0 to 3
+    cells = torch.ones(size[0] - 6, size[1] - 6).nonzero()
+    assert torch.stack([chosen.row, chosen.column], dim=1).tolist() == cells.tolist()
+
+
+def test_each_half_is_divided_by_a_little_more_than_its_pixels():
+    """That keeps a half without pixels at 0."""
+    logits = torch.zeros(1, 2, 1, 2, dtype=torch.float64)
+    background = balanced_cross_entropy(logits, torch.tensor([[[0, 255]]]))
+    both = balanced_cross_entropy(logits, torch.tensor([[[0, 1]]]))
+    half = 0.5 * math.log(2) / (1 + 1e-6)
+    # the divisors are float32
+    assert_close(background.item(), half, rtol=2e-7, atol=0)
+    assert_close(both.item(), 2 * half, rtol=2e-7, atol=0)
