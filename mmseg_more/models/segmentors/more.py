@@ -146,12 +146,22 @@ class MoRe(BaseSegmentor):
                 f'the parts of MoRe disagree on the number of channels: {dims}; '
                 'they take that of the backbone where they do not say it'
             )
+        if self.backbone.out_indices is not None:
+            raise ValueError(
+                'MoRe reads the tokens of its backbone, not feature maps: leave out '
+                'backbone.out_indices'
+            )
         if not hasattr(self.data_preprocessor, 'mean'):
             raise ValueError(
                 'MoRe de-normalises images for its training labels: '
                 'data_preprocessor needs `mean` and `std`, as in '
                 "dict(type='SegDataPreProcessor', mean=[...], std=[...])"
             )
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
+        """Depth of a parameter for layer-wise learning rates, as in mmpretrain's models;
+        see :meth:`MoReViT.get_layer_depth`."""
+        return self.backbone.get_layer_depth(param_name, f'{prefix}backbone.')
 
     # ------------------------------------------------------------- iteration
     @property
