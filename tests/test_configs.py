@@ -86,11 +86,10 @@ def test_two_stage_trains_a_step(path):
     sample = SegDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64)))
     sample.gt_sem_seg = PixelData(data=torch.randint(0, len(names[0]), (1, 64, 64)))
     sample.gt_sem_seg.data[:, :8] = 255
-    sum(
-        value
-        for name, value in model.loss(torch.randn(2, 3, 64, 64), [sample] * 2).items()
-        if 'loss' in name
-    ).backward()
+    for hook in find_hooks(cfg, 'LossImagesHook'):
+        HOOKS.build(hook).attach(model)
+    losses = model(torch.randn(2, 3, 64, 64), [sample] * 2, mode='loss')
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     for scheduler in cfg.param_scheduler:
