@@ -10,7 +10,7 @@ from torch import nn
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class BackboneDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor):
-    """mmpretrain's constructor, for segmentors whose backbone knows the depth of its layers.
+    """mmpretrain's constructor, for segmentors whose backbone knows its layers' depths.
 
     mmpretrain asks the model itself for ``get_layer_depth``, which MMSegmentation's
     segmentors do not have; here their backbone is asked (:class:`MoReViT`, or one of
