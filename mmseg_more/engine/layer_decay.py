@@ -1,7 +1,7 @@
 """Learning rates that fall from layer to layer of a backbone, in any segmentor."""
 
 from functools import partial
-from typing import Callable, List, Optional
+from typing import Any, Callable, List, Optional
 
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
@@ -37,7 +37,7 @@ class BackboneDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstruc
         **kwargs,
     ) -> None:
         """Add the groups of ``module``, as in mmpretrain's constructor."""
-        backbone = getattr(module, 'backbone', None)
+        backbone: Any = getattr(module, 'backbone', None)
         if get_layer_depth is None and hasattr(backbone, 'get_layer_depth'):
             get_layer_depth = partial(backbone.get_layer_depth, prefix='backbone.')
         super().add_params(params, module, prefix, get_layer_depth, **kwargs)
