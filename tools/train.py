@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         '--auto-scale-lr',
         action='store_true',
         help='scale the learning rate by the batch size of all processes together, over '
-        'auto_scale_lr.base_batch_size; auto_scale_lr.enable=True in a config does the same',
+        'auto_scale_lr.base_batch_size; like auto_scale_lr.enable=True in the config',
     )
     parser.add_argument(
         '--cfg-options',

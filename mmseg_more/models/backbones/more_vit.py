@@ -33,9 +33,8 @@ class MoReViT(BaseModule):
     ``out_type='featmap'`` (:meth:`feature_maps`).
 
     Example:
-        >>> model = dict(
-        ...     type='EncoderDecoder', backbone=dict(type='MoReViT', out_indices=-1),
-        ...     decode_head=dict(type='FCNHead', in_channels=768, in_index=-1, ...))
+        >>> backbone = dict(type='MoReViT', out_indices=-1)
+        >>> decode_head = dict(type='FCNHead', in_channels=768, in_index=-1, channels=256)
 
     Args:
         arch: Name in mmpretrain's ViT table ('deit-tiny', 'base', ...) or a
