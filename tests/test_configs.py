@@ -204,3 +204,11 @@ def test_hooks_of_a_user_take_none_of_ours_away(tmp_path):
     stock = Config.fromfile(TWO_STAGE[0])  # of another model
     assert not find_hooks(stock, 'IterationHook', 'LocalizationHook', 'PseudoLabelHook')
     assert find_hooks(stock, 'SanityCheckHook') and find_hooks(stock, 'LoggerHook')
+
+
+@pytest.mark.parametrize('path', CONFIGS + TWO_STAGE, ids=lambda p: p.stem)
+def test_batch_size_that_the_rate_is_meant_for(path):
+    """That of one process, but for COCO's, which was trained on two GPUs."""
+    cfg = Config.fromfile(path)
+    base = 8 if 'coco' in path.stem else cfg.train_dataloader.batch_size
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=base)

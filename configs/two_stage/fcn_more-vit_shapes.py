@@ -11,6 +11,7 @@ crop_size = (96, 96)
 embed_dims = 96
 model = dict(
     type='EncoderDecoder',
+    pretrained='{{ fileDirname }}/../more/vit-t_other-shapes.pth',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],
@@ -32,9 +33,6 @@ model = dict(
         patch_size=8,
         num_classes=6,  # K, without background: a token each
         out_indices=(1, 3),  # feature maps, as mmpretrain's ViT gives them
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{ fileDirname }}/../more/vit-t_other-shapes.pth'
-        ),
     ),
     decode_head=dict(
         type='LargeFOVHead',

@@ -299,6 +299,15 @@ def test_backbone_of_an_encoder_decoder():
     assert sample.pred_sem_seg.data.shape == (1, 43, 61)
 
 
+def test_pretrained_of_an_encoder_decoder(tmp_path):
+    plain = VisionTransformer(stock_model.CONFIG.backbone.arch, img_size=64, patch_size=8)
+    torch.save(_randomize(plain).state_dict(), tmp_path / 'vit.pth')
+    model = stock_model.build(pretrained=str(tmp_path / 'vit.pth'))
+    assert torch.equal(model.backbone.ln1.weight, plain.ln1.weight)
+    with pytest.raises(ValueError, match='pretrained or init_cfg, not both'):
+        _vit(pretrained='vit.pth', init_cfg=dict(type='Pretrained', checkpoint='a.pth'))
+
+
 def test_more_reads_tokens():
     backbone = dict(tiny_config().backbone, out_indices=-1)
     with pytest.raises(ValueError, match='leave out backbone.out_indices'):

@@ -64,6 +64,8 @@ class MoReViT(BaseModule):
             dict of its arguments, for which ``dynamic=True`` is the default, since
             the scales of the CAM passes give several numbers of tokens. Names in
             the state dict stay. Defaults to False.
+        pretrained: FILE, short for the ``init_cfg`` that names it; what a segmentor's
+            ``pretrained`` becomes. Defaults to None.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` starts from a plain
             ViT, in timm's or mmpretrain's names (see
             :func:`mmseg_more.checkpoints.convert_plain_vit`). Defaults to None.
@@ -88,8 +90,13 @@ class MoReViT(BaseModule):
         interpolate: str = 'offset',
         with_cp: bool = False,
         compile: Union[bool, dict] = False,
+        pretrained: Optional[str] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
+        if pretrained is not None:
+            if init_cfg is not None:
+                raise ValueError('give the backbone pretrained or init_cfg, not both')
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
         arch = self._arch_settings(arch)
         depth, dims = arch['num_layers'], arch['embed_dims']
