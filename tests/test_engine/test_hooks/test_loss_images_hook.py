@@ -87,7 +87,8 @@ def test_more_hands_images_on_by_itself():
     logits = torch.randn(1, 4, 64, 64)
     expected = DenseEnergyLoss(loss_weight=loss.loss_weight)(logits, labels, images)
     model(inputs)
-    assert_close(loss(logits, labels, images), expected)
+    # the energy is smaller than the default absolute tolerance
+    assert_close(loss(logits, labels, images), expected, rtol=1e-5, atol=0)
 
 
 def test_no_loss_that_compares_with_images():
