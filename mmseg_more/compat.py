@@ -14,6 +14,7 @@ MMPretrain is imported, and none of which replaces something that works already:
 * MMEngine opens a downloaded checkpoint without that restriction, and runs a config that a
   checkpoint holds when a training resumes from it. Neither happens any more
   (docs/security.md).
+* ``auto_scale_lr`` scales the rate that MMEngine logs as ``base_lr`` too.
 * MMPretrain's optional multi-modal models fail to import beside a recent
   ``transformers``; they are left out.
 """
@@ -188,6 +189,34 @@ def leave_out_config_text() -> None:
     CheckpointLoader.load_checkpoint = staticmethod(load_checkpoint)
 
 
+def scale_logged_rate() -> None:
+    """Let ``auto_scale_lr`` scale the rate that is logged as ``base_lr``.
+
+    Where an optimizer has several groups, MMEngine's wrapper keeps the rate of the config
+    beside them; schedulers change it with theirs, and the log shows it. The runner scales
+    the groups alone, so that the log would go on from the rate of the config.
+    """
+    from mmengine.runner import Runner
+
+    scale = Runner.scale_lr
+    if getattr(scale, 'scales_logged_rate', False):
+        return
+
+    @wraps(scale)
+    def scale_lr(self: Any, optim_wrapper: Any, *args: Any, **kwargs: Any) -> None:
+        several = hasattr(optim_wrapper, 'values')  # an OptimWrapperDict
+        wrappers = [*optim_wrapper.values()] if several else [optim_wrapper]
+        before = [wrapper.optimizer.param_groups[0]['lr'] for wrapper in wrappers]
+        scale(self, optim_wrapper, *args, **kwargs)
+        for wrapper, rate in zip(wrappers, before):
+            logged = getattr(wrapper, 'base_param_settings', None)
+            if logged is not None and rate:
+                logged['lr'] *= wrapper.optimizer.param_groups[0]['lr'] / rate
+
+    scale_lr.scales_logged_rate = True  # type: ignore[attr-defined]
+    Runner.scale_lr = scale_lr
+
+
 def skip_multimodal() -> None:
     """Keep MMPretrain from importing its multi-modal models."""
     import mmpretrain.utils.dependency as dependency
@@ -203,4 +232,5 @@ def apply() -> None:
     allow_mmengine_checkpoints()
     restrict_downloads()
     leave_out_config_text()
+    scale_logged_rate()
     skip_multimodal()

@@ -63,7 +63,7 @@ def train(net, folder, train_cfg=BY_ITER, name=None, **options):
             model=net,
             work_dir=str(folder),
             train_dataloader=dict(
-                dataset=Images(),
+                dataset=options.pop('dataset', None) or Images(),
                 batch_size=2,
                 num_workers=0,
                 collate_fn=dict(type='pseudo_collate'),

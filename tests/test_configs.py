@@ -86,11 +86,10 @@ def test_two_stage_trains_a_step(path):
     sample = SegDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64)))
     sample.gt_sem_seg = PixelData(data=torch.randint(0, len(names[0]), (1, 64, 64)))
     sample.gt_sem_seg.data[:, :8] = 255
-    sum(
-        value
-        for name, value in model.loss(torch.randn(2, 3, 64, 64), [sample] * 2).items()
-        if 'loss' in name
-    ).backward()
+    for hook in find_hooks(cfg, 'LossImagesHook'):
+        HOOKS.build(hook).attach(model)
+    losses = model(torch.randn(2, 3, 64, 64), [sample] * 2, mode='loss')
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     for scheduler in cfg.param_scheduler:
@@ -205,3 +204,11 @@ def test_hooks_of_a_user_take_none_of_ours_away(tmp_path):
     stock = Config.fromfile(TWO_STAGE[0])  # of another model
     assert not find_hooks(stock, 'IterationHook', 'LocalizationHook', 'PseudoLabelHook')
     assert find_hooks(stock, 'SanityCheckHook') and find_hooks(stock, 'LoggerHook')
+
+
+@pytest.mark.parametrize('path', CONFIGS + TWO_STAGE, ids=lambda p: p.stem)
+def test_batch_size_that_the_rate_is_meant_for(path):
+    """That of one process, but for COCO's, which was trained on two GPUs."""
+    cfg = Config.fromfile(path)
+    base = 8 if 'coco' in path.stem else cfg.train_dataloader.batch_size
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=base)

@@ -10,7 +10,19 @@ from mmengine.config import Config
 
 import mmseg_more  # noqa: F401  registers everything
 
-from mmseg.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, TRANSFORMS, VISBACKENDS
+from mmseg.registry import (
+    DATASETS,
+    HOOKS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    VISBACKENDS,
+    WEIGHT_INITIALIZERS,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -18,7 +30,19 @@ PAGES = sorted(
     for pattern in ('*.md', 'docs/*.md', 'configs/*/*.md', 'tests/data/*.md')
     for path in ROOT.glob(pattern)
 )
-REGISTRIES = (DATASETS, HOOKS, LOOPS, METRICS, MODELS, TRANSFORMS, VISBACKENDS)
+REGISTRIES = (
+    DATASETS,
+    HOOKS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    VISBACKENDS,
+    WEIGHT_INITIALIZERS,
+)
 FOLDERS = '(?:mmseg_more|tools|configs|benchmarks|tests|docs)'
 # what a reader writes, not what the repository holds; so are names with NAME in them
 EXAMPLES = {'configs/more/mine.py'}

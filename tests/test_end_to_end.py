@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from golden import ROOT
 
@@ -136,7 +137,8 @@ def test_mmseg_train_script(trained):
 
 
 def test_mmseg_test_script(trained, shapes, tmp_path):
-    """Gives the figures of the validation in training; writes metrics.json."""
+    """Gives the figures of the validation in training; writes metrics.json and, with
+    --out, the predictions."""
     work_dir, _ = trained
     arguments = options(shapes) + [f'test_evaluator.out_json={tmp_path}/m.json']
     run(
@@ -146,8 +148,13 @@ def test_mmseg_test_script(trained, shapes, tmp_path):
         work_dir / 'iter_4.pth',
         '--work-dir',
         tmp_path,
+        '--out',
+        tmp_path / 'out',
         *arguments,
     )
+    written = {path.stem: Image.open(path).size for path in (tmp_path / 'out').iterdir()}
+    images = (shapes / 'ImageSets/Segmentation/val.txt').read_text().split()
+    assert written == dict.fromkeys(images, (96, 96))
     figures = json.loads((tmp_path / 'm.json').read_text())
     expected = scalars(work_dir)[-1]
     for name in ('seg/mIoU', 'lam/mIoU', 'cam/mIoU', 'fused/mIoU', 'cls/F1', 'cls/mAP'):

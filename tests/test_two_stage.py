@@ -78,8 +78,6 @@ def folder(tmp_path_factory):
 
 
 TRAIN = [
-    '--work-dir',
-    'run',
     '--cfg-options',
     *data_options('train', 'val', 'test'),
     'train_cfg.max_iters=2',
@@ -88,7 +86,9 @@ TRAIN = [
 ]
 
 
-def test_masks_then_training(folder):
+@pytest.fixture(scope='module')
+def masks(folder):
+    """Masks of the training images, as in the documentation."""
     code, output = run(
         folder,
         ROOT / 'tools/test.py',
@@ -111,16 +111,31 @@ def test_masks_then_training(folder):
         *(f'{key}={value}' for key, value in SMALL.items()),
     )
     assert code == 0, output[-3000:]
+    return 'masks'
+
+
+@pytest.mark.parametrize(
+    'name, losses',
+    [
+        ('segformer_b0_shapes', ['decode.loss_ce']),
+        ('fcn_more-vit_shapes', ['decode.loss_seg', 'decode.loss_energy', 'aux.loss_ptc']),
+    ],
+)
+def test_masks_then_training(folder, masks, name, losses):
     code, output = run(
         folder,
         ROOT / 'tools/train.py',
-        ROOT / 'configs/two_stage/segformer_b0_shapes.py',
+        ROOT / f'configs/two_stage/{name}.py',
         *TRAIN,
-        'train_dataloader.dataset.pseudo_dir=masks',
+        f'train_dataloader.dataset.pseudo_dir={masks}',
+        'default_hooks.logger.interval=1',
+        'work_dir=' + name,
     )
     assert code == 0, output[-3000:]
-    assert (folder / 'run/iter_2.pth').is_file()
+    assert (folder / name / 'iter_2.pth').is_file()
     assert 'mIoU' in output and '|  hexagon   |' in output
+    for loss in losses:
+        assert f'{loss}: ' in output
 
 
 def test_without_masks_it_says_how_to_make_them(folder):

@@ -4,8 +4,9 @@
     torchrun --nproc_per_node 2 tools/train.py CONFIG --launcher pytorch
 
 It adds to MMSegmentation's own script, which works on the same configs: misspelled keys
-are errors, --amp and --launcher work without a GPU, resume=True in a config is kept, and a
-training that is resumed goes on as if it had not been interrupted (docs/questions.md).
+are errors, --amp and --launcher work without a GPU, --auto-scale-lr is that of MMPretrain,
+resume=True in a config is kept, and a training that is resumed goes on as if it had not
+been interrupted (docs/questions.md).
 """
 
 import argparse
@@ -36,6 +37,12 @@ def parse_args() -> argparse.Namespace:
         'optim_wrapper.dtype says otherwise, bfloat16 on the CPU',
     )
     parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the batch size of all processes together, over '
+        'auto_scale_lr.base_batch_size; like auto_scale_lr.enable=True in the config',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=ConfigOptions,
@@ -60,6 +67,8 @@ def parse_args() -> argparse.Namespace:
     )
     if args.amp:
         enable_amp(args.cfg)
+    if args.auto_scale_lr:
+        launch.enable_auto_scale_lr(args.cfg)
     launch.prepare_machine(args.cfg)
     check_writable(args.cfg.work_dir)
     launch.use_resumable_loop(args.cfg)

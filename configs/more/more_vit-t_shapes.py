@@ -65,6 +65,7 @@ optim_wrapper = dict(
         )
     ),
 )
+auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [
     dict(
         type='PolyWarmupLR', warmup_iters=100, warmup_ratio=1e-6, power=0.9, by_epoch=False

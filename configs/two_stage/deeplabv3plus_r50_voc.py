@@ -15,6 +15,7 @@ model = dict(
     auxiliary_head=dict(num_classes=21),
 )
 train_dataloader = dict(batch_size=16)  # per GPU; MMSegmentation has 4 on each of 4
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 train_cfg = dict(type='ResumableTrainLoop')
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'),

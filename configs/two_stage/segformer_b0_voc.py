@@ -34,6 +34,7 @@ param_scheduler = [
     dict(type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=20000, by_epoch=False),
 ]
 train_dataloader = dict(batch_size=16)  # per GPU
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 train_cfg = dict(type='ResumableTrainLoop')
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2, save_best='mIoU', rule='greater'),

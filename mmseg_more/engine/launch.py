@@ -167,6 +167,22 @@ def use_resumable_loop(cfg: Config) -> None:
         train_cfg['type'] = 'ResumableTrainLoop'
 
 
+def enable_auto_scale_lr(cfg: Config) -> None:
+    """Have the learning rate follow the batch size of all processes together.
+
+    Raises:
+        ValueError: If ``cfg`` does not say which batch size its rate is meant for.
+    """
+    scale = cfg.get('auto_scale_lr') or {}
+    if 'base_batch_size' not in scale:
+        raise ValueError(
+            '--auto-scale-lr: the config does not say which batch size, over all '
+            'processes, its learning rate is meant for; add '
+            'auto_scale_lr = dict(base_batch_size=N)'
+        )
+    scale['enable'] = True
+
+
 def choose_resumed(cfg: Config) -> Optional[str]:
     """Have a training that is resumed go on from a checkpoint of its own.
 

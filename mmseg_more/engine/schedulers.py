@@ -1,5 +1,7 @@
 """Learning-rate schedule of MoRe."""
 
+from typing import Optional
+
 from mmengine.logging import print_log
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
@@ -21,20 +23,32 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
     the config leaves it out) has from there on the rates of a training of that length, and
     the log says so.
 
+    With ``convert_to_iter_based=True`` and ``by_epoch=True`` in the config, as for
+    MMEngine's schedulers, ``begin``, ``end`` and ``warmup_epochs`` are given in epochs,
+    and ``end`` is the training's ``max_epochs`` if it is left out.
+
+    Example:
+        >>> param_scheduler = [dict(
+        ...     type='PolyWarmupLR', warmup_epochs=1, by_epoch=True,
+        ...     convert_to_iter_based=True)]
+
     Args:
         optimizer: Wrapped optimizer or its OptimWrapper.
-        warmup_iters: Length of the warm-up in iterations. Defaults to 1500.
+        warmup_iters: Length of the warm-up in iterations, always. Defaults to 1500.
+        warmup_epochs: Length of the warm-up in epochs, in place of ``warmup_iters``, for
+            ``convert_to_iter_based`` alone. Defaults to None.
         warmup_ratio: Factor at iteration 0. Defaults to 1e-6.
         power: Exponent of the decay. Defaults to 0.9.
         begin: First iteration. Defaults to 0.
         end: Iteration at which the factor is 0. The Runner fills in
             ``max_iters`` if it is left out.
         last_step: Index of the last step, for resuming. Defaults to -1.
-        by_epoch: Must be False: the schedule counts iterations.
+        by_epoch: False, the schedule counts iterations; True goes with
+            ``convert_to_iter_based`` alone. Defaults to False.
         verbose: Whether to print each change. Defaults to False.
 
     Raises:
-        ValueError: If ``by_epoch`` is set or ``end`` is unknown.
+        ValueError: If epochs are given and not converted, or ``end`` is unknown.
     """
 
     end: int
@@ -51,11 +65,13 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
         last_step: int = -1,
         by_epoch: bool = False,
         verbose: bool = False,
+        warmup_epochs: Optional[float] = None,
     ) -> None:
-        if by_epoch:
+        if by_epoch or warmup_epochs is not None:
             raise ValueError(
-                'PolyWarmupLR counts iterations: set '
-                'by_epoch=False and train with a loop of iterations'
+                'PolyWarmupLR counts iterations: set by_epoch=False and train with a loop '
+                'of iterations, or set by_epoch=True and convert_to_iter_based=True to '
+                'give begin, end and warmup_epochs in epochs'
             )
         if end >= INF:
             raise ValueError('PolyWarmupLR needs `end`, the last iteration of the decay')
@@ -76,6 +92,42 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
             by_epoch=False,
             verbose=verbose,
         )
+
+    @classmethod
+    def build_iter_from_epoch(
+        cls,
+        optimizer,
+        *,
+        epoch_length: int,
+        begin: float = 0,
+        end: float = INF,
+        warmup_epochs: Optional[float] = None,
+        by_epoch: bool = True,
+        **kwargs,
+    ) -> 'PolyWarmupLR':
+        """Build it from lengths in epochs: what ``convert_to_iter_based=True`` calls.
+
+        Args:
+            optimizer: As for the class.
+            epoch_length: Iterations of an epoch.
+            begin: First epoch. Defaults to 0.
+            end: Epoch at which the factor is 0.
+            warmup_epochs: Length of the warm-up. None: ``warmup_iters``.
+            by_epoch: True, as for MMEngine's schedulers.
+            **kwargs: The other arguments of the class.
+
+        Raises:
+            ValueError: If ``by_epoch`` is False, or the warm-up has two lengths.
+        """
+        if not by_epoch:
+            raise ValueError('convert_to_iter_based=True needs by_epoch=True')
+        if warmup_epochs is not None:
+            if 'warmup_iters' in kwargs:
+                raise ValueError('give warmup_iters or warmup_epochs, not both')
+            kwargs['warmup_iters'] = int(warmup_epochs * epoch_length)
+        if end < INF:
+            end = end * epoch_length
+        return cls(optimizer, begin=int(begin * epoch_length), end=int(end), **kwargs)
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Go on where a schedule was, to the end that this one has been given."""

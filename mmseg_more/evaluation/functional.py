@@ -10,6 +10,10 @@ from typing import NamedTuple, Tuple
 import torch
 from torch import Tensor
 
+ABSENT_CLASSES = ('skip', 'zero')
+"""Labels that are predicted somewhere and occur in no truth: left out of the means, or
+counted there, with an IoU of 0, as MMSegmentation's ``IoUMetric`` counts them."""
+
 
 class SegmentationFigures(NamedTuple):
     """Figures per dense label, each ``(C,)`` float64 in [0, 1].
@@ -28,16 +32,18 @@ class SegmentationFigures(NamedTuple):
     """``FP / TP``, not bounded by 1; NaN, not infinite, where TP is 0."""
     occurs: Tensor
     """Whether the label occurs in the truth, bool."""
+    counted: Tensor
+    """Whether the label counts in the means, bool, see :data:`ABSENT_CLASSES`."""
 
     def mean(self, name: str) -> float:
-        """Mean of one figure over the labels that occur in the truth.
+        """Mean of one figure over the labels that count.
 
         Of these, the labels for which the figure is not defined are left out:
         precision where the label was never predicted, confusion ratio where
         it was never right (mIoU and recall count such a label as 0). NaN when
         nothing is left.
         """
-        return getattr(self, name)[self.occurs].nanmean().item()
+        return getattr(self, name)[self.counted].nanmean().item()
 
 
 def confusion_matrix(
@@ -61,12 +67,22 @@ def confusion_matrix(
     return count.reshape(num_labels, num_labels)
 
 
-def segmentation_figures(confusion: Tensor) -> SegmentationFigures:
+def segmentation_figures(
+    confusion: Tensor, absent_classes: str = 'skip'
+) -> SegmentationFigures:
     """IoU, precision, recall and confusion ratio of each label.
 
     Args:
         confusion (Tensor): ``(C, C)`` counts, rows = truth.
+        absent_classes (str): One of :data:`ABSENT_CLASSES`. Defaults to 'skip'.
+
+    Raises:
+        ValueError: If ``absent_classes`` is none of them.
     """
+    if absent_classes not in ABSENT_CLASSES:
+        raise ValueError(
+            f'absent_classes must be one of {ABSENT_CLASSES}, got {absent_classes!r}'
+        )
     confusion = confusion.double()
     tp = confusion.diagonal()
     predicted, true = confusion.sum(0), confusion.sum(1)
@@ -77,12 +93,13 @@ def segmentation_figures(confusion: Tensor) -> SegmentationFigures:
         recall=tp / true,
         confusion_ratio=torch.where(tp > 0, ratio, torch.nan),
         occurs=true > 0,
+        counted=(true > 0) if absent_classes == 'skip' else (true + predicted > 0),
     )
 
 
-def mean_iou(confusion: Tensor) -> float:
-    """Mean IoU over the labels that occur in the truth, in [0, 1]."""
-    return segmentation_figures(confusion).mean('iou')
+def mean_iou(confusion: Tensor, absent_classes: str = 'skip') -> float:
+    """Mean IoU over the labels that count, in [0, 1]; see :func:`segmentation_figures`."""
+    return segmentation_figures(confusion, absent_classes).mean('iou')
 
 
 def threshold_histogram(

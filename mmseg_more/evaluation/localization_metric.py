@@ -1,17 +1,23 @@
 """One metric for segmentation, localization maps and image labels."""
 
-from typing import Any, Dict, List, Optional, Sequence
+import logging
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+import cv2
+import numpy as np
 import torch
 from mmengine.logging import MMLogger, print_log
 from torch import Tensor
 
 from mmseg.registry import METRICS
 
+from ..files import write_bytes
 from ..masks.calibration import as_calibration, scale_kind
 from ..models.structures import MAP_NAMES, LocalizationRequest
 from .counting import CountingMetric
 from .functional import (
+    ABSENT_CLASSES,
     SegmentationFigures,
     average_precision,
     confusion_matrix,
@@ -19,10 +25,20 @@ from .functional import (
     segmentation_figures,
 )
 from .report import class_ious, format_table, mean_figures, write_json
-from .sample import EvaluatedSample, read_sample
+from .sample import read_field, read_maps, read_prediction, read_scores, read_truth, remedy
 from .thresholds import Bkg, MapThresholds
 
 SEGMENTATION = 'seg'
+SCORES = ('pred_score', 'gt_score')
+
+
+class ImageScores(NamedTuple):
+    """Scores of the K classes of an image, each ``(K,)`` or None, where it has none."""
+
+    pred_score: Optional[Tensor]
+    """Probabilities."""
+    gt_score: Optional[Tensor]
+    """Multi-hot image labels."""
 
 
 @METRICS.register_module()
@@ -32,7 +48,7 @@ class LocalizationMetric(CountingMetric):
     For the segmentation (``pred_sem_seg``) and for each of the maps ``cam``,
     ``lam``, ``fused``, ``attention`` that is present: mIoU, precision, recall
     and confusion ratio FP/TP, each the mean over the labels that occur in the
-    truth, background included (section 4 of the paper; see
+    truth (``absent_classes``), background included (section 4 of the paper; see
     :class:`~mmseg_more.evaluation.functional.SegmentationFigures`). A map
     becomes a label by ``argmax + 1`` over the classes of the image label, 0
     where the maximum is ``<= bkg``. All thresholds of a sweep are scored at
@@ -43,6 +59,11 @@ class LocalizationMetric(CountingMetric):
     augmentation, for which it asks for none) the segmentation and the image labels
     are scored alone. Maps of the classes of the image's labels are enough (its
     ``policy='image-labels'``): the figures are those of the maps of all.
+
+    Any segmentor can be scored. Where the data samples have no image labels
+    (``gt_score``) the figures of maps and image labels are left out, where the model
+    predicts none (``pred_score``) those of image labels; the log says so. What the first
+    image of an evaluation has, all must have.
 
     Keys, in percent (ratios and thresholds as they are): ``seg/mIoU``,
     ``seg/precision``, ``seg/recall``, ``seg/confusion_ratio``, the same for
@@ -61,6 +82,15 @@ class LocalizationMetric(CountingMetric):
         thresholds (Sequence[float], optional): The sweep for the best
             threshold, to which ``bkg`` is added. Defaults to .05, .1, ... .95.
         ignore_index (int): Label of pixels that do not count. Defaults to 255.
+        absent_classes (str): Whether a label that is predicted and occurs in no truth is
+            left out of the means ('skip') or counts with an IoU of 0 ('zero'), as in
+            ``IoUMetric``. Defaults to 'skip'.
+        output_dir (str, optional): Folder to write each predicted segmentation to, as
+            ``NAME.png`` with the labels as pixels, like ``IoUMetric``. Defaults to None.
+        format_only (bool): Only write to ``output_dir``, without any figure: no truth is
+            needed. Defaults to False.
+        keep_results (bool): What MMSegmentation's ``test.py --out`` sets. What is written
+            to ``output_dir`` stays there in any case. Defaults to False.
         out_json (str, optional): File to write the figures to after each
             evaluation, with the IoU of each class as ``lam/IoU/NAME``.
             Undefined figures (NaN) are ``null``. Defaults to None.
@@ -80,16 +110,29 @@ class LocalizationMetric(CountingMetric):
         bkg: Bkg = 0.5,
         thresholds: Optional[Sequence[float]] = None,
         ignore_index: int = 255,
+        absent_classes: str = 'skip',
+        output_dir: Optional[str] = None,
+        format_only: bool = False,
+        keep_results: bool = False,
         out_json: Optional[str] = None,
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        if absent_classes not in ABSENT_CLASSES:
+            raise ValueError(
+                f'absent_classes must be one of {ABSENT_CLASSES}, got {absent_classes!r}'
+            )
+        if format_only and output_dir is None:
+            raise ValueError('format_only=True writes predictions: it needs `output_dir`')
         # a file is read once
         self._bkg = as_calibration(bkg) if isinstance(bkg, str) else bkg
         self._sweep = thresholds
         self.localization_request = None
         self.ignore_index = ignore_index
+        self.absent_classes = absent_classes
+        self.output_dir = output_dir
+        self.format_only = format_only
         self.out_json = out_json
 
     @property
@@ -106,59 +149,87 @@ class LocalizationMetric(CountingMetric):
         kinds = dict(cam=cam, lam=lam, fused=max(cam, lam, key=('raw', 'ms').index))
         self.thresholds = MapThresholds(self._bkg, self._sweep, kinds)
 
+    def _reset(self) -> None:
+        super()._reset()
+        self._scores: Optional[List[str]] = None  # fields that the images have
+
     # ------------------------------------------------------------ per image
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Count one batch.
+        """Count one batch, and write its predictions.
 
         Args:
             data_batch: Not used.
             data_samples (Sequence[dict]): Samples of the model as dicts, with
-                ``gt_sem_seg``, ``gt_score``, ``pred_sem_seg``,
-                ``pred_score`` and the requested maps.
-        """
-        num_classes = self._num_classes()
-        for data_sample in data_samples:
-            sample = read_sample(data_sample, num_classes, self.ignore_index)
-            image = self._new_image(
-                (
-                    sample.pred_score.detach().float().cpu(),
-                    sample.gt_score.detach().float().cpu(),
-                )
-            )
-            self._add(image, self._count(sample))
+                ``gt_sem_seg`` and ``pred_sem_seg``, and with ``gt_score``,
+                ``pred_score`` and the requested maps where there are any.
 
-    def _count(self, sample: EvaluatedSample) -> Dict[str, Tensor]:
-        """Confusion matrix and histograms of one image, on the CPU."""
+        Raises:
+            KeyError: A field is missing that the first image has.
+            ValueError: Sizes or labels do not fit each other or the data set.
+        """
+        for sample in data_samples:
+            if self.output_dir is not None:
+                self._write_prediction(sample, Path(self.output_dir))
+            if self.format_only:
+                self._new_image(ImageScores(None, None))
+            else:
+                self._process_image(sample)
+
+    def _write_prediction(self, sample: dict, folder: Path) -> None:
+        labels = read_field(sample, 'pred_sem_seg')['data'].squeeze(0).cpu().numpy()
+        # as in IoUMetric: the labels of the file, whose 0 the data set left out
+        labels = labels + bool(sample.get('reduce_zero_label', False))
+        _, content = cv2.imencode('.png', labels.astype(np.uint8))
+        path = folder / f'{Path(read_field(sample, "img_path")).stem}.png'
+        write_bytes(path, content.tobytes())
+
+    def _process_image(self, sample: dict) -> None:
+        if self._scores is None:
+            self._scores = [name for name in SCORES if name in sample]
+        num_labels = len((self.dataset_meta or {}).get('classes') or ())
+        if self._scores or not num_labels:
+            num_labels = self._num_classes() + 1
+        truth = read_truth(sample, num_labels, self.ignore_index)
+        pred = read_prediction(sample, num_labels, truth.shape)
+        scores = {name: read_scores(sample, name, num_labels - 1) for name in self._scores}
         counts = {
             SEGMENTATION: confusion_matrix(
-                sample.pred,
-                sample.truth.to(sample.pred.device),
-                len(sample.gt_score) + 1,
-                self.ignore_index,
+                pred, truth.to(pred.device), num_labels, self.ignore_index
             ).cpu()
         }
-        for name, maps in sample.maps.items():
-            counts[name] = self.thresholds.histogram(
-                name,
-                maps,
-                sample.gt_score,
-                sample.truth,
-                self.ignore_index,
-                sample.map_indices,
-                self.dataset_meta['classes'][1:],
+        if 'gt_score' in scores:
+            counts.update(self._count_maps(sample, truth, scores['gt_score']))
+        on_cpu = {name: score.detach().float().cpu() for name, score in scores.items()}
+        image = self._new_image(ImageScores(*(on_cpu.get(name) for name in SCORES)))
+        self._add(image, counts)
+
+    def _count_maps(
+        self, sample: dict, truth: Tensor, gt_score: Tensor
+    ) -> Dict[str, Tensor]:
+        """Histogram of each map of an image, on the CPU."""
+        maps, indices = read_maps(sample, len(gt_score), truth.shape)
+        assert self.dataset_meta is not None, 'its classes have been counted'
+        classes = self.dataset_meta['classes'][1:]
+        return {
+            name: self.thresholds.histogram(
+                name, value, gt_score, truth, self.ignore_index, indices, classes
             )
-        return counts
+            for name, value in maps.items()
+        }
 
     # ------------------------------------------------------------ all images
-    def compute_metrics(self, results: List[tuple]) -> Dict[str, float]:
+    def compute_metrics(self, results: List[ImageScores]) -> Dict[str, float]:
         """Figures from the summed counts and the collected scores.
 
         Args:
-            results (list[tuple]): ``(pred_score, gt_score)`` of each image,
-                each ``(K,)``.
+            results (list[ImageScores]): Of each image.
         """
         if not results:
             raise ValueError('no image was evaluated: the data set is empty')
+        logger = MMLogger.get_current_instance()
+        if self.format_only:
+            print_log(f'{len(results)} predictions are in {self.output_dir}', logger)
+            return {}
         figures: Dict[str, SegmentationFigures] = {}
         metrics: Dict[str, float] = {}
         for name in (*MAP_NAMES, SEGMENTATION):
@@ -166,30 +237,50 @@ class LocalizationMetric(CountingMetric):
                 continue
             confusion = self._counts[name]
             if name != SEGMENTATION:
-                swept = self.thresholds.figures(name, confusion)
+                swept = self.thresholds.figures(name, confusion, self.absent_classes)
                 confusion = swept.confusion
                 metrics[f'{name}/mIoU_best'] = 100 * swept.best_miou
                 metrics[f'{name}/best_threshold'] = swept.best_threshold
-            figures[name] = segmentation_figures(confusion)
+            figures[name] = segmentation_figures(confusion, self.absent_classes)
             metrics.update(mean_figures(name, figures[name]))
-        score, truth = (torch.stack(part) for part in zip(*results))
-        metrics['cls/F1'] = 100 * image_f1(score, truth).mean().item()
-        metrics['cls/mAP'] = 100 * average_precision(score, truth).nanmean().item()
 
         classes = self.dataset_meta['classes']
-        logger = MMLogger.get_current_instance()
         print_log(
             f'IoU of each class over {len(results)} images, in percent:\n'
             + format_table(figures, metrics, self.thresholds.bkg, classes),
             logger,
         )
-        print_log(
-            f'image labels: F1 {metrics["cls/F1"]:.2f}, mAP {metrics["cls/mAP"]:.2f}',
-            logger,
-        )
+        metrics.update(self._image_label_figures(results, logger))
         if self.out_json:
             written = dict(metrics)
             for name, value in figures.items():
                 written.update(class_ious(name, value, classes))
             write_json(self.out_json, written)
         return metrics
+
+    def _image_label_figures(
+        self, results: List[ImageScores], logger: MMLogger
+    ) -> Dict[str, float]:
+        """F1 and mAP of the image labels; none where the images have no scores."""
+        columns = dict(zip(SCORES, zip(*results)))
+        missing = [name for name in SCORES if any(s is None for s in columns[name])]
+        for name in missing:
+            left_out = 'image labels' + ' and maps' * (name == 'gt_score')
+            print_log(
+                f'LocalizationMetric leaves out the figures of {left_out}: the data '
+                f'samples have no "{name}"; {remedy(name)}.',
+                logger,
+                logging.WARNING,
+            )
+        if missing:
+            return {}
+        score, truth = (torch.stack(columns[name]) for name in SCORES)
+        figures = {
+            'cls/F1': 100 * image_f1(score, truth).mean().item(),
+            'cls/mAP': 100 * average_precision(score, truth).nanmean().item(),
+        }
+        print_log(
+            f'image labels: F1 {figures["cls/F1"]:.2f}, mAP {figures["cls/mAP"]:.2f}',
+            logger,
+        )
+        return figures

@@ -42,7 +42,7 @@ def format_table(
             [
                 name,
                 *(
-                    _number(100 * f.iou[index].item() if f.occurs[index] else None)
+                    _number(100 * f.iou[index].item() if f.counted[index] else None)
                     for f in figures.values()
                 ),
             ],

@@ -152,10 +152,14 @@ def read_field(sample: dict, name: str) -> Any:
     """
     if name not in sample:
         raise KeyError(
-            f'"{name}" is missing on the data sample of '
-            f'{_image(sample)}: {_REMEDY.get(name, _REMEDY_MAPS)}.'
+            f'"{name}" is missing on the data sample of {_image(sample)}: {remedy(name)}.'
         )
     return sample[name]
+
+
+def remedy(name: str) -> str:
+    """What would put a field on the data samples."""
+    return _REMEDY.get(name, _REMEDY_MAPS)
 
 
 def _pixels(sample: dict, name: str) -> Tensor:

@@ -147,10 +147,15 @@ class MapThresholds:
         own = torch.tensor(thresholds, dtype=torch.float64)[indices.cpu()]
         return move_threshold(maps.float(), own, max(self.bkg[name], 1e-6))
 
-    def figures(self, name: str, histogram: Tensor) -> SweptFigures:
-        """From the histograms of a map, summed over the images."""
+    def figures(
+        self, name: str, histogram: Tensor, absent_classes: str = 'skip'
+    ) -> SweptFigures:
+        """From the histograms of a map, summed over the images; ``absent_classes`` as in
+        :func:`~mmseg_more.evaluation.functional.segmentation_figures`."""
         matrices = confusion_at_thresholds(histogram)
-        score = torch.tensor([mean_iou(matrix) for matrix in matrices], dtype=torch.float64)
+        score = torch.tensor(
+            [mean_iou(matrix, absent_classes) for matrix in matrices], dtype=torch.float64
+        )
         # NaN (nothing to score) is nowhere better than the first threshold
         best = int(score.nan_to_num(-1).argmax())
         thresholds = self.sweep[name]

@@ -2,7 +2,7 @@
 
 from . import losses  # noqa: F401
 from .backbones import MoReViT
-from .decode_heads import LargeFOVHead
+from .decode_heads import LargeFOVHead, PatchAffinityHead
 from .graph import GraphCategoryRepresentation
 from .segmentors import MoRe, MoReTTAModel
 from .structures import MAP_NAMES, LocalizationMaps, LocalizationRequest, Tokens
@@ -16,5 +16,6 @@ __all__ = [
     'MoRe',
     'MoReTTAModel',
     'MoReViT',
+    'PatchAffinityHead',
     'Tokens',
 ]

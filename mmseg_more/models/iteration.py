@@ -18,6 +18,9 @@ class TrainingIteration:
     * where a wrapper (DistributedDataParallel) calls ``forward`` alone, MMEngine's own
       ``RuntimeInfoHook`` has told the message hub (:meth:`follow_message_hub`).
 
+    Either way it may be asked for the update of the weights that the iteration belongs to
+    (:meth:`update`), where gradients are accumulated over several.
+
     A number that is :meth:`set` stays until a training goes on after it: the message hub of
     an earlier runner in the same process changes nothing.
 
@@ -28,6 +31,8 @@ class TrainingIteration:
     def __init__(self) -> None:
         self.set(0)
         self._is_known = False
+        self.per_update: Optional[int] = None
+        """Iterations of an update; None until somebody has said it."""
 
     @property
     def value(self) -> int:
@@ -43,14 +48,30 @@ class TrainingIteration:
 
     @torch.compiler.disable
     def follow_optimizer(self, optim_wrapper: Any) -> None:
-        """Take the iteration from the optimizer wrapper of a runner.
+        """Take the iteration, and those of an update, from the optimizer wrapper.
 
-        Nothing changes if no runner has started its count: somebody calls ``train_step`` in
-        a loop of their own.
+        The iteration stays if no runner has started its count: somebody calls
+        ``train_step`` in a loop of their own.
         """
+        self.per_update = iterations_per_update(optim_wrapper)
         # -1 until OptimWrapper.initialize_count_status(), which the runner calls
         if getattr(optim_wrapper, '_max_counts', -1) >= 0:
             self.set(optim_wrapper.inner_count)
+
+    def update(self, iteration: int) -> int:
+        """The 0-based update of the weights that an iteration belongs to.
+
+        Raises:
+            RuntimeError: If nobody ever said how many iterations an update has.
+        """
+        if self.per_update is None:
+            raise RuntimeError(
+                "schedule_unit='updates': the model has not been told how many iterations "
+                'an update of the weights has. Where a wrapper trains it '
+                "(DistributedDataParallel), add dict(type='IterationHook'); in a loop of "
+                'your own set model.iterations_per_update'
+            )
+        return iteration // self.per_update
 
     @torch.compiler.disable
     def follow_message_hub(self) -> None:
@@ -69,6 +90,11 @@ class TrainingIteration:
                 "removed. Keep it, add dict(type='IterationHook'), or, in a loop of your "
                 'own, set model.iteration before each step'
             )
+
+
+def iterations_per_update(optim_wrapper: Any) -> int:
+    """``accumulative_counts`` of an optimizer wrapper, 1 where it has none."""
+    return int(getattr(optim_wrapper, '_accumulative_counts', 1))
 
 
 def _message_hub_iteration() -> Optional[Tuple[str, int]]:

@@ -56,9 +56,10 @@ def test_addresses_are_not_looked_up():
 
 
 @pytest.mark.parametrize('several', [True, False])
-def test_output_dir_goes_to_the_metrics_that_write(several):
-    writer = dict(type='IoUMetric', iou_metrics=['mIoU'])
-    other = dict(type='LocalizationMetric')
+@pytest.mark.parametrize('kind', ['IoUMetric', 'LocalizationMetric'])
+def test_output_dir_goes_to_the_metrics_that_write(several, kind):
+    writer = dict(type=kind)
+    other = dict(type='ProtocolMetric')
     cfg = Config(dict(test_evaluator=[other, writer] if several else writer))
     launch.set_output_dir(cfg, 'folder')
     entries = cfg.test_evaluator if several else [cfg.test_evaluator]

@@ -2,7 +2,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.hooks import Hook
 
+import iteration_run
 from golden import Golden
 from mmseg_more.engine.schedulers import PolyWarmupLR
 
@@ -85,6 +87,7 @@ def test_resume_with_another_end(end, steps):
     'kwargs, message',
     [
         (dict(end=10, by_epoch=True), 'loop of iterations'),
+        (dict(end=10, warmup_epochs=1), 'convert_to_iter_based=True'),
         (dict(), 'needs `end`'),
         (dict(end=10, warmup_iters=-1), 'must be >= 0'),
     ],
@@ -145,3 +148,73 @@ def test_resumed_anywhere_with_any_end(arguments, steps, length):
     scheduler.load_state_dict(first.state_dict())
     expected = rates_of(PolyWarmupLR(whole, **other), whole, steps + 6)[steps:]
     assert rates_of(scheduler, resumed, 6) == expected
+
+
+# ------------------------------------------------------------------- epochs
+def _converted(optimizer, epoch_length=5, **kwargs):
+    """As MMEngine's Runner builds it."""
+    return PARAM_SCHEDULERS.build(
+        dict(type='PolyWarmupLR', by_epoch=True, convert_to_iter_based=True, **kwargs),
+        default_args=dict(optimizer=optimizer, epoch_length=epoch_length),
+    )
+
+
+@pytest.mark.parametrize(
+    'epochs, iterations',
+    [
+        (dict(end=4, warmup_epochs=1), dict(end=20, warmup_iters=5)),
+        (dict(end=4, warmup_epochs=0.5), dict(end=20, warmup_iters=2)),
+        (dict(begin=1, end=4, warmup_iters=3), dict(begin=5, end=20, warmup_iters=3)),
+    ],
+)
+def test_epochs_are_converted(epochs, iterations):
+    rates = []
+    for build, kwargs in ((_converted, epochs), (PolyWarmupLR, iterations)):
+        optimizer = _optimizer(1.0)
+        scheduler = build(optimizer, **kwargs)
+        assert scheduler.by_epoch is False
+        rates.append([])
+        for _ in range(22):
+            rates[-1].append(optimizer.param_groups[0]['lr'])
+            optimizer.step()
+            scheduler.step()
+    assert rates[0] == rates[1] and rates[0][-1] < rates[0][10]
+
+
+def test_epochs_that_cannot_be_converted():
+    with pytest.raises(ValueError, match='not both'):
+        _converted(_optimizer(1.0), end=4, warmup_epochs=1, warmup_iters=3)
+    with pytest.raises(ValueError, match='needs by_epoch=True'):
+        PolyWarmupLR.build_iter_from_epoch(
+            _optimizer(1.0), epoch_length=5, end=4, by_epoch=False
+        )
+
+
+def test_in_a_training_of_epochs(tmp_path):
+    """`end` is that of the training, where the config leaves it out."""
+    net, _ = iteration_run.model()
+    rates = []
+    runner = iteration_run.train(
+        net,
+        tmp_path,
+        iteration_run.BY_EPOCH,  # 2 epochs of 3 batches
+        param_scheduler=dict(
+            type='PolyWarmupLR',
+            warmup_epochs=1,
+            warmup_ratio=0.1,
+            by_epoch=True,
+            convert_to_iter_based=True,
+        ),
+        custom_hooks=[RecordRates(rates)],
+    )
+    factor = runner.param_schedulers[0].factor
+    assert rates == pytest.approx([1e-4 * factor(step) for step in range(6)])
+    assert (factor(3), factor(6)) == (0.5**0.9, 0)
+
+
+class RecordRates(Hook):
+    def __init__(self, rates):
+        self.rates = rates
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.rates.append(runner.optim_wrapper.get_lr()['lr'][0])

@@ -71,6 +71,14 @@ def test_absent_and_missed_labels():
     assert figures.mean('precision') == pytest.approx(0.5)
     assert figures.mean('recall') == pytest.approx(1 / 3)
     assert figures.mean('confusion_ratio') == pytest.approx(1)
+    counted = segmentation_figures(confusion_matrix(pred, truth, 4), 'zero')
+    assert counted.counted.tolist() == [True, True, True, False]
+    assert counted.mean('iou') == pytest.approx(0.4 / 3)
+    assert counted.mean('precision') == pytest.approx(0.25)
+    assert counted.mean('recall') == pytest.approx(1 / 3)
+    assert mean_iou(confusion_matrix(pred, truth, 4), 'zero') == counted.mean('iou')
+    with pytest.raises(ValueError, match="absent_classes must be one of.*'omit'"):
+        segmentation_figures(confusion_matrix(pred, truth, 4), 'omit')
 
 
 def test_nothing_but_ignored_pixels():

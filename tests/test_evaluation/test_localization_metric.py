@@ -1,13 +1,16 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
+from PIL import Image
 from torch.testing import assert_close
 
 from localization_samples import CLASSES, MAPS, K, make_sample
+from localization_samples import evaluate as evaluate_all
 from mmseg_more.evaluation import LocalizationMetric
 from mmseg_more.evaluation.functional import confusion_matrix, mean_iou
 from mmseg_more.localization import maps_to_labels
@@ -100,17 +103,12 @@ def test_segmentation_alone():
     assert {key.split('/')[0] for key in metrics} == {'seg', 'cls'}
 
 
-def test_table_and_json(tmp_path, monkeypatch):
+def test_table_and_json(tmp_path, shown):
     samples = [make_sample(i, maps=(*MAPS, 'attention')) for i in range(3)]
     for sample in samples:  # 'star' never occurs
         sample.gt_sem_seg.data[sample.gt_sem_seg.data == 3] = 0
         sample.gt_score[2] = 0
     path = tmp_path / 'new' / 'metrics.json'
-    shown = []
-    monkeypatch.setattr(
-        'mmseg_more.evaluation.localization_metric.print_log',
-        lambda text, logger: shown.append(text),
-    )
     metrics = evaluate(samples, out_json=str(path))
     table = '\n'.join(shown)
     rows = {
@@ -153,10 +151,131 @@ def test_undefined_figures_are_null_in_json(tmp_path):
     ],
 )
 def test_missing_field(field, remedy):
+    """That another image has."""
     sample = make_sample(3)
     delattr(sample, field)
     with pytest.raises(KeyError, match=f'{field}.*3.jpg.*{remedy}'):
-        evaluate([sample])
+        evaluate([make_sample(0), sample])
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What the metric logs."""
+    lines = []
+    monkeypatch.setattr(
+        'mmseg_more.evaluation.localization_metric.print_log',
+        lambda text, *_: lines.append(text),
+    )
+    return lines
+
+
+def without(samples, *fields):
+    for sample in samples:
+        for field in fields:
+            delattr(sample, field)
+    return samples
+
+
+def test_segmentor_without_scores_of_images(shown):
+    """A model that predicts no score, on images that have labels."""
+    expected = evaluate([make_sample(i) for i in range(3)])
+    metrics = evaluate(without([make_sample(i) for i in range(3)], 'pred_score'))
+    assert metrics == {k: v for k, v in expected.items() if not k.startswith('cls/')}
+    assert 'leaves out the figures of image labels: ' in shown[-1]
+    assert 'no "pred_score"; use a model that predicts it' in shown[-1]
+
+
+def test_images_without_labels(shown, tmp_path):
+    """Maps need them as well."""
+    path = tmp_path / 'metrics.json'
+    expected = evaluate([make_sample(i) for i in range(3)])
+    samples = without([make_sample(i) for i in range(3)], 'gt_score', 'pred_score')
+    metrics = evaluate(samples, out_json=str(path))
+    assert metrics == {k: v for k, v in expected.items() if k.startswith('seg/')}
+    assert any(
+        'image labels and maps: the data samples have no "gt_score"' in s for s in shown
+    )
+    assert set(metrics) <= set(json.loads(path.read_text()))
+
+
+def test_classes_without_a_background(shown):
+    """Of any data set of MMSegmentation, with a model of MMSegmentation."""
+    samples = [make_sample(i, maps=()) for i in range(3)]
+    expected = evaluate(samples)
+    metric = LocalizationMetric()
+    metric.dataset_meta = dict(classes=('road', *CLASSES[1:]))
+    samples = without(samples, 'gt_score', 'pred_score')
+    metric.process(None, [sample.to_dict() for sample in samples])
+    assert metric.evaluate(3)['seg/mIoU'] == expected['seg/mIoU']
+
+
+def test_what_images_have_is_forgotten_between_evaluations():
+    metric = LocalizationMetric()
+    metric.dataset_meta = dict(classes=CLASSES)
+    keys = []
+    for sample in (
+        make_sample(0),
+        *without([make_sample(0)], 'pred_score'),
+        make_sample(0),
+    ):
+        metric.process(None, [sample.to_dict()])
+        keys.append('cls/F1' in metric.evaluate(1))
+    assert keys == [True, False, True]
+
+
+# ------------------------------------------------------------- as IoUMetric
+def test_averages_as_iou_metric():
+    samples = [make_sample(i) for i in range(8)]
+    for sample in samples:  # 'star' is in no truth, and predicted
+        sample.gt_sem_seg.data[sample.gt_sem_seg.data == 3] = 0
+    assert any((sample.pred_sem_seg.data == 3).any() for sample in samples)
+    expected = evaluate_all(dict(type='IoUMetric'), samples)['mIoU']
+    found = evaluate(samples, absent_classes='zero')
+    # IoUMetric rounds to two digits
+    assert found['seg/mIoU'] == pytest.approx(expected, abs=0.0051)
+    assert evaluate(samples)['seg/mIoU'] == pytest.approx(found['seg/mIoU'] * 4 / 3)
+    assert evaluate(samples) == evaluate(samples, absent_classes='skip')
+
+
+def test_absent_class_of_a_map():
+    """In the sweep too: a map that shows a class which is in no truth."""
+    sample = make_sample(0)
+    sample.gt_score = torch.ones(K)
+    sample.gt_sem_seg.data[sample.gt_sem_seg.data == 3] = 0
+    skipped, counted = evaluate([sample]), evaluate([sample], absent_classes='zero')
+    for key in ('mIoU', 'mIoU_best'):
+        assert counted[f'lam/{key}'] < skipped[f'lam/{key}']
+
+
+def test_predictions_are_written_as_by_iou_metric(tmp_path):
+    samples = [make_sample(i) for i in range(3)]
+    folders = tmp_path / 'new' / 'ours', tmp_path / 'theirs'
+    # keep_results is what MMSegmentation's test.py sets with output_dir
+    metrics = evaluate(samples, output_dir=str(folders[0]), keep_results=True)
+    assert metrics == evaluate(samples)
+    evaluate_all(dict(type='IoUMetric', output_dir=str(folders[1])), samples)
+    written = [
+        {path.name: np.asarray(Image.open(path)).tolist() for path in folder.iterdir()}
+        for folder in folders
+    ]
+    assert written[0] == written[1] and set(written[0]) == {'0.png', '1.png', '2.png'}
+
+
+def test_labels_whose_zero_the_data_set_leaves_out(tmp_path):
+    sample = make_sample(0, maps=())
+    sample.set_metainfo(dict(reduce_zero_label=True))
+    evaluate([sample], output_dir=str(tmp_path))
+    written = np.asarray(Image.open(tmp_path / '0.png'))
+    assert (written == sample.pred_sem_seg.data[0].numpy() + 1).all()
+
+
+def test_format_only(tmp_path, shown):
+    """No truth, no scores, no classes are needed."""
+    samples = [make_sample(i, maps=()) for i in range(3)]
+    without(samples, 'gt_sem_seg', 'gt_score', 'pred_score')
+    assert evaluate(samples, output_dir=str(tmp_path), format_only=True) == {}
+    assert len([*tmp_path.iterdir()]) == 3
+    assert shown == [f'3 predictions are in {tmp_path}']
 
 
 def test_sizes_and_labels_that_do_not_fit():
@@ -222,6 +341,10 @@ def test_bad_arguments():
         LocalizationMetric(bkg=dict(lamm=0.5))
     with pytest.raises(ValueError, match=r'\[0, 1\), got 1.5'):
         LocalizationMetric(bkg=1.5)
+    with pytest.raises(ValueError, match="absent_classes must be one of.*'none'"):
+        LocalizationMetric(absent_classes='none')
+    with pytest.raises(ValueError, match='it needs `output_dir`'):
+        LocalizationMetric(format_only=True)
     metric = LocalizationMetric()
     metric.dataset_meta = dict(classes=CLASSES[1:])
     with pytest.raises(ValueError, match='"background" first'):

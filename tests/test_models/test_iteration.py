@@ -8,7 +8,9 @@ from mmengine.optim import OptimWrapper
 
 import iteration_run
 from iteration_run import BY_EPOCH, BY_ITER
-from tiny_model import batch, tiny_model
+from tiny_model import batch, tiny_config, tiny_model
+
+from mmseg.registry import MODELS
 
 
 @pytest.mark.parametrize(
@@ -122,3 +124,80 @@ def test_a_training_goes_on_after_what_was_set(tmp_path):
     model.iteration = 5000
     iteration_run.train(model, tmp_path)
     assert seen == list(range(6))
+
+
+# ------------------------------------------------------------------ updates
+def scheduled_model(**overrides):
+    """With a list of (begun losses, final CAM) of each step; both begin after unit 1."""
+    net = MODELS.build(
+        tiny_config(
+            losses=dict(
+                cls=dict(type='MultiLabelSoftMarginLoss'),
+                cls_aux=dict(type='MultiLabelSoftMarginLoss', begin=1),
+            ),
+            pseudo_label=dict(switch_iter=1),
+            **overrides,
+        )
+    )
+    net.data_preprocessor.size = (64, 64)
+    seen = []
+
+    def record(*_):
+        active, final_cam = net._schedule()
+        seen.append(('cls_aux' in active.names, final_cam))
+
+    net.backbone.register_forward_pre_hook(record)
+    return net, seen
+
+
+@pytest.mark.parametrize(
+    'unit, counts, first',
+    [('iterations', 2, 2), ('updates', 2, 4), ('updates', 1, 2), ('updates', 4, None)],
+)
+def test_schedule_unit(tmp_path, unit, counts, first):
+    """All iterations of an update have the losses of that update."""
+    net, seen = scheduled_model(schedule_unit=unit)
+    iteration_run.train(net, tmp_path, optim_wrapper=dict(accumulative_counts=counts))
+    begun = [first is not None and step >= first for step in range(6)]
+    assert seen == [(value, value) for value in begun]
+    assert net.iteration == 5
+
+
+def test_updates_after_resuming(tmp_path):
+    net, _ = scheduled_model()
+    iteration_run.train(net, tmp_path, dict(BY_ITER, max_iters=2))
+    net, seen = scheduled_model(schedule_unit='updates')
+    iteration_run.train(
+        net,
+        tmp_path,
+        load_from=str(tmp_path / 'iter_2.pth'),
+        resume=True,
+        optim_wrapper=dict(accumulative_counts=2),
+    )
+    assert [begun for begun, _ in seen] == [False, False, True, True]
+
+
+def test_updates_in_a_wrapper(tmp_path, process_group):
+    """The wrapper calls the model without the optimizer: the hook says what it counts."""
+    options = dict(optim_wrapper=dict(accumulative_counts=2))
+    net, _ = scheduled_model(schedule_unit='updates')
+    with pytest.raises(RuntimeError, match="schedule_unit='updates'.*IterationHook"):
+        iteration_run.train(MMDistributedDataParallel(net), tmp_path, **options)
+    net, seen = scheduled_model(schedule_unit='updates')
+    options['custom_hooks'] = [dict(type='IterationHook')]
+    iteration_run.train(
+        MMDistributedDataParallel(net, find_unused_parameters=True), tmp_path, **options
+    )
+    assert [begun for begun, _ in seen] == [False] * 4 + [True] * 2
+
+
+def test_updates_in_a_loop_of_ones_own():
+    model = tiny_model(schedule_unit='updates')
+    model.iteration = 7
+    model.iterations_per_update = 4
+    assert model.schedule_step(model.iteration) == 1
+
+
+def test_unknown_schedule_unit():
+    with pytest.raises(ValueError, match="schedule_unit must be one of.*'epochs'"):
+        tiny_model(schedule_unit='epochs')

@@ -2,11 +2,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper
 from mmpretrain.models import VisionTransformer
 from torch.testing import assert_close
 
+import stock_model
 from mmseg_more.checkpoints import convert_official, convert_plain_vit, unwrap_state_dict
 from mmseg_more.models import MoReViT
+from tiny_model import tiny_config, tiny_model
 
 ARCH = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
 
@@ -229,3 +232,83 @@ def test_no_state_dict(checkpoint):
 def test_not_an_official_state_dict():
     with pytest.raises(ValueError, match='conv1.weight'):
         convert_official({'conv1.weight': torch.zeros(1)})
+
+
+# ------------------------------------------------- in MMSegmentation's models
+@pytest.mark.parametrize(
+    'out_indices', [-1, 3, [1, 3], (-3, -1), (3, 0)], ids=lambda value: str(value)
+)
+def test_feature_maps_are_those_of_mmpretrain(out_indices):
+    indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+    plain = _randomize(
+        VisionTransformer(
+            ARCH, img_size=32, patch_size=8, out_type='featmap', out_indices=indices
+        )
+    )
+    ours = _vit(num_classes=1, num_registers=0, out_indices=out_indices)
+    ours.load_state_dict(plain.state_dict(), strict=True)
+    images = torch.randn(2, 3, 32, 32)
+    maps, expected = ours(images), plain(images)
+    assert type(maps) is tuple and len(maps) == len(expected)
+    for found, other in zip(maps, expected):
+        assert found.shape == (2, 16, 4, 4)
+        # another order of the sums in the attention
+        assert_close(found, other, rtol=1e-4, atol=1e-5)
+
+
+def test_last_feature_map_is_what_more_reads():
+    vit, features = _randomize(_vit()), _randomize(_vit(out_indices=(-3, -1)))
+    images = torch.randn(2, 3, 35, 50)
+    tokens = vit(images)
+    aux, last = features(images)
+    assert torch.equal(last, tokens.patches) and torch.equal(aux, tokens.aux_patches)
+
+
+@pytest.mark.parametrize('out_indices', [4, -5, [], [0, 4]])
+def test_impossible_out_indices(out_indices):
+    with pytest.raises(ValueError, match='out_indices must name some of the 4 blocks'):
+        _vit(out_indices=out_indices)
+
+
+def test_out_indices_of_a_caller_stay():
+    indices = [-1, 0]
+    _vit(out_indices=indices)
+    assert indices == [-1, 0]
+
+
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_layer_depths_are_those_of_mmpretrain(prefix):
+    plain, ours = VisionTransformer(ARCH, img_size=32, patch_size=8), _vit()
+    for name, _ in ours.named_parameters():
+        depth = ours.get_layer_depth(prefix + name, prefix)
+        assert depth == plain.get_layer_depth(prefix + name, prefix), name
+    assert ours.get_layer_depth('decode_head.conv_seg.bias', 'backbone.') == (5, 6)
+
+
+def test_backbone_of_an_encoder_decoder():
+    """It trains a step, and predicts at a size that is no multiple of a patch."""
+    model = stock_model.build()
+    optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    losses = model.train_step(stock_model.batch(), optim_wrapper)
+    assert losses['decode.loss_ce'] > 0
+    unchanged = [n for n, p in model.named_parameters() if torch.equal(p, before[n])]
+    assert unchanged == []
+    model.eval()
+    (sample,) = model.test_step(stock_model.batch(1, size=(43, 61)))
+    assert sample.pred_sem_seg.data.shape == (1, 43, 61)
+
+
+def test_pretrained_of_an_encoder_decoder(tmp_path):
+    plain = VisionTransformer(stock_model.CONFIG.backbone.arch, img_size=64, patch_size=8)
+    torch.save(_randomize(plain).state_dict(), tmp_path / 'vit.pth')
+    model = stock_model.build(pretrained=str(tmp_path / 'vit.pth'))
+    assert torch.equal(model.backbone.ln1.weight, plain.ln1.weight)
+    with pytest.raises(ValueError, match='pretrained or init_cfg, not both'):
+        _vit(pretrained='vit.pth', init_cfg=dict(type='Pretrained', checkpoint='a.pth'))
+
+
+def test_more_reads_tokens():
+    backbone = dict(tiny_config().backbone, out_indices=-1)
+    with pytest.raises(ValueError, match='leave out backbone.out_indices'):
+        tiny_model(backbone=backbone)

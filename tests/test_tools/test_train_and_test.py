@@ -1,6 +1,7 @@
 """tools/train.py and tools/test.py, run as a user runs them."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -302,3 +303,69 @@ def test_launcher_that_was_not_launched(run, mistake_of, config, monkeypatch):
     assert 'RANK' in message and 'torchrun --nproc_per_node 2' in message
     message = mistake_of(run, 'train', config, '--launcher', 'slurm')
     assert "'slurm' needs a GPU" in message
+
+
+# ------------------------------------------------------------ learning rate
+SCHEDULED = """
+optim_wrapper = dict(
+    type='OptimWrapper', constructor='MergedOptimWrapperConstructor',
+    optimizer=dict(type='SGD', lr=.1),
+    paramwise_cfg=dict(custom_keys={'classifier.weight': dict(lr_mult=10.)}))
+param_scheduler = [
+    dict(type='PolyWarmupLR', warmup_iters=2, warmup_ratio=.5, by_epoch=False)]
+auto_scale_lr = dict(base_batch_size=2)
+default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
+"""
+
+
+@pytest.mark.parametrize(
+    'arguments, ratio',
+    [
+        ([], 1),
+        (['--auto-scale-lr'], 2),  # a batch of 4
+        (['--cfg-options', 'auto_scale_lr.enable=True'], 2),
+    ],
+)
+def test_rates_in_the_log(run, config, tmp_path, arguments, ratio):
+    """The warm-up starts from the scaled rate, and all that is logged is scaled."""
+    config.write_text(CONFIG + SCHEDULED)
+    run('train', config, '--work-dir', tmp_path / 'run', *arguments)
+    (log,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = [(line['lr'], line['base_lr']) for line in lines if 'lr' in line]
+    factors = [0.5, 0.75, 0.5**0.9, 0.25**0.9]
+    # 'lr' is that of the first group, 'base_lr' that of the config
+    expected = [(1.0 * ratio * factor, 0.1 * ratio * factor) for factor in factors]
+    assert steps == [pytest.approx(pair) for pair in expected]
+
+
+def test_scaled_rates_when_resumed(run, config, tmp_path):
+    config.write_text(CONFIG + SCHEDULED)
+    whole = ('train', config, '--auto-scale-lr', '--work-dir')
+    run(*whole, tmp_path / 'whole')
+    run(
+        *whole,
+        tmp_path / 'run',
+        '--cfg-options',
+        'train_cfg.max_iters=2',
+        'param_scheduler.0.end=4',
+        'experiment_name=part1_' + config.stem,
+    )
+    name = 'experiment_name=part2_' + config.stem
+    run(*whole, tmp_path / 'run', '--resume', '--cfg-options', name)
+    logs = [
+        [
+            (line['lr'], line['base_lr'])
+            for file in sorted((tmp_path / folder).glob('*/vis_data/scalars.json'))
+            for line in map(json.loads, file.read_text().splitlines())
+            if 'lr' in line
+        ]
+        for folder in ('whole', 'run')
+    ]
+    assert logs[0] == logs[1] and len(logs[0]) == 4
+
+
+def test_rate_that_is_meant_for_no_batch_size(run, config, capsys):
+    with pytest.raises(SystemExit):
+        run('train', config, '--auto-scale-lr')
+    assert 'add auto_scale_lr = dict(base_batch_size=N)' in capsys.readouterr().err

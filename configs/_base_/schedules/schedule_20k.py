@@ -21,6 +21,8 @@ param_scheduler = [
         by_epoch=False,
     )
 ]
+# --auto-scale-lr: the rates times the batch size of all GPUs together / this one [P]
+auto_scale_lr = dict(enable=False, base_batch_size=4)
 train_cfg = dict(type='ResumableTrainLoop', max_iters=20000, val_interval=2000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

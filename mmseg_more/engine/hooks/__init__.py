@@ -3,6 +3,7 @@ from .checkpoint_hook import CheckpointHook
 from .finite_loss_hook import FiniteLossHook
 from .iteration_hook import IterationHook
 from .localization_hook import LocalizationHook
+from .loss_images_hook import LossImagesHook
 from .mean_teacher_hook import MeanTeacherHook
 from .sanity_check_hook import SanityCheckHook
 from .signal_hook import SignalHook
@@ -14,6 +15,7 @@ __all__ = [
     'FiniteLossHook',
     'IterationHook',
     'LocalizationHook',
+    'LossImagesHook',
     'MeanTeacherHook',
     'SanityCheckHook',
     'SignalHook',

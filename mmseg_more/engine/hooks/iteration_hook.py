@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from mmseg.registry import HOOKS
 
+from ...models.iteration import iterations_per_update
 from .utils import unwrap_model
 
 
@@ -20,7 +21,8 @@ class IterationHook(Hook):
 
     MoRe finds its iteration without the hook as well (see
     :class:`~mmseg_more.models.iteration.TrainingIteration`); the hook serves other models
-    that read one, and says in the log where a training goes on.
+    that read one, says in the log where a training goes on, and tells MoRe how many
+    iterations an update of the weights has, also where a wrapper trains it.
 
     Example:
         >>> default_hooks = dict(iteration=dict(type='IterationHook'))
@@ -32,6 +34,8 @@ class IterationHook(Hook):
         """Fail before the first iteration where the model does not fit."""
         model = unwrap_model(runner.model, 'iteration')
         model.iteration = runner.iter
+        if hasattr(model, 'iterations_per_update'):
+            model.iterations_per_update = iterations_per_update(runner.optim_wrapper)
         if runner.iter > 0:
             runner.logger.info(
                 f'IterationHook: the model goes on at iteration {runner.iter}.'

@@ -224,7 +224,7 @@ class HealthHook(Hook):
         assert self._monitor is not None, 'prepared before the first iteration'
         model = innermost(runner.model)
         self.figures = self._measure(model)
-        active = model.loss_schedule.active(iteration)
+        active = model.loss_schedule.active(model.schedule_step(iteration))
         findings = self._monitor.update(
             iteration, self.figures, active.need_maps, 'seg' in active.names
         )

@@ -28,6 +28,14 @@ class MoReViT(BaseModule):
     Token order: registers, classes, patches; each has its own trainable
     position. Layers and names are mmpretrain's.
 
+    The segmentor MoRe reads all tokens (:meth:`tokens`). In a stock ``EncoderDecoder``,
+    ``out_indices`` makes it give feature maps, as mmpretrain's ViT does with
+    ``out_type='featmap'`` (:meth:`feature_maps`).
+
+    Example:
+        >>> backbone = dict(type='MoReViT', out_indices=-1)
+        >>> decode_head = dict(type='FCNHead', in_channels=768, in_index=-1, channels=256)
+
     Args:
         arch: Name in mmpretrain's ViT table ('deit-tiny', 'base', ...) or a
             dict of ``embed_dims, num_layers, num_heads,
@@ -39,6 +47,9 @@ class MoReViT(BaseModule):
         num_registers: R. Defaults to 4.
         aux_layer: Index of the block whose output is the auxiliary patch map.
             Defaults to -3, the third from the end.
+        out_indices: Blocks whose patch maps are the output, one index or several,
+            negative ones from the end; the last block's map is normed. None: the
+            output is :class:`Tokens`, which MoRe needs. Defaults to None.
         drop_path_rate: Stochastic depth of the last block (linear over the
             blocks). Defaults to 0.
         interpolate: How positions are resized to another grid. 'offset' uses
@@ -53,13 +64,15 @@ class MoReViT(BaseModule):
             dict of its arguments, for which ``dynamic=True`` is the default, since
             the scales of the CAM passes give several numbers of tokens. Names in
             the state dict stay. Defaults to False.
+        pretrained: FILE, short for the ``init_cfg`` that names it; what a segmentor's
+            ``pretrained`` becomes. Defaults to None.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` starts from a plain
             ViT, in timm's or mmpretrain's names (see
             :func:`mmseg_more.checkpoints.convert_plain_vit`). Defaults to None.
 
     Raises:
-        ValueError: For an unknown arch or option, sizes that do not fit, or
-            ``compile`` with a PyTorch that cannot compile modules in place.
+        ValueError: For an unknown arch or option, sizes or indices that do not fit,
+            or ``compile`` with a PyTorch that cannot compile modules in place.
     """
 
     init_cfg: Optional[dict]
@@ -72,12 +85,18 @@ class MoReViT(BaseModule):
         num_classes: int = 20,
         num_registers: int = 4,
         aux_layer: int = -3,
+        out_indices: Union[int, Sequence[int], None] = None,
         drop_path_rate: float = 0.0,
         interpolate: str = 'offset',
         with_cp: bool = False,
         compile: Union[bool, dict] = False,
+        pretrained: Optional[str] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
+        if pretrained is not None:
+            if init_cfg is not None:
+                raise ValueError('give the backbone pretrained or init_cfg, not both')
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
         arch = self._arch_settings(arch)
         depth, dims = arch['num_layers'], arch['embed_dims']
@@ -100,6 +119,7 @@ class MoReViT(BaseModule):
         self.num_registers = num_registers
         self.num_extra_tokens = num_registers + num_classes
         self.aux_index = aux_layer % depth
+        self.out_indices = None if out_indices is None else _blocks(out_indices, depth)
         self.interpolate = interpolate
         self.grid_size = (img_size // patch_size,) * 2
 
@@ -224,8 +244,16 @@ class MoReViT(BaseModule):
             return checkpoint(layer, tokens, use_reentrant=False)
         return layer(tokens)
 
-    def forward(self, images: Tensor, with_attention: bool = False) -> Tokens:
-        """Encode images.
+    def forward(
+        self, images: Tensor, with_attention: bool = False
+    ) -> Union[Tokens, Tuple[Tensor, ...]]:
+        """:meth:`feature_maps` of a backbone with ``out_indices``, else :meth:`tokens`."""
+        if self.out_indices is not None:
+            return self.feature_maps(images)
+        return self.tokens(images, with_attention)
+
+    def tokens(self, images: Tensor, with_attention: bool = False) -> Tokens:
+        """Encode images for MoRe.
 
         Args:
             images: Normalised ``(B, 3, H, W)``, both sides at least one patch.
@@ -239,15 +267,7 @@ class MoReViT(BaseModule):
         Raises:
             ValueError: If an image is smaller than one patch.
         """
-        if min(images.shape[-2:]) < self.patch_size:
-            raise ValueError(
-                f'an image of {images.shape[-2]}x{images.shape[-1]} is '
-                f'smaller than one patch ({self.patch_size}); resize it or '
-                'drop the smallest scale'
-            )
-        patches, grid = self.patch_embed(images)
-        x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], 1)
-        x = x + self._positions(tuple(grid))
+        x, grid = self._embed(images)
         extra = self.num_extra_tokens
         aux, attention = x, None
         for index, layer in enumerate(self.layers):
@@ -259,7 +279,78 @@ class MoReViT(BaseModule):
             if index == self.aux_index:
                 aux = x
         x = self.ln1(x)
-        patches, aux_patches = (
-            t[:, extra:].transpose(1, 2).unflatten(2, grid) for t in (x, aux)
-        )
+        patches, aux_patches = (self._patch_map(t, grid) for t in (x, aux))
         return Tokens(x[:, self.num_registers : extra], patches, aux_patches, attention)
+
+    def feature_maps(self, images: Tensor) -> Tuple[Tensor, ...]:
+        """Encode images for any decode head.
+
+        Args:
+            images: Normalised ``(B, 3, H, W)``, both sides at least one patch.
+
+        Returns:
+            Patch maps ``(B, D, h, w)`` of the blocks ``out_indices`` in their order in
+            the network, that of the last block after the final norm.
+
+        Raises:
+            ValueError: If an image is smaller than one patch.
+        """
+        x, grid = self._embed(images)
+        maps = []
+        for index, layer in enumerate(self.layers):
+            x = self._run(layer, x)
+            if index == len(self.layers) - 1:
+                x = self.ln1(x)
+            if index in (self.out_indices or ()):
+                maps.append(self._patch_map(x, grid))
+        return tuple(maps)
+
+    def _embed(self, images: Tensor) -> Tuple[Tensor, Tuple[int, int]]:
+        """Tokens ``(B, R+K+N, D)`` with their positions, and the grid ``(h, w)``."""
+        if min(images.shape[-2:]) < self.patch_size:
+            raise ValueError(
+                f'an image of {images.shape[-2]}x{images.shape[-1]} is '
+                f'smaller than one patch ({self.patch_size}); resize it or '
+                'drop the smallest scale'
+            )
+        patches, grid = self.patch_embed(images)
+        x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], 1)
+        return x + self._positions(tuple(grid)), tuple(grid)
+
+    def _patch_map(self, tokens: Tensor, grid: Tuple[int, int]) -> Tensor:
+        return tokens[:, self.num_extra_tokens :].transpose(1, 2).unflatten(2, grid)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
+        """Depth of a parameter, for learning rates that decay from layer to layer.
+
+        Args:
+            param_name: Name of the parameter in the model.
+            prefix: What the names of this backbone begin with there, ``'backbone.'``.
+
+        Returns:
+            Its depth, and the number of depths, which is two more than there are blocks:
+            0 for tokens (classes, registers), positions and the patch embedding, ``i + 1``
+            for block ``i``, the last depth for the final norm and all outside of the
+            backbone.
+        """
+        depths = len(self.layers) + 2
+        if not param_name.startswith(prefix):
+            return depths - 1, depths
+        part, *rest = param_name[len(prefix) :].split('.')
+        if part in ('cls_token', 'pos_embed', 'patch_embed'):
+            return 0, depths
+        if part == 'layers':
+            return int(rest[0]) + 1, depths
+        return depths - 1, depths
+
+
+def _blocks(indices: Union[int, Sequence[int]], depth: int) -> Tuple[int, ...]:
+    """Indices of blocks, counted from the start."""
+    indices = [indices] if isinstance(indices, int) else list(indices)
+    wrong = [index for index in indices if not -depth <= index < depth]
+    if wrong or not indices:
+        raise ValueError(
+            f'out_indices must name some of the {depth} blocks, {-depth} to {depth - 1}, '
+            f'got {indices}'
+        )
+    return tuple(index % depth for index in indices)

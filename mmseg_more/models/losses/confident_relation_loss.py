@@ -4,9 +4,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmseg.registry import MODELS
+
+from .decode_head import LossOfMoRe
 
 _FLOOR = 1e-4
 _LOG_MIN_DOUBLE = -745.0  # exp() of anything lower is 0 in float64
@@ -66,13 +68,15 @@ def confident_relation_loss(
 
 
 @MODELS.register_module()
-class ConfidentRelationLoss(nn.Module):
+class ConfidentRelationLoss(LossOfMoRe):
     """Module of :func:`confident_relation_loss`.
 
     Args:
         temperature: ``tau``; .5 for VOC, .1 for COCO. Defaults to 0.5.
         loss_weight: Factor of the loss. Defaults to 1.0.
     """
+
+    reads = 'class tokens, patches and image labels'
 
     def __init__(self, temperature: float = 0.5, loss_weight: float = 1.0) -> None:
         super().__init__()

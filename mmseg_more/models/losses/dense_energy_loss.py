@@ -1,5 +1,7 @@
 """Regularised loss (Tang et al., ECCV 2018): a dense CRF energy."""
 
+from typing import Optional
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -7,6 +9,7 @@ from mmseg.registry import MODELS
 
 from ...localization.bilateral import BACKENDS, bilateral_energy
 from ...localization.pseudo_label import IGNORE_INDEX
+from .decode_head import refuse_pixel_weights
 
 _ENERGY_SCALE = 1e-7
 
@@ -18,6 +21,9 @@ class DenseEnergyLoss(nn.Module):
     ``-1e-7 sum(S . (gate K S)) / B`` on images scaled by ``scale_factor``;
     ``gate = 1 - max_k S``, set to 1 where the label is ignored, floored at 0.
 
+    As the ``loss_decode`` of any head it needs
+    :class:`~mmseg_more.engine.hooks.LossImagesHook`, which hands it the images.
+
     Args:
         sigma_rgb: Width of the kernel in colour, 8-bit levels. Defaults to 15.
         sigma_xy: Width in pixels of the full image. Defaults to 100.
@@ -28,6 +34,8 @@ class DenseEnergyLoss(nn.Module):
             see :func:`mmseg_more.localization.choose_backend`. Defaults to
             ``'auto'``.
         loss_weight: Factor of the loss. Defaults to 1.0.
+        loss_name: Its key in the log of a decode head, to begin with 'loss'. Defaults to
+            'loss_energy'.
     """
 
     def __init__(
@@ -38,6 +46,7 @@ class DenseEnergyLoss(nn.Module):
         ignore_index: int = IGNORE_INDEX,
         backend: str = 'auto',
         loss_weight: float = 1.0,
+        loss_name: str = 'loss_energy',
     ) -> None:
         super().__init__()
         if min(sigma_rgb, sigma_xy, scale_factor) <= 0:
@@ -53,18 +62,41 @@ class DenseEnergyLoss(nn.Module):
         self.ignore_index = ignore_index
         self.backend = backend
         self.loss_weight = loss_weight
+        self.loss_name = loss_name
 
-    def forward(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        images: Optional[Tensor] = None,
+        *,
+        weight: Optional[Tensor] = None,
+        ignore_index: Optional[int] = None,
+    ) -> Tensor:
         """Weighted loss.
 
         Args:
             logits: ``(B, K + 1, H, W)`` at image size.
             labels: int64 ``(B, H, W)``.
             images: ``(B, 3, H, W)``, 0 to 255, not truncated.
+            weight: None: single pixels have no weights here.
+            ignore_index: Label without a decision; None: that of the module.
 
         Returns:
             Scalar, at most 0.
+
+        Raises:
+            TypeError: Without images.
+            ValueError: For weights.
         """
+        if images is None:
+            raise TypeError(
+                'DenseEnergyLoss compares the segmentation with the image, which a decode '
+                "head does not hand to its losses: add dict(type='LossImagesHook') to the "
+                "config's custom_hooks"
+            )
+        refuse_pixel_weights(self, weight)
+        ignore_index = self.ignore_index if ignore_index is None else ignore_index
         factor = self.scale_factor
         images = F.interpolate(images, scale_factor=factor, mode='nearest')
         probs = F.interpolate(
@@ -75,7 +107,7 @@ class DenseEnergyLoss(nn.Module):
         )
         labels = F.interpolate(labels[:, None].float(), scale_factor=factor, mode='nearest')
         gate = 1 - probs.detach().amax(dim=1, keepdim=True)
-        gate = gate.masked_fill(labels == self.ignore_index, 1.0).clamp(min=0)
+        gate = gate.masked_fill(labels == ignore_index, 1.0).clamp(min=0)
         return self.loss_weight * bilateral_energy(
             probs,
             images,

@@ -1,11 +1,17 @@
 """Patch affinity loss of ToCo (Ru et al., CVPR 2023, section 3.2), ``ptc``."""
 
+from typing import Optional
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmseg.registry import MODELS
 
-from ...localization.pseudo_label import affinity_pairs
+from ...localization.pseudo_label import IGNORE_INDEX, affinity_pairs
+from .decode_head import refuse_pixel_weights
+
+MAX_PATCHES = 128 * 128
+"""Of an image: each of its matrices of pairs has a gigabyte then."""
 
 
 def patch_affinity_loss(patches: Tensor, pairs: Tensor) -> Tensor:
@@ -32,16 +38,47 @@ def patch_affinity_loss(patches: Tensor, pairs: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class PatchAffinityLoss(nn.Module):
-    """Module of :func:`patch_affinity_loss`.
+    """Module of :func:`patch_affinity_loss`; in a stock segmentor the loss of
+    :class:`~mmseg_more.models.PatchAffinityHead`, an auxiliary head.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
+        loss_name: Its key in the log of a decode head, to begin with 'loss'. Defaults to
+            'loss_ptc'.
     """
 
-    def __init__(self, loss_weight: float = 1.0) -> None:
+    def __init__(self, loss_weight: float = 1.0, loss_name: str = 'loss_ptc') -> None:
         super().__init__()
         self.loss_weight = loss_weight
+        self.loss_name = loss_name
 
-    def forward(self, patches: Tensor, labels: Tensor) -> Tensor:
-        """Weighted loss of ``patches (B, D, h, w)``, labels ``(B, h, w)``."""
+    def forward(
+        self,
+        patches: Tensor,
+        labels: Tensor,
+        *,
+        weight: Optional[Tensor] = None,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> Tensor:
+        """Weighted loss.
+
+        Args:
+            patches: ``(B, D, h, w)``.
+            labels: int64 ``(B, h, w)``; 255 is ignored.
+            weight: None: single pixels have no weights here.
+            ignore_index: Label that is ignored as well.
+
+        Raises:
+            ValueError: For weights, and for more than ``MAX_PATCHES`` patches.
+        """
+        refuse_pixel_weights(self, weight)
+        height, width = patches.shape[-2:]
+        if height * width > MAX_PATCHES:
+            raise ValueError(
+                f'PatchAffinityLoss compares all pairs of positions, and {height}x{width} '
+                f'are more than {MAX_PATCHES}: it is for feature maps, not for logits at '
+                "image size. Use auxiliary_head=dict(type='PatchAffinityHead'), with the "
+                '`in_index` of a coarser map'
+            )
+        labels = labels.masked_fill(labels == ignore_index, IGNORE_INDEX)
         return self.loss_weight * patch_affinity_loss(patches, affinity_pairs(labels))

@@ -2,9 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmseg.registry import MODELS
+
+from .decode_head import LossOfMoRe
 
 
 def token_discrimination_loss(tokens: Tensor, temperature: float = 0.07) -> Tensor:
@@ -27,13 +29,15 @@ def token_discrimination_loss(tokens: Tensor, temperature: float = 0.07) -> Tens
 
 
 @MODELS.register_module()
-class TokenDiscriminationLoss(nn.Module):
+class TokenDiscriminationLoss(LossOfMoRe):
     """Module of :func:`token_discrimination_loss`.
 
     Args:
         temperature: ``tau``. Defaults to 0.07.
         loss_weight: Factor of the loss. Defaults to 1.0.
     """
+
+    reads = 'class tokens'
 
     def __init__(self, temperature: float = 0.07, loss_weight: float = 1.0) -> None:
         super().__init__()

@@ -4,11 +4,12 @@ from typing import NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmseg.registry import MODELS
 
 from ...localization.pseudo_label import IGNORE_INDEX
+from .decode_head import LossOfMoRe
 
 _KERNEL, _MARGIN = 6, 3
 _MIN_MEAN = 1.2  # least mean relation of a window that is selected
@@ -123,7 +124,7 @@ def uncertain_relation_loss(
 
 
 @MODELS.register_module()
-class UncertainRelationLoss(nn.Module):
+class UncertainRelationLoss(LossOfMoRe):
     """Module of :func:`uncertain_relation_loss`, selection included.
 
     Args:
@@ -133,6 +134,8 @@ class UncertainRelationLoss(nn.Module):
             code's). Defaults to False.
         loss_weight: Factor of the loss. Defaults to 1.0.
     """
+
+    reads = 'class tokens, patches and image labels'
 
     def __init__(
         self, max_tokens: int = 8, centered: bool = False, loss_weight: float = 1.0

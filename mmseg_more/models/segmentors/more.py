@@ -32,6 +32,8 @@ from .localizer import Localizer, SharedPasses, classify
 from .original_shape import labels_at_original, to_original
 from .training_labels import TrainingLabeler, TrainingLabels
 
+SCHEDULE_UNITS = ('iterations', 'updates')
+"""What the numbers of a schedule may count."""
 MAX_CLASSES = 254
 """Labels of masks are 8 bit: 0 is background, 255 is ignored."""
 
@@ -56,6 +58,10 @@ class MoRe(BaseSegmentor):
         pseudo_label: Arguments of :class:`TrainingLabeler`. Defaults to VOC's.
         losses: Name -> config, see :class:`LossSchedule`; losses that are not
             named are not used. None takes ``DEFAULT_LOSSES`` (VOC).
+        schedule_unit: What ``begin`` of the losses and ``switch_iter`` count, one of
+            ``SCHEDULE_UNITS``: 'iterations', or 'updates' of the weights, of which
+            there are fewer with ``optim_wrapper.accumulative_counts``. Defaults to
+            'iterations'.
         pretrained: File of a plain ViT to start from, short for the backbone's
             ``init_cfg``, as in MMSegmentation's other segmentors.
         train_cfg: Accepted because MMSegmentation's tools pass it; nothing
@@ -82,6 +88,7 @@ class MoRe(BaseSegmentor):
         localization: Optional[dict] = None,
         pseudo_label: Optional[dict] = None,
         losses: Optional[Mapping[str, dict]] = None,
+        schedule_unit: str = 'iterations',
         pretrained: Optional[str] = None,
         train_cfg: Optional[dict] = None,
         test_cfg: Optional[dict] = None,
@@ -102,6 +109,11 @@ class MoRe(BaseSegmentor):
                 f'num_classes must be 1..{MAX_CLASSES}, got {num_classes}: the labels of '
                 'masks are 8 bit, 0 is background and 255 is ignored'
             )
+        if schedule_unit not in SCHEDULE_UNITS:
+            raise ValueError(
+                f'schedule_unit must be one of {SCHEDULE_UNITS}, got {schedule_unit!r}'
+            )
+        self.schedule_unit = schedule_unit
         self.num_classes = num_classes
         if pretrained is not None:
             backbone = dict(
@@ -146,12 +158,22 @@ class MoRe(BaseSegmentor):
                 f'the parts of MoRe disagree on the number of channels: {dims}; '
                 'they take that of the backbone where they do not say it'
             )
+        if self.backbone.out_indices is not None:
+            raise ValueError(
+                'MoRe reads the tokens of its backbone, not feature maps: leave out '
+                'backbone.out_indices'
+            )
         if not hasattr(self.data_preprocessor, 'mean'):
             raise ValueError(
                 'MoRe de-normalises images for its training labels: '
                 'data_preprocessor needs `mean` and `std`, as in '
                 "dict(type='SegDataPreProcessor', mean=[...], std=[...])"
             )
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
+        """Depth of a parameter for layer-wise learning rates, as in mmpretrain's models;
+        see :meth:`MoReViT.get_layer_depth`."""
+        return self.backbone.get_layer_depth(param_name, f'{prefix}backbone.')
 
     # ------------------------------------------------------------- iteration
     @property
@@ -162,6 +184,26 @@ class MoRe(BaseSegmentor):
     @iteration.setter
     def iteration(self, value: int) -> None:
         self._iteration.set(value)
+
+    @property
+    def iterations_per_update(self) -> Optional[int]:
+        """Iterations of an update of the weights (``accumulative_counts``); None until a
+        training has begun."""
+        return self._iteration.per_update
+
+    @iterations_per_update.setter
+    def iterations_per_update(self, value: int) -> None:
+        self._iteration.per_update = value
+
+    def schedule_step(self, iteration: int) -> int:
+        """What ``begin`` and ``switch_iter`` are compared with at an iteration.
+
+        Raises:
+            RuntimeError: If updates are counted, and nobody said what an update is.
+        """
+        if self.schedule_unit == 'updates':
+            return self._iteration.update(iteration)
+        return iteration
 
     @property
     def teacher(self) -> Optional['MoRe']:
@@ -203,9 +245,9 @@ class MoRe(BaseSegmentor):
 
         Not compiled: a step that is compiled depends on what counts, not on the number.
         """
+        step = self.schedule_step(self.iteration)
         return _Schedule(
-            self.loss_schedule.active(self.iteration),
-            self.training_labeler.uses_final_cam(self.iteration),
+            self.loss_schedule.active(step), self.training_labeler.uses_final_cam(step)
         )
 
     # ------------------------------------------------------- image -> tokens
