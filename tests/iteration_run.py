@@ -48,7 +48,7 @@ def model(**overrides):
 def train(net, folder, train_cfg=BY_ITER, name=None, **options):
     """Train a model as it is; returns the Runner."""
     wrapper = options.pop('optim_wrapper', {})
-    by_epoch = train_cfg['by_epoch']
+    by_epoch = train_cfg.get('by_epoch', False)
     hooks = dict(
         logger=None,
         checkpoint=dict(
@@ -73,7 +73,7 @@ def train(net, folder, train_cfg=BY_ITER, name=None, **options):
                 ),
             ),
             train_cfg=train_cfg,
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-4), **wrapper),
+            optim_wrapper=dict(dict(optimizer=dict(type='SGD', lr=1e-4)), **wrapper),
             default_hooks=dict(hooks, **options.pop('default_hooks', {})),
             default_scope='mmseg',
             log_level='WARNING',

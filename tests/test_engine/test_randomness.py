@@ -1,4 +1,5 @@
 import random
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import iteration_run
 from mmseg_more.engine.randomness import seed_generators
 
 
@@ -60,3 +62,43 @@ def test_numbers_of_a_key_stay():
     expected = np.random.RandomState(words[4:8])
     assert np.random.rand() == expected.rand()
     assert torch.initial_seed() == int(words[8]) + (int(words[9]) << 32)
+
+
+class DrawingImages(iteration_run.Images):
+    """Writes down what an augmentation would draw."""
+
+    drawn: list = []
+
+    def __getitem__(self, index):
+        self.drawn.append(draws())
+        return super().__getitem__(index)
+
+
+def draws_of_training(monkeypatch, folder, rank):
+    """What samples and steps of one of two processes draw, without loader workers."""
+    monkeypatch.setattr(iteration_run, 'Images', DrawingImages)
+    monkeypatch.setattr(DrawingImages, 'drawn', [])
+    net, _ = iteration_run.model()
+    steps = []
+    net.backbone.register_forward_pre_hook(lambda *_: steps.append(draws()))
+    with (
+        mock.patch('mmseg_more.engine.train_loop.get_rank', return_value=rank),
+        mock.patch('mmseg_more.engine.sample_stream.get_dist_info', return_value=(rank, 2)),
+        mock.patch('mmengine.dataset.sampler.get_dist_info', return_value=(rank, 2)),
+    ):
+        iteration_run.train(
+            net,
+            folder / str(rank),
+            dict(type='ResumableTrainLoop', max_iters=4),
+            randomness=dict(seed=0),
+        )
+    return DrawingImages.drawn, steps
+
+
+def test_processes_draw_other_numbers(monkeypatch, tmp_path):
+    """All three generators, in augmentations and in steps."""
+    first, second = (draws_of_training(monkeypatch, tmp_path, rank) for rank in range(2))
+    assert [len(each) for each in (*first, *second)] == [8, 4, 8, 4]
+    for generator in range(3):
+        numbers = [draw[generator] for part in (*first, *second) for draw in part]
+        assert len(set(numbers)) == len(numbers)

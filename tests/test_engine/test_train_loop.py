@@ -16,7 +16,11 @@ from resume_run import LENGTH, assert_same, log_of, resume_config, run, train_ra
 
 from mmseg.registry import HOOKS
 
-ACCUMULATED = {'optim_wrapper.accumulative_counts': 2}
+# a batch norm must not count the iterations twice whose gradients are computed again
+ACCUMULATED = {
+    'optim_wrapper.accumulative_counts': 2,
+    'model.decode_head.norm_cfg': dict(type='BN'),
+}
 MIXED = {'optim_wrapper.type': 'CPUAmpOptimWrapper'}
 # epochs, with a smaller batch at their ends; dropout draws numbers
 EPOCHS = {

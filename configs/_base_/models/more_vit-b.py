@@ -62,4 +62,7 @@ model = dict(
             begin=2000,
         ),
     ),
+    # several processes: True lets ptc and seg average over the images of all of them, as
+    # one process with all images would; False: over those of each [C]
+    sync_counts=False,
 )

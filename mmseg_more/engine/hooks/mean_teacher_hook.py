@@ -28,8 +28,9 @@ class MeanTeacherHook(EMAHook):
         ema_type: Kind of average, as in :class:`~mmengine.hooks.EMAHook`. Defaults to
             'MomentumAnnealingEMA': the share of the new weights falls from 1 as
             ``gamma / (gamma + step)``, down to ``momentum``.
-        momentum: Share of the new weights in each iteration, in (0, 1). The average spans
-            some ``1 / momentum`` iterations. Defaults to 0.01.
+        momentum: Share of the new weights in each iteration, in (0, 1), also in those that
+            only accumulate gradients. The average spans some ``1 / momentum`` iterations.
+            Defaults to 0.01.
         **average: More arguments of ``ema_type`` (``gamma``, ``interval``), and
             ``begin_iter`` and ``strict_load`` of :class:`~mmengine.hooks.EMAHook`.
 

@@ -1,6 +1,7 @@
 """The losses of MoRe, one per file."""
 
 from .balanced_cross_entropy_loss import BalancedCrossEntropyLoss, balanced_cross_entropy
+from .batch_counts import BatchCounts, count_all_batches, count_batch
 from .confident_relation_loss import ConfidentRelationLoss, confident_relation_loss
 from .dense_energy_loss import DenseEnergyLoss
 from .multi_label_loss import MultiLabelSoftMarginLoss
@@ -15,6 +16,7 @@ from .uncertain_relation_loss import (
 
 __all__ = [
     'BalancedCrossEntropyLoss',
+    'BatchCounts',
     'ConfidentRelationLoss',
     'DenseEnergyLoss',
     'MultiLabelSoftMarginLoss',
@@ -24,6 +26,8 @@ __all__ = [
     'UncertainTokens',
     'balanced_cross_entropy',
     'confident_relation_loss',
+    'count_all_batches',
+    'count_batch',
     'patch_affinity_loss',
     'select_uncertain_tokens',
     'token_discrimination_loss',

@@ -1,6 +1,6 @@
 """Segmentation loss: background and foreground count half each."""
 
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmseg.registry import MODELS
 
 from ...localization.pseudo_label import IGNORE_INDEX
+from .batch_counts import BatchCounts, count_batch
 
 
 def balanced_cross_entropy(
@@ -15,6 +16,7 @@ def balanced_cross_entropy(
     labels: Tensor,
     ignore_index: int = IGNORE_INDEX,
     weight: Optional[Tensor] = None,
+    counts: Optional[BatchCounts] = None,
 ) -> Tensor:
     """Cross entropy, averaged over background and foreground separately.
 
@@ -26,6 +28,8 @@ def balanced_cross_entropy(
         ignore_index: Label that does not count.
         weight: Factor of each pixel's cross entropy, ``(B, H, W)``; the numbers of pixels
             that it is averaged over stay. None: 1.
+        counts: ``n_bg`` and ``n_fg`` of all processes, of which the result is then this
+            one's part (:meth:`BatchCounts.average`). None: of this batch.
 
     Returns:
         Scalar; 0 if every pixel is ignored.
@@ -33,13 +37,18 @@ def balanced_cross_entropy(
     pixel = F.cross_entropy(logits, labels, reduction='none', ignore_index=ignore_index)
     if weight is not None:
         pixel = pixel * weight
-    background = labels == 0
-    foreground = ~background & (labels != ignore_index)
+    parts = _background_and_foreground(labels, ignore_index)
+    counts = count_batch(*parts) if counts is None else counts
     halves = [
-        pixel.masked_fill(~part, 0.0).sum() / (part.sum() + 1e-6)
-        for part in (background, foreground)
+        counts.average(pixel.masked_fill(~part, 0.0).sum(), kind, 1e-6)
+        for kind, part in enumerate(parts)
     ]
     return 0.5 * halves[0] + 0.5 * halves[1]
+
+
+def _background_and_foreground(labels: Tensor, ignore_index: int) -> Tuple[Tensor, Tensor]:
+    background = labels == 0
+    return background, ~background & (labels != ignore_index)
 
 
 @MODELS.register_module()
@@ -64,18 +73,23 @@ class BalancedCrossEntropyLoss(nn.Module):
         self.loss_weight = loss_weight
         self.loss_name = loss_name
 
+    def count(self, labels: Tensor) -> BatchCounts:
+        """Background and foreground pixels of labels ``(B, H, W)``."""
+        return count_batch(*_background_and_foreground(labels, self.ignore_index))
+
     def forward(
         self,
         logits: Tensor,
         labels: Tensor,
+        counts: Optional[BatchCounts] = None,
         *,
         weight: Optional[Tensor] = None,
         ignore_index: Optional[int] = None,
     ) -> Tensor:
         """Weighted loss of ``(B, K+1, H, W)`` logits, ``(B, H, W)`` labels. A decode head
-        gives its own ``ignore_index`` and the pixels' ``weight``, see
+        gives its own ``ignore_index`` and the pixels' ``weight``; these and ``counts``: see
         :func:`balanced_cross_entropy`."""
         ignore_index = self.ignore_index if ignore_index is None else ignore_index
         return self.loss_weight * balanced_cross_entropy(
-            logits, labels, ignore_index, weight
+            logits, labels, ignore_index, weight, counts
         )

@@ -26,6 +26,7 @@ from ..loss_schedule import (
     LossSchedule,
     zero_gradient,
 )
+from ..losses import BatchCounts, count_all_batches
 from ..stations import station
 from ..structures import LocalizationMaps, LocalizationRequest, Tokens, TrainingCAMs
 from .localizer import Localizer, SharedPasses, classify
@@ -62,6 +63,10 @@ class MoRe(BaseSegmentor):
             ``SCHEDULE_UNITS``: 'iterations', or 'updates' of the weights, of which
             there are fewer with ``optim_wrapper.accumulative_counts``. Defaults to
             'iterations'.
+        sync_counts: Whether ``ptc`` and ``seg`` average over the pairs and pixels of all
+            processes, so that several processes have the loss and the gradient of one with
+            all images; all of them then compute the losses together. False: each over its
+            own, as published. Defaults to False.
         pretrained: File of a plain ViT to start from, short for the backbone's
             ``init_cfg``, as in MMSegmentation's other segmentors.
         train_cfg: Accepted because MMSegmentation's tools pass it; nothing
@@ -72,7 +77,8 @@ class MoRe(BaseSegmentor):
 
     Raises:
         ValueError: If the numbers of classes or channels of the parts disagree, K is not
-            in 1..254, a config names something unknown, or mean and std are missing.
+            in 1..254, a config names something unknown, mean and std are missing, or
+            ``sync_counts`` meets a loss that does not take counts.
     """
 
     backbone: MoReViT
@@ -89,6 +95,7 @@ class MoRe(BaseSegmentor):
         pseudo_label: Optional[dict] = None,
         losses: Optional[Mapping[str, dict]] = None,
         schedule_unit: str = 'iterations',
+        sync_counts: bool = False,
         pretrained: Optional[str] = None,
         train_cfg: Optional[dict] = None,
         test_cfg: Optional[dict] = None,
@@ -131,6 +138,8 @@ class MoRe(BaseSegmentor):
         self.localizer = Localizer(self, **(localization or {}))
         self.training_labeler = TrainingLabeler(**(pseudo_label or {}))
         self.loss_schedule = LossSchedule(DEFAULT_LOSSES if losses is None else losses)
+        self.sync_counts = sync_counts
+        self._check_counting()
         self.align_corners = False
         self._iteration = TrainingIteration()
         self.localization_request: Optional[LocalizationRequest] = None
@@ -174,6 +183,16 @@ class MoRe(BaseSegmentor):
         """Depth of a parameter for layer-wise learning rates, as in mmpretrain's models;
         see :meth:`MoReViT.get_layer_depth`."""
         return self.backbone.get_layer_depth(param_name, f'{prefix}backbone.')
+
+    def _check_counting(self) -> None:
+        losses = self.loss_schedule.losses
+        for name in ('ptc', 'seg') if self.sync_counts else ():
+            if name in losses and not hasattr(losses[name], 'count'):
+                raise ValueError(
+                    f'sync_counts=True, but losses.{name} is a '
+                    f'{type(losses[name]).__name__}, which has no method `count` and takes '
+                    "no counts: set sync_counts=False, or use MoRe's own loss"
+                )
 
     # ------------------------------------------------------------- iteration
     @property
@@ -381,12 +400,28 @@ class MoRe(BaseSegmentor):
                 seg=(logits, labels.segmentation),
                 energy=(logits, labels.segmentation, images),
             )
+        for name, counts in self._counts_of_all_processes(active, labels).items():
+            terms[name] += (counts,)
         losses = {}
         with torch.autocast(patches.device.type, enabled=False):
             for name in active.names:
                 with record_function(f'more/loss_{name}'):
                     losses[f'loss_{name}'] = self.loss_schedule[name](*terms[name])
         return self._with_zero_gradients(losses, active)
+
+    def _counts_of_all_processes(
+        self, active: ActiveLosses, labels: Optional[TrainingLabels]
+    ) -> Dict[str, BatchCounts]:
+        """What the active losses average over; nothing without ``sync_counts``."""
+        if not self.sync_counts or labels is None:
+            return {}
+        counted = dict(ptc=labels.affinity, seg=labels.segmentation)
+        counts = {}
+        for name in active.names:
+            if name in counted:
+                loss: Any = self.loss_schedule[name]
+                counts[name] = loss.count(counted[name])
+        return count_all_batches(counts)
 
     def _with_zero_gradients(
         self, losses: Dict[str, Tensor], active: ActiveLosses
