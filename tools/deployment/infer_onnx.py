@@ -1,14 +1,11 @@
-"""Segment an image by an exported MoRe; needs numpy, Pillow and onnxruntime alone.
-
-python infer_onnx.py more.onnx image.jpg mask.png
-"""
+"""Segment an image: python infer_onnx.py more.onnx image.jpg mask.png"""
 
 import json
 import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def resize(values, size):
@@ -29,16 +26,15 @@ def main(network, image_file, mask_file):
     meta = {key: json.loads(value) for key, value in meta}
     if meta['output'] != 'seg':
         sys.exit(f'error: {network} gives {meta["output"]}: export it with --output seg')
-    pixels = np.asarray(Image.open(image_file).convert('RGB'))
+    pixels = np.asarray(ImageOps.exif_transpose(Image.open(image_file)).convert('RGB'))
     image = np.rint(resize(pixels, meta['input_size'] or pixels.shape[:2]))
     image = image if meta['channels'] == 'RGB' else image[..., ::-1]
     image = ((image - meta['mean']) / meta['std']).astype(np.float32).transpose(2, 0, 1)
     (logits,) = session.run(['logits'], {'images': image[None]})
-    logits = resize(logits[0].transpose(1, 2, 0), pixels.shape[:2])
-    mask = Image.fromarray(logits.argmax(-1).astype(np.uint8))
-    mask.putpalette(np.array(meta['palette'], np.uint8).flatten().tolist())
-    mask.save(mask_file)
+    mask = resize(logits[0].transpose(1, 2, 0), pixels.shape[:2]).argmax(-1)
+    picture = Image.fromarray(mask.astype(np.uint8))
+    picture.putpalette(np.array(meta['palette'], np.uint8).flatten().tolist())
+    picture.save(mask_file)
 
 
-if __name__ == '__main__':
-    main(*sys.argv[1:])
+main(*sys.argv[1:])
