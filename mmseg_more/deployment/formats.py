@@ -67,7 +67,7 @@ def export_network(
     difference = float('nan')
     if check:
         difference = largest_difference(graph, load_exported(content, format).run)
-    write_bytes(path, content)
+    write_bytes(Path(path), content)
     return difference
 
 

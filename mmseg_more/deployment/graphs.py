@@ -62,7 +62,9 @@ class LocalizationGraph(nn.Module):
     def __init__(self, model: MoRe, source: str = 'lam') -> None:
         super().__init__()
         if source not in MAP_NAMES:
-            raise ValueError(f'source must be one of {", ".join(MAP_NAMES)}, got {source!r}')
+            raise ValueError(
+                f'source must be one of {", ".join(MAP_NAMES)}, got {source!r}'
+            )
         self.model = model
         self.source = source
 

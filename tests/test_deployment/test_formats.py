@@ -48,7 +48,7 @@ def differences(graph, format, sizes=SIZES):
         outputs, expected = network.run(images), graph.expected(images)
         assert [value.shape for value in outputs] == [value.shape for value in expected]
         assert all(value.std() > 0.05 for value in expected)
-        found[batch_size, *size] = max(
+        found[(batch_size, *size)] = max(
             (value - wanted).abs().max().item() for value, wanted in zip(outputs, expected)
         )
     return found

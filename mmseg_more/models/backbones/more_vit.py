@@ -213,7 +213,9 @@ class MoReViT(BaseModule):
             target = dict(size=grid)
         else:
             target = dict(
-                scale_factor=tuple((n + _OFFSET) / n0 for n, n0 in zip(grid, self.grid_size)),
+                scale_factor=tuple(
+                    (n + _OFFSET) / n0 for n, n0 in zip(grid, self.grid_size)
+                ),
                 recompute_scale_factor=False,
             )
         resized = F.interpolate(base, mode='bicubic', align_corners=False, **target)

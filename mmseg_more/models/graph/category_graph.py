@@ -1,6 +1,6 @@
 """Graph Category Representation (GCR), MoRe section 3.2."""
 
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +71,7 @@ class GraphCategoryRepresentation(BaseModule):
         self.linear2 = nn.Linear(embed_dims, embed_dims)
         self.norm = nn.LayerNorm(embed_dims)
 
-    def _count(self, num_classes: int, num_candidates: int) -> int:
+    def _count(self, num_classes: int, num_candidates: int) -> Union[int, torch.SymInt]:
         count = max(self.num_neighbors or int(self.neighbor_ratio * num_classes), 1)
         if isinstance(num_candidates, Tensor):  # sizes are, under torch.jit.trace
             return num_candidates.clamp(max=count)
