@@ -86,6 +86,7 @@ def test_positions_by_size():
     assert max(found.values()) < ROUNDING, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('format', ['export', 'torchscript', 'onnx'])
 def test_file_and_metadata(format, tmp_path):
     graph = deployed('lam' if format == 'export' else 'seg')
@@ -102,6 +103,7 @@ def test_file_and_metadata(format, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ['network']
 
 
+@pytest.mark.slow
 def test_onnx_names_its_axes():
     import onnxruntime
 
