@@ -10,16 +10,7 @@ from . import compat
 # before the first import of mmcv's operations, which the next lines lead to
 compat.apply()
 
-from . import (  # noqa: E402
-    apis,
-    datasets,
-    deployment,
-    engine,
-    evaluation,
-    masks,
-    models,
-    visualization,
-)
+from . import apis, datasets, deployment, engine, evaluation, masks, models, visualization  # noqa: E402
 from .model_index import add_to_inferencers  # noqa: E402
 from .version import __version__  # noqa: E402
 
