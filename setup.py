@@ -104,7 +104,8 @@ setup(
     install_requires=requirements('mminstall') + requirements('runtime'),
     extras_require={
         'lite': requirements('lite'),
-        'tests': requirements('tests'),
+        'deploy': requirements('deploy'),
+        'tests': requirements('tests') + requirements('deploy'),
         'optional': requirements('optional'),
     },
     cmdclass={'build_py': BuildWithMim},

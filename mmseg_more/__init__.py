@@ -10,7 +10,7 @@ from . import compat
 # before the first import of mmcv's operations, which the next lines lead to
 compat.apply()
 
-from . import apis, datasets, engine, evaluation, masks, models, visualization  # noqa: E402
+from . import apis, datasets, deployment, engine, evaluation, masks, models, visualization  # noqa: E402
 from .model_index import add_to_inferencers  # noqa: E402
 from .version import __version__  # noqa: E402
 
@@ -21,6 +21,7 @@ __all__ = [
     'apis',
     'compat',
     'datasets',
+    'deployment',
     'engine',
     'evaluation',
     'masks',

@@ -137,7 +137,7 @@ def test_requirements_are_the_files_lines(repo_root, setup_module):
     arguments = setup_module['arguments']
     lines = {
         name: {str(line) for line in read_requirements(repo_root, name)[1]}
-        for name in ('mminstall', 'runtime', 'lite', 'tests', 'optional')
+        for name in ('mminstall', 'runtime', 'lite', 'deploy', 'tests', 'optional')
     }
     required = set(map(str, map(Requirement, arguments['install_requires'])))
     assert required == lines['mminstall'] | lines['runtime']
@@ -145,7 +145,8 @@ def test_requirements_are_the_files_lines(repo_root, setup_module):
         name: {str(Requirement(line)) for line in found}
         for name, found in arguments['extras_require'].items()
     }
-    assert extras == {name: lines[name] for name in ('lite', 'tests', 'optional')}
+    lines['tests'] |= lines['deploy']  # they are tested, not skipped
+    assert extras == {name: lines[name] for name in ('lite', 'deploy', 'tests', 'optional')}
 
 
 def test_full_mmcv_is_kept(setup_module):

@@ -17,7 +17,9 @@ from mmseg.registry import MODELS
 from ...checkpoints import convert_plain_vit
 from ..structures import Tokens
 from .encoder_layer import EncoderLayer
+from .position_resize import resize_by_products
 
+_OFFSET = 0.1  # patches added to the grid that positions are resized to
 _ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
 
 
@@ -231,7 +233,9 @@ class MoReViT(BaseModule):
             target = dict(size=grid)
         else:
             target = dict(
-                scale_factor=tuple((n + 0.1) / n0 for n, n0 in zip(grid, self.grid_size)),
+                scale_factor=tuple(
+                    (n + _OFFSET) / n0 for n, n0 in zip(grid, self.grid_size)
+                ),
                 recompute_scale_factor=False,
             )
         resized = F.interpolate(base, mode='bicubic', align_corners=False, **target)
@@ -239,25 +243,39 @@ class MoReViT(BaseModule):
             [self.pos_embed[:, :extra], resized.flatten(2).transpose(1, 2)], dim=1
         )
 
+    def _symbolic_positions(self, grid: Tuple[int, int]) -> Tensor:
+        """As :meth:`_positions`, in operations that hold for every grid."""
+        extra = self.num_extra_tokens
+        base = self.pos_embed[:, extra:].unflatten(1, self.grid_size)
+        offset = 0.0 if self.interpolate == 'size' else _OFFSET
+        resized = resize_by_products(base, grid, offset)
+        return torch.cat([self.pos_embed[:, :extra], resized.flatten(1, 2)], dim=1)
+
     def _run(self, layer: EncoderLayer, tokens: Tensor) -> Tensor:
         if self.with_cp and self.training and torch.is_grad_enabled():
             return checkpoint(layer, tokens, use_reentrant=False)
         return layer(tokens)
 
     def forward(
-        self, images: Tensor, with_attention: bool = False
+        self, images: Tensor, with_attention: bool = False, symbolic: bool = False
     ) -> Union[Tokens, Tuple[Tensor, ...]]:
         """:meth:`feature_maps` of a backbone with ``out_indices``, else :meth:`tokens`."""
         if self.out_indices is not None:
             return self.feature_maps(images)
-        return self.tokens(images, with_attention)
+        return self.tokens(images, with_attention, symbolic)
 
-    def tokens(self, images: Tensor, with_attention: bool = False) -> Tokens:
+    def tokens(
+        self, images: Tensor, with_attention: bool = False, symbolic: bool = False
+    ) -> Tokens:
         """Encode images for MoRe.
 
         Args:
             images: Normalised ``(B, 3, H, W)``, both sides at least one patch.
             with_attention: Also return the last block's attention logits.
+            symbolic: For exporters, whose graph shall hold for every size: nothing
+                depends on the size of ``images`` but shapes, so that it is not
+                checked, and positions are resized by matrix products, equal but for
+                rounding. Defaults to False.
 
         Returns:
             Class tokens ``(B, K, D)`` and patches ``(B, D, h, w)`` after the
@@ -267,7 +285,7 @@ class MoReViT(BaseModule):
         Raises:
             ValueError: If an image is smaller than one patch.
         """
-        x, grid = self._embed(images)
+        x, grid = self._embed(images, symbolic)
         extra = self.num_extra_tokens
         aux, attention = x, None
         for index, layer in enumerate(self.layers):
@@ -305,17 +323,20 @@ class MoReViT(BaseModule):
                 maps.append(self._patch_map(x, grid))
         return tuple(maps)
 
-    def _embed(self, images: Tensor) -> Tuple[Tensor, Tuple[int, int]]:
+    def _embed(
+        self, images: Tensor, symbolic: bool = False
+    ) -> Tuple[Tensor, Tuple[int, int]]:
         """Tokens ``(B, R+K+N, D)`` with their positions, and the grid ``(h, w)``."""
-        if min(images.shape[-2:]) < self.patch_size:
+        if not symbolic and min(images.shape[-2:]) < self.patch_size:
             raise ValueError(
                 f'an image of {images.shape[-2]}x{images.shape[-1]} is '
                 f'smaller than one patch ({self.patch_size}); resize it or '
                 'drop the smallest scale'
             )
         patches, grid = self.patch_embed(images)
-        x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], 1)
-        return x + self._positions(tuple(grid)), tuple(grid)
+        x = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], 1)
+        positions = self._symbolic_positions if symbolic else self._positions
+        return x + positions(tuple(grid)), tuple(grid)
 
     def _patch_map(self, tokens: Tensor, grid: Tuple[int, int]) -> Tensor:
         return tokens[:, self.num_extra_tokens :].transpose(1, 2).unflatten(2, grid)

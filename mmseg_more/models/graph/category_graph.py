@@ -1,6 +1,6 @@
 """Graph Category Representation (GCR), MoRe section 3.2."""
 
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -71,9 +71,11 @@ class GraphCategoryRepresentation(BaseModule):
         self.linear2 = nn.Linear(embed_dims, embed_dims)
         self.norm = nn.LayerNorm(embed_dims)
 
-    def _count(self, num_classes: int, num_candidates: int) -> int:
-        count = self.num_neighbors or int(self.neighbor_ratio * num_classes)
-        return min(max(count, 1), num_candidates)
+    def _count(self, num_classes: int, num_candidates: int) -> Union[int, torch.SymInt]:
+        count = max(self.num_neighbors or int(self.neighbor_ratio * num_classes), 1)
+        if isinstance(num_candidates, Tensor):  # sizes are, under torch.jit.trace
+            return num_candidates.clamp(max=count)
+        return torch.sym_min(count, num_candidates)
 
     def forward(self, tokens: Tensor, patches: Tensor) -> Tensor:
         """Update the class tokens.
@@ -93,7 +95,7 @@ class GraphCategoryRepresentation(BaseModule):
         scores = (heads * self.embed_dims**-0.5) @ tails.transpose(1, 2)
         count = self._count(tokens.shape[1], nodes.shape[1])
         scores, index = scores.topk(count, dim=-1)  # (B, K, k)
-        batch = torch.arange(len(tokens), device=tokens.device)
+        batch = torch.arange(tokens.shape[0], device=tokens.device)
         neighbors = tails[batch[:, None, None], index]  # (B, K, k, D)
 
         relation = scores.softmax(dim=-1)[..., None]  # (B, K, k, 1)

@@ -312,9 +312,9 @@ class Localizer:
 
     def _read_maps(self, kinds: Iterable[str], tokens: Tokens) -> Dict[str, Tensor]:
         """Maps ``(B, K, h, w)`` of one pass before any normalisation, by their kinds."""
-        return {kind: self._raw_map(kind, tokens) for kind in kinds}
+        return {kind: self.raw_map(kind, tokens) for kind in kinds}
 
-    def _raw_map(self, kind: str, tokens: Tokens) -> Tensor:
+    def raw_map(self, kind: str, tokens: Tokens) -> Tensor:
         if kind == 'cam':
             return classify(self.model.classifier, tokens.patches)
         if kind == 'cam_aux':

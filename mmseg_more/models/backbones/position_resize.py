@@ -1,0 +1,72 @@
+"""Bicubic resizing of the position table as matrix products, for exported networks."""
+
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+_A = -0.75  # of PyTorch's cubic kernel
+
+
+def resize_by_products(table: Tensor, size: Tuple[int, int], offset: float) -> Tensor:
+    """Resize positions to another grid, in operations that hold for every ``size``.
+
+    ``rows @ table @ columns^T`` with matrices of bicubic weights. What
+    ``F.interpolate(mode='bicubic', align_corners=False)`` gives but for rounding, with the
+    scale factors ``(n + offset) / n0``. A table that has that size already stays as it is.
+    An exporter sees neither a branch nor a resize operation, of which each runtime has its
+    own idea.
+
+    Args:
+        table: Positions, ``(1, h0, w0, D)``.
+        size: ``(h, w)``; plain, symbolic or traced numbers.
+        offset: Patches added to ``size`` in the scale factors.
+
+    Returns:
+        ``(1, h, w, D)``.
+    """
+    counts = [torch.full((1,), n, dtype=table.dtype, device=table.device) for n in size]
+    sources = table.shape[1:3]
+    other = torch.stack([n != n0 for n, n0 in zip(counts, sources)]).any(dim=0)
+    rows, columns = (
+        cubic_weights(n, n0, n0 / (count + offset * other))
+        for n, n0, count in zip(size, sources, counts)
+    )
+    # i, j patch of the target, y, x of the table, d channel
+    return torch.einsum('iy,byxd,jx->bijd', rows, table, columns)
+
+
+def cubic_weights(count: int, source: int, step: Tensor) -> Tensor:
+    """What each of ``source`` values counts for each of ``count`` samples between them.
+
+    Sample ``i`` lies at ``(i + 1/2) step - 1/2``; beyond the border the last value repeats.
+
+    Args:
+        count: Number of samples.
+        source: Number of values.
+        step: Values per sample, ``(1,)``.
+
+    Returns:
+        ``(count, source)``, each row of sum 1.
+    """
+    samples = torch.arange(count, dtype=step.dtype, device=step.device)
+    position = (samples + 0.5) * step - 0.5
+    first = position.floor()
+    part = position - first  # in [0, 1)
+    kernel = torch.stack(
+        [_far(part + 1), _near(part), _near(1 - part), _far(2 - part)], dim=1
+    )  # (count, 4)
+    neighbors = first[:, None] + torch.arange(-1, 3, dtype=step.dtype, device=step.device)
+    values = torch.arange(source, dtype=step.dtype, device=step.device)
+    chosen = neighbors.clamp(0, source - 1)[..., None] == values  # (count, 4, source)
+    return (kernel[..., None] * chosen).sum(dim=1)
+
+
+def _near(x: Tensor) -> Tensor:
+    """The cubic kernel at distances in [0, 1]."""
+    return ((_A + 2) * x - (_A + 3)) * x * x + 1
+
+
+def _far(x: Tensor) -> Tensor:
+    """The cubic kernel at distances in [1, 2]."""
+    return ((_A * x - 5 * _A) * x + 8 * _A) * x - 4 * _A

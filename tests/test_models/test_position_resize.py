@@ -1,0 +1,37 @@
+"""Positions resized by matrix products, against the backbone's own."""
+
+import pytest
+import torch
+
+from mmseg_more.models.backbones.position_resize import cubic_weights
+from tiny_model import tiny_model
+
+
+@pytest.mark.parametrize('interpolate', ['offset', 'size'])
+@pytest.mark.parametrize('grid', [(8, 11), (5, 9), (28, 28), (1, 2), (8, 3), (16, 16)])
+def test_as_interpolated(interpolate, grid):
+    backbone = tiny_model().backbone
+    backbone.interpolate = interpolate
+    torch.nn.init.normal_(backbone.pos_embed)
+    # sums in another order; values are up to 4
+    torch.testing.assert_close(
+        backbone._symbolic_positions(grid), backbone._positions(grid), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize('interpolate', ['offset', 'size'])
+def test_the_own_grid_stays_as_it_is(interpolate):
+    backbone = tiny_model().backbone
+    backbone.interpolate = interpolate
+    torch.nn.init.normal_(backbone.pos_embed)
+    positions = backbone._symbolic_positions(backbone.grid_size)
+    torch.testing.assert_close(positions, backbone.pos_embed, rtol=0, atol=0)
+
+
+def test_weights_of_known_samples():
+    identity = cubic_weights(3, 3, torch.ones(1))
+    torch.testing.assert_close(identity, torch.eye(3), rtol=0, atol=0)
+    # half way between two values: (-3, 19, 19, -3) / 32 of PyTorch's kernel
+    middle = cubic_weights(1, 4, torch.full((1,), 4.0))
+    expected = torch.tensor([[-3.0, 19.0, 19.0, -3.0]]) / 32
+    torch.testing.assert_close(middle, expected)
