@@ -35,7 +35,7 @@ class SegmentationGraph(nn.Module):
             ``(B, K+1, H, W)``, index 0 is background.
         """
         patches = self.model.backbone(images, symbolic=True).patches
-        return L.resize_map(self.model.decode_head(patches), images.shape[-2:])
+        return L.resize_map(self.model.decode_head([patches]), images.shape[-2:])
 
     @torch.no_grad()
     def expected(self, images: Tensor) -> Tuple[Tensor, ...]:

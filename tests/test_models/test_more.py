@@ -160,6 +160,20 @@ def test_one_class():
     assert result.lam.data.shape == (1, 60, 48)
 
 
+def test_a_head_of_mmseg():
+    """It takes a list of maps, of which it chooses the last."""
+    head = dict(type='FCNHead', num_convs=1, concat_input=False, kernel_size=1)
+    cfg = tiny_config()
+    cfg.decode_head = dict(head, channels=8, in_channels=cfg.decode_head.in_channels)
+    model = MODELS.build(cfg).eval()
+    images = batch([1], [0])[0]
+    with torch.no_grad():
+        logits = model.encode_decode(images)
+        single = torch.cat([model.encode_decode(image[None]) for image in images])
+    assert logits.shape == (2, model.num_classes + 1, 64, 64)
+    torch.testing.assert_close(logits, single)
+
+
 def test_init_model_of_mmseg(tmp_path):
     from mmseg.apis import init_model
 

@@ -242,7 +242,7 @@ class Localizer:
         def read(tokens: Tokens) -> Dict[str, Tensor]:
             return dict(
                 self._read_maps(('cam', 'lam'), tokens),
-                segmentation=self.model.decode_head(tokens.patches).float(),
+                segmentation=self.model.decode_head([tokens.patches]).float(),
                 scores=self.model.image_logits(tokens)[0],
             )
 
@@ -345,7 +345,7 @@ class _SegmentationPasses:
         if scale == 1:
             readings['scores'] = self.model.image_logits(tokens)[0]
         if scale == 1 or scale in self.scales:
-            readings['segmentation'] = self.model.decode_head(tokens.patches).float()
+            readings['segmentation'] = self.model.decode_head([tokens.patches]).float()
         return readings
 
     def add(self, readings: Dict[str, Tensor], scale: float) -> None:

@@ -369,7 +369,7 @@ class MoRe(BaseSegmentor):
         cls, cls_aux = self.image_logits(tokens)
         segmentation = queries = None
         if active.need_refined_labels:
-            segmentation = self.decode_head(tokens.patches).float()
+            segmentation = self.decode_head([tokens.patches]).float()
         if active.need_class_tokens:
             queries = self.class_tokens(tokens)
         return _Outputs(cls, cls_aux, tokens.patches.float(), queries, segmentation)
@@ -469,7 +469,7 @@ class MoRe(BaseSegmentor):
         self, inputs: Tensor, data_samples: Optional[List[SegDataSample]] = None
     ) -> Tensor:
         """Segmentation logits at grid size, ``(B, K+1, h, w)``."""
-        return self.decode_head(self.extract_feat(inputs).patches)
+        return self.decode_head([self.extract_feat(inputs).patches])
 
     def predict(
         self, inputs: Tensor, data_samples: Optional[List[SegDataSample]] = None
@@ -529,7 +529,7 @@ class MoRe(BaseSegmentor):
         """The passes that are asked for; without a request one over the images alone."""
         if request is None:
             tokens = self.extract_feat(inputs)
-            logits = self.decode_head(tokens.patches).float()
+            logits = self.decode_head([tokens.patches]).float()
             scores, _ = self.image_logits(tokens)
             predicted = predicted_classes(scores, logits)
             return SharedPasses({}, None, scores, predicted, logits, None)
