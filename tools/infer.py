@@ -148,9 +148,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     given = {name: value for name, value in options.items() if value is not None}
     if args.max_pixels is not None:
         given['max_pixels'] = args.max_pixels.value
-    results = inferencer.stream(
-        args.inputs, args.batch_size, out_dir=args.out_dir, **given
-    )
+    results = inferencer.stream(args.inputs, args.batch_size, out_dir=args.out_dir, **given)
     errors = [result.error for result in results]
     failed = [error for error in errors if error is not None]
     print(f'{len(errors) - len(failed)} of {len(errors)} images: {args.out_dir}')

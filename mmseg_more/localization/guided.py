@@ -6,7 +6,7 @@ the full size is one product for each pixel. ``C`` channels, ``h, w`` the low an
 the full size.
 """
 
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, NamedTuple, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -57,9 +57,7 @@ def fit_guided_filter(
     return GuidedFilter(torch.stack(slopes), torch.stack(offsets))
 
 
-def guided_strips(
-    fitted: GuidedFilter, image: Tensor
-) -> Iterator[Tuple[slice, Tensor]]:
+def guided_strips(fitted: GuidedFilter, image: Tensor) -> Iterator[Tuple[slice, Tensor]]:
     """Maps at the full size, some rows at a time.
 
     Args:
@@ -98,9 +96,10 @@ def enlarged_strips(maps: Tensor, size: Sequence[int]) -> Iterator[Tuple[slice, 
         below = (above + 1).clamp_max(low - 1)
         share = (places - above)[:, None].to(maps.dtype)
         strip = torch.lerp(maps[:, above], maps[:, below], share)
-        yield rows, F.interpolate(
-            strip[None], (rows.stop - rows.start, width), mode='bilinear'
-        )[0]
+        yield (
+            rows,
+            F.interpolate(strip[None], (rows.stop - rows.start, width), mode='bilinear')[0],
+        )
 
 
 def _box_mean(maps: Tensor, radius: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..localization import enlarged_strips, fit_guided_filter, guided_strips
-from .confidence import confidence_of
+from .confidence import pixel_confidence
 from .probabilities import ClassProbabilities, probabilities_to_mask
 
 MAX_PIXELS = 2**20
@@ -95,7 +95,7 @@ def full_size_mask(
         strip = probabilities._replace(probs=probs.clamp_(0, 1))
         labels = probabilities_to_mask(strip, bkg)
         mask[rows] = labels.cpu().numpy()
-        confidence[rows] = confidence_of(labels, strip, bkg).pixels
+        confidence[rows] = pixel_confidence(labels, strip, bkg)
     return mask, confidence
 
 

@@ -60,8 +60,8 @@ class MaskMaker:
     and ``payload``; :meth:`add` blocks while these are more than ``max_bytes``. Use it as
     a context manager: leaving it drops what was not drained.
 
-    Images above ``recipe.max_pixels`` are refined at a lower size, and come back to their
-    own along the edges of the image (:func:`~mmseg_more.masks.large_images.full_size_mask`).
+    Images above ``recipe.max_pixels`` are refined at a lower size, and their masks come
+    back to the full one (:func:`~mmseg_more.masks.large_images.full_size_mask`).
 
     Args:
         recipe: How masks are made, a resolved one, see :meth:`MaskRecipe.calibrated`.

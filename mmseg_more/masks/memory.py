@@ -6,8 +6,8 @@ from typing import List, Optional, Sequence
 from .control_groups import CGROUP_MEMBERSHIP, CGROUP_ROOT, control_groups
 
 MEMINFO = Path('/proc/meminfo')
-# Per pixel; for 700 x 1000 pixels of a photograph's texture benchmarks/crf.py finds 960 + 17
-# for each channel, and 2280 for noise with 3 channels, which is the worst case.
+# Per pixel. For 700 x 1000 pixels of a photograph's texture benchmarks/crf.py finds 960 and
+# 17 for each channel; for noise, the worst case, 2280 with 3 channels.
 _CRF_BYTES, _CRF_CHANNEL_BYTES = 1500, 30
 # float32, in four copies: sum of the scales, one scale, probabilities, labels
 _MAP_BYTES = 4 * 4
@@ -35,9 +35,7 @@ def map_bytes(size: Sequence[int], channels: int) -> int:
 
 
 def free_bytes(
-    meminfo: Path = MEMINFO,
-    root: Path = CGROUP_ROOT,
-    membership: Path = CGROUP_MEMBERSHIP,
+    meminfo: Path = MEMINFO, root: Path = CGROUP_ROOT, membership: Path = CGROUP_MEMBERSHIP
 ) -> Optional[int]:
     """Memory that this process can still have; None where the system does not tell.
 

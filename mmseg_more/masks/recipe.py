@@ -357,10 +357,7 @@ class MaskRecipe:
         return self.calibration.confidence.get(str(self.source))
 
     def map_bytes(
-        self,
-        size: Sequence[int],
-        num_classes: int,
-        labels: Optional[Sequence[int]] = None,
+        self, size: Sequence[int], num_classes: int, labels: Optional[Sequence[int]] = None
     ) -> int:
         """Estimate what the maps or logits of an image take (of a resolved recipe).
 

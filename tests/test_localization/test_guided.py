@@ -66,7 +66,9 @@ def test_the_filter_is_that_of_the_definition(size, radius):
     assert_close(found, expected, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize('low, size', [((5, 7), (23, 31)), ((1, 4), (1, 50)), ((6, 1), (40, 3))])
+@pytest.mark.parametrize(
+    'low, size', [((5, 7), (23, 31)), ((1, 4), (1, 50)), ((6, 1), (40, 3))]
+)
 def test_rows_at_a_time_are_the_whole_interpolation(low, size, monkeypatch):
     monkeypatch.setattr(guided, '_STRIP_PIXELS', 2 * size[1])
     maps = noise(3, *low)

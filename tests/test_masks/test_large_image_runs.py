@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-import torch
 
 import mask_run
 from mask_run import IMAGES, manifest, mask_config, read_mask, run_masks
@@ -56,7 +55,9 @@ def test_images_within_the_limit_are_as_without_one(data, limited, tmp_path):
         != (limited / f'{name}.png').read_bytes()
     }
     assert different and different <= LARGE
-    assert not any('worked_size' in e for e in manifest(tmp_path / 'all')['images'].values())
+    assert not any(
+        'worked_size' in e for e in manifest(tmp_path / 'all')['images'].values()
+    )
 
 
 def test_the_default_changes_nothing(data, finished, tmp_path):
@@ -101,7 +102,9 @@ def test_test_time_augmentation(data, tmp_path, crf):
     for views in cfg.tta_pipeline[1].transforms[0]:
         views.scale = (48, 48)
     launch.use_tta(cfg)
-    use_pseudo_labels(cfg, str(tmp_path / 'masks'), max_pixels=LIMIT, crf=crf, num_workers=0)
+    use_pseudo_labels(
+        cfg, str(tmp_path / 'masks'), max_pixels=LIMIT, crf=crf, num_workers=0
+    )
     cfg.work_dir = str(tmp_path / 'work')
     mask_run.run(cfg)
     entries = manifest(tmp_path / 'masks')['images']
@@ -128,7 +131,7 @@ def test_too_little_memory_for_the_maps(data, tmp_path, monkeypatch):
         run_masks(data, tmp_path / 'masks')
     assert '1 of 6 images have no mask' in str(error.value)
     assert (
-        "b.png: MemoryError: 30x20 pixels would need about 0.00 GB of memory, and 0.00 GB "
+        'b.png: MemoryError: 30x20 pixels would need about 0.00 GB of memory, and 0.00 GB '
         f'are free: lower max_pixels to {free * 600 // (16 * 3 * 600)}, or make room'
     ) in str(error.value)
 

@@ -134,7 +134,11 @@ def test_the_crf_of_a_large_image_is_that_of_the_low_size(workers):
     item = example(low)
     made = make(recipe(crf=CRF, max_pixels=600), item, image, (60, 40), workers)
     refined = dense_crf_mask(
-        shrink_image(image, low), item.probs, item.labels, epsilon=0.0, keep_probs=True,
+        shrink_image(image, low),
+        item.probs,
+        item.labels,
+        epsilon=0.0,
+        keep_probs=True,
         options=type(dense_crf_mask.__defaults__[0])(num_iters=2, bilateral_sxy=5.0),
     )
     at_low = ClassProbabilities(torch.from_numpy(refined.probs), item.labels)

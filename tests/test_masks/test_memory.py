@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from mmseg_more.masks import CRFJob, DenseCRFPool, DenseCRFOptions
-from mmseg_more.masks import memory, pool
+from mmseg_more.masks import CRFJob, DenseCRFOptions, DenseCRFPool, memory, pool
 
 MB = 2**20
 
