@@ -6,9 +6,10 @@
 Images and masks of a data set in VOC's layout are enlarged (bicubic). The probabilities
 are those of the true mask on a grid of 16 x 16, as of a network, and the CRF refines them:
 at the full size; at a lower one of ``1 / share`` of the pixels, brought back by the nearest
-pixel, interpolated, or by the guided filter, which is what masks do; and in tiles of so many
-pixels of the full size. Rows of the JSON file, by way: ``truth``, the mean IoU with the true
-masks; ``unlimited``, with the masks of the full size; ``seconds``, CPU time of an image.
+pixel, interpolated, or by the guided filter, which is what masks do; and in tiles of so
+many pixels of the full size. Rows of the JSON file, by way: ``truth``, the mean IoU with
+the true masks; ``unlimited``, with those of the full size; ``seconds``, CPU time for an
+image.
 """
 
 import argparse

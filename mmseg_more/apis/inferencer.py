@@ -630,16 +630,16 @@ def _result(made: MadeMask, settings: InferenceSettings) -> ImageResult:
     result: ImageResult = made.payload
     if made.mask is None or result.sample is None:
         return result._replace(sample=None, pixels=None, error=made.error)
-    mask = torch.from_numpy(made.mask)[None].long()
-    result.sample.pred_sem_seg = PixelData(data=mask)
+    sample = result.sample
+    sample.pred_sem_seg = PixelData(data=torch.from_numpy(made.mask)[None].long())
     if made.worked_size is not None:
         shapes = dict(ori_shape=made.mask.shape, worked_size=made.worked_size)
-        result.sample.set_metainfo(shapes)
+        sample.set_metainfo(shapes)
         result = result._replace(worked_size=made.worked_size)
     confidence = made.mask_confidence
     if confidence is None:
         return result
-    result.sample.set_metainfo(dict(image_confidence=confidence.image))
+    sample.set_metainfo(dict(image_confidence=confidence.image))
     return result._replace(
         image_confidence=confidence.image,
         confidence_map=confidence.pixels if settings.confidence_maps else None,

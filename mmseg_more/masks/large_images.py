@@ -62,7 +62,7 @@ def shrink_probabilities(
     if probabilities.probs.shape[-2:] == tuple(size):
         return probabilities
     return probabilities._replace(
-        probs=F.adaptive_avg_pool2d(probabilities.probs, tuple(size))
+        probs=F.adaptive_avg_pool2d(probabilities.probs, (size[0], size[1]))
     )
 
 

@@ -144,7 +144,9 @@ class MaskMaker:
     def _add_without_crf(
         self, name: str, probabilities: ClassProbabilities, payload: Any, full: Tuple
     ) -> List[MadeMask]:
-        threshold, low = self.recipe.mask_threshold, tuple(probabilities.probs.shape[-2:])
+        threshold = self.recipe.mask_threshold
+        height, width = probabilities.probs.shape[-2:]
+        low = height, width
         mask = probabilities_to_mask(probabilities, threshold)
         if low == full:
             return self.add_mask(mask, probabilities, payload, threshold)
@@ -281,17 +283,23 @@ class MaskMaker:
                     None,
                     self._calibrated(result.mask_confidence),
                 )
-            if place.image is not None and result.probs is not None:
-                refined = ClassProbabilities(
-                    torch.from_numpy(result.probs), torch.from_numpy(place.labels)
-                )
-                place.made = self._at_full_size(
-                    place.made,
-                    tuple(result.mask.shape),
-                    *full_size_mask(refined, place.image.shape[:2], place.image),
-                )
-                place.image = None
+                self._bring_back(place, result)
         return self._ready()
+
+    def _bring_back(self, place: _Place, result: CRFResult) -> None:
+        """Give an image that was refined at a lower size its mask at the full one."""
+        if place.image is None or place.made is None:
+            return
+        refined = ClassProbabilities(
+            torch.from_numpy(result.probs), torch.from_numpy(place.labels)
+        )
+        height, width = refined.probs.shape[-2:]
+        place.made = self._at_full_size(
+            place.made,
+            (height, width),
+            *full_size_mask(refined, place.image.shape[:2], place.image),
+        )
+        place.image = None
 
     def _ready(self) -> List[MadeMask]:
         ready: List[MadeMask] = []

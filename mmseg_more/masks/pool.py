@@ -550,7 +550,8 @@ def _refine_batch(
             backend,
         )
         return [
-            label_pixels(*one, job.keep_probs) for *one, job in zip(refined, labels, jobs)
+            label_pixels(probs, dense_labels, job.keep_probs)
+            for probs, dense_labels, job in zip(refined, labels, jobs)
         ]
     except Exception as error:
         if len(jobs) == 1:

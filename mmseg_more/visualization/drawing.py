@@ -56,7 +56,7 @@ def color_labels(
     Raises:
         ValueError: If a label has no colour.
     """
-    labels = tensor2ndarray(labels)
+    labels = _array(labels)
     labels = labels[0] if labels.ndim == 3 else labels
     if not np.issubdtype(labels.dtype, np.integer):
         labels = labels.astype(np.int64)
