@@ -17,7 +17,12 @@ from typing import Optional, Sequence
 
 from mmseg_more.apis import MoReInferencer
 from mmseg_more.engine import launch
-from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.command_line import (
+    CommandParser,
+    ConfigOptions,
+    command,
+    pixel_limit,
+)
 from mmseg_more.masks import BACKGROUNDS
 
 
@@ -48,6 +53,13 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--crf-workers', type=int, help='processes for the CRF (default: one per core)'
+    )
+    parser.add_argument(
+        '--max-pixels',
+        type=pixel_limit,
+        metavar='N',
+        help='images of more pixels are worked on at a lower size, and their masks come '
+        'back to the full one; none: no limit (default: 1048576)',
     )
     parser.add_argument(
         '--bkg',
@@ -133,12 +145,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         opacity=args.opacity,
         show=args.show or None,
     )
-    results = inferencer.stream(
-        args.inputs,
-        args.batch_size,
-        out_dir=args.out_dir,
-        **{name: value for name, value in options.items() if value is not None},
-    )
+    given = {name: value for name, value in options.items() if value is not None}
+    if args.max_pixels is not None:
+        given['max_pixels'] = args.max_pixels.value
+    results = inferencer.stream(args.inputs, args.batch_size, out_dir=args.out_dir, **given)
     errors = [result.error for result in results]
     failed = [error for error in errors if error is not None]
     print(f'{len(errors) - len(failed)} of {len(errors)} images: {args.out_dir}')

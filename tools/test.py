@@ -20,7 +20,12 @@ import argparse
 import os
 
 from mmseg_more.engine import launch
-from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.command_line import (
+    CommandParser,
+    ConfigOptions,
+    command,
+    pixel_limit,
+)
 from mmseg_more.evaluation import use_calibration, use_protocols, use_reliability
 from mmseg_more.masks import (
     BACKGROUNDS,
@@ -48,6 +53,7 @@ MASK_OPTIONS = {
     'single_scale': ('pseudo_labels', 'export_voc', 'reliability'),
     'crf': ('pseudo_labels', 'export_voc', 'reliability'),
     'crf_timeout': ('pseudo_labels', 'export_voc', 'reliability'),
+    'max_pixels': ('pseudo_labels', 'export_voc', 'reliability'),
     'crf_workers': ('pseudo_labels', 'export_voc', 'protocols', 'reliability'),
 }
 
@@ -222,6 +228,13 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         help='an image whose CRF takes longer in such a process fails alone '
         '(default: 3600)',
     )
+    group.add_argument(
+        '--max-pixels',
+        type=pixel_limit,
+        metavar='N',
+        help='images of more pixels are worked on at a lower size, and their masks come '
+        'back to the full one; none: no limit (default: 1048576)',
+    )
 
 
 def _apply_mask_options(args: argparse.Namespace) -> None:
@@ -249,6 +262,8 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
         num_images=args.num_images,
     )
     given = {name: value for name, value in given.items() if value is not None}
+    if args.max_pixels is not None:
+        given['max_pixels'] = args.max_pixels.value
     if purpose == 'pseudo_labels':
         use_pseudo_labels(args.cfg, args.pseudo_labels, **given)
     elif purpose == 'export_voc':

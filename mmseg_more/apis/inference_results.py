@@ -2,7 +2,7 @@
 
 import json
 import os.path as osp
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -34,6 +34,9 @@ class ImageResult(NamedTuple):
     curves of such masks."""
     confidence_map: Optional[np.ndarray] = None
     """Of each pixel, float32 ``(H, W)`` in [0, 1], if it was asked for."""
+    worked_size: Optional[Tuple[int, int]] = None
+    """``(h, w)`` that an image above ``max_pixels`` was worked on at: the size of its maps
+    and logits. None: all is of the image's own size."""
 
     def scores(self, classes: Sequence[str]) -> Dict[str, float]:
         """Score in [0, 1] of each class by its name; ``classes`` has background first."""
@@ -63,10 +66,12 @@ class ImageResult(NamedTuple):
 
 def summary(result: ImageResult, classes: Sequence[str]) -> Dict[str, Any]:
     """What ``scores.json`` says of one image."""
-    path = dict(path=result.input.path)
+    path: Dict[str, Any] = dict(path=result.input.path)
     if result.error is not None:
         return dict(path, error=result.error)
     confidence = result.image_confidence
+    if result.worked_size is not None:
+        path['worked_size'] = list(result.worked_size)
     return dict(
         path,
         classes=result.predicted(classes),

@@ -47,7 +47,12 @@ def make_settings(
     unknown = [name for name in maps if name not in MAP_NAMES]
     if unknown:
         raise ValueError(f'maps must be out of {", ".join(MAP_NAMES)}, got {unknown}')
-    options = {key: value for key, value in options.items() if value is not None}
+    # None is no limit of pixels, and of all others what was not given
+    options = {
+        key: value
+        for key, value in options.items()
+        if value is not None or key == 'max_pixels'
+    }
     source = options.get('source', PREDICTION.source)
     if options.get('policy') == 'all' and source != 'seg':
         raise ValueError(

@@ -46,12 +46,15 @@ from ..masks import (
     Calibration,
     MadeMask,
     MaskMaker,
+    MaskRecipe,
     as_calibration,
     confidence_png,
     evaluated_bkg,
     gives_thresholds,
 )
 from ..masks.identity import type_name, without_annotations
+from ..masks.large_images import shrink_image
+from ..masks.limited_pipeline import limit_loaded
 from ..model_index import UNPUBLISHED
 from ..models.structures import LocalizationRequest
 from ..visualization import draw_prediction
@@ -127,6 +130,7 @@ class MoReInferencer(BaseInferencer):
         'scales',
         'crf',
         'crf_timeout',
+        'max_pixels',
         'bkg',
         'calibration',
         'background',
@@ -313,7 +317,7 @@ class MoReInferencer(BaseInferencer):
             img_out_dir: Folder of the pictures below it, ``NAME.png``. Empty: none.
             pred_out_dir: Folder of the masks below it, palette PNGs. Empty: none.
             kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf, crf_timeout,
-                calibration, background, class_bkg, confidence_maps``: of
+                max_pixels, calibration, background, class_bkg, confidence_maps``: of
                 :func:`make_settings`; ``show, wait_time, opacity, return_vis,
                 with_labels``: of :meth:`visualize`.
 
@@ -390,7 +394,7 @@ class MoReInferencer(BaseInferencer):
         num_workers: Optional[int],
     ) -> Iterator[ImageResult]:
         """Through the network, and the CRF if there is one, in order."""
-        batches: Iterable = self.preprocess(items, batch_size)
+        batches: Iterable = self.preprocess(items, batch_size, settings.recipe)
         if self.show_progress:
             batches = track(batches, 'Inference', total=-(-len(items) // batch_size))
         with MaskMaker(settings.recipe, num_workers) as maker:
@@ -430,6 +434,7 @@ class MoReInferencer(BaseInferencer):
         name, recipe = image.input.path or image.input.name, settings.recipe
         if isinstance(sample, str):
             return maker.fail(ImageResult(image.input, None), f'{name}: {sample}')
+        size = tuple(image.pixels.shape[:2])
         try:
             mask = sample.pred_sem_seg.data[0]
             probabilities = recipe.probabilities(sample, recipe.allowed(sample))
@@ -437,13 +442,13 @@ class MoReInferencer(BaseInferencer):
         except RuntimeError as error:  # out of memory
             return maker.fail(ImageResult(image.input, None), f'{name}: {error}')
         payload = ImageResult(image.input, sample, pixels=image.pixels)
-        if recipe.is_prediction:
+        if recipe.is_prediction and tuple(mask.shape) == size:
             return maker.add_mask(mask, probabilities, payload)
         held = image.pixels.nbytes + sum(
             value.data.nbytes for value in sample.values() if isinstance(value, PixelData)
         )
         read_image = partial(_as_rgb, image.pixels)
-        return maker.add(name, probabilities, read_image, payload, held)
+        return maker.add(name, probabilities, read_image, payload, held, size)
 
     def _publish(
         self, result: ImageResult, drawing: dict, pred_out_dir: str, confidence_dir: str
@@ -465,13 +470,24 @@ class MoReInferencer(BaseInferencer):
         return result._replace(picture=pictures[0] if pictures else None)
 
     def preprocess(
-        self, inputs: List[InferenceInput], batch_size: int = 1
+        self,
+        inputs: List[InferenceInput],
+        batch_size: int = 1,
+        recipe: MaskRecipe = PREDICTION,
     ) -> Iterator[List[Union[LoadedImage, ImageResult]]]:
-        """Read images and run the pipeline; a result with an error where that fails."""
-        for start in range(0, len(inputs), batch_size):
-            yield [self._load(item) for item in inputs[start : start + batch_size]]
+        """Read images and run the pipeline; a result with an error where that fails.
 
-    def _load(self, item: InferenceInput) -> Union[LoadedImage, ImageResult]:
+        Args:
+            inputs: The images.
+            batch_size: How many come together.
+            recipe: Of the masks: larger images than its ``max_pixels`` are reduced.
+        """
+        for start in range(0, len(inputs), batch_size):
+            yield [self._load(item, recipe) for item in inputs[start : start + batch_size]]
+
+    def _load(
+        self, item: InferenceInput, recipe: MaskRecipe
+    ) -> Union[LoadedImage, ImageResult]:
         name = item.path or item.name
         try:
             loaded = self.loader(item.path if item.pixels is None else item.pixels)
@@ -480,6 +496,10 @@ class MoReInferencer(BaseInferencer):
         except Exception:  # of OpenCV, Pillow, ...: the other images go on
             return ImageResult(item, None, f'{name} does not decode as an image')
         pixels, loaded['img_path'] = loaded['img'], item.path
+        try:
+            limit_loaded(loaded, recipe, self.model.num_classes)
+        except MemoryError as error:
+            return ImageResult(item, None, f'{name}: {error}')
         try:
             return LoadedImage(item, pixels, self.pipeline(loaded))
         except Exception as error:  # likewise
@@ -533,12 +553,17 @@ class MoReInferencer(BaseInferencer):
         for result in inputs:
             if result.sample is None or result.pixels is None:
                 continue  # it has an error
+            pixels, mask, maps = result.pixels, result.mask(), result.maps()
+            if maps and result.worked_size is not None:  # the size of the maps
+                height, width = result.worked_size
+                pixels = shrink_image(pixels, result.worked_size)
+                mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
             picture = draw_prediction(
-                _as_rgb(result.pixels),
-                result.mask(),
+                _as_rgb(pixels),
+                mask,
                 meta['palette'],
                 meta['classes'],
-                result.maps(),
+                maps,
                 result.sample.pred_label.tolist(),
                 opacity,
                 with_labels,
@@ -610,12 +635,16 @@ def _result(made: MadeMask, settings: InferenceSettings) -> ImageResult:
     result: ImageResult = made.payload
     if made.mask is None or result.sample is None:
         return result._replace(sample=None, pixels=None, error=made.error)
-    mask = torch.from_numpy(made.mask)[None].long()
-    result.sample.pred_sem_seg = PixelData(data=mask)
+    sample = result.sample
+    sample.pred_sem_seg = PixelData(data=torch.from_numpy(made.mask)[None].long())
+    if made.worked_size is not None:
+        shapes = dict(ori_shape=made.mask.shape, worked_size=made.worked_size)
+        sample.set_metainfo(shapes)
+        result = result._replace(worked_size=made.worked_size)
     confidence = made.mask_confidence
     if confidence is None:
         return result
-    result.sample.set_metainfo(dict(image_confidence=confidence.image))
+    sample.set_metainfo(dict(image_confidence=confidence.image))
     return result._replace(
         image_confidence=confidence.image,
         confidence_map=confidence.pixels if settings.confidence_maps else None,

@@ -11,7 +11,17 @@ import signal
 import sys
 import traceback
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, NoReturn, Optional, Sequence, TypeVar, Union
+from typing import (
+    Any,
+    Callable,
+    Iterator,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Sequence,
+    TypeVar,
+    Union,
+)
 
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
@@ -65,6 +75,28 @@ class ConfigOptions(DictAction):
             super().__call__(parser, namespace, values, option_string)
         except (ValueError, AssertionError) as error:
             parser.error(f'{option_string}: {" ".join(map(str, values or ()))}: {error}')
+
+
+class PixelLimit(NamedTuple):
+    """What ``--max-pixels`` was given."""
+
+    value: Optional[int]
+    """Pixels; None: no limit."""
+
+
+def pixel_limit(text: str) -> PixelLimit:
+    """The argument of ``--max-pixels``: a whole number of at least 1, or ``none``.
+
+    Raises:
+        ArgumentTypeError: If it is neither.
+    """
+    if text.lower() == 'none':
+        return PixelLimit(None)
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return PixelLimit(int(text))
+    raise argparse.ArgumentTypeError(
+        f'expected a whole number of at least 1, or none, got {text!r}'
+    )
 
 
 def command(function: Function) -> Function:

@@ -8,6 +8,7 @@ from .bilateral import (
     choose_backend,
     spatial_lattice,
 )
+from .guided import GuidedFilter, enlarged_strips, fit_guided_filter, guided_strips
 from .maps import (
     check_scales,
     class_patch_similarity,
@@ -29,6 +30,7 @@ from .refinement import (
 )
 
 __all__ = [
+    'GuidedFilter',
     'IGNORE_INDEX',
     'Lattice',
     'PAROptions',
@@ -41,8 +43,11 @@ __all__ = [
     'check_scales',
     'choose_backend',
     'class_patch_similarity',
+    'enlarged_strips',
     'filter_on_lattice',
+    'fit_guided_filter',
     'fuse_maps',
+    'guided_strips',
     'maps_to_labels',
     'maps_to_patch_labels',
     'merge_flip',

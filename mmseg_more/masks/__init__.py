@@ -39,6 +39,7 @@ from .dense_crf import (
 )
 from .folder import CONFIDENCE, MANIFEST, MaskFolder, read_manifest, soft_map
 from .hook import PseudoLabelHook
+from .large_images import MAX_PIXELS
 from .loop import MaskLoop
 from .maker import MadeMask, MaskMaker
 from .pool import CRFJob, CRFResult, DenseCRFPool, LatticeCRF, open_crf, usable_cores
@@ -70,6 +71,7 @@ __all__ = [
     'DenseCRFPool',
     'LatticeCRF',
     'MANIFEST',
+    'MAX_PIXELS',
     'MadeMask',
     'MaskConfidence',
     'MapThreshold',

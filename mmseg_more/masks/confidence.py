@@ -40,17 +40,35 @@ def confidence_of(
             largest probability won. What belongs to labels that may not appear is then
             shared among the others, in proportion.
     """
+    probabilities = _of_labels(probabilities, bkg)
+    return MaskConfidence(_shown(mask, probabilities), expected_iou(mask, probabilities))
+
+
+def pixel_confidence(
+    mask: Tensor, probabilities: ClassProbabilities, bkg: Optional[float] = None
+) -> np.ndarray:
+    """The pixels of :func:`confidence_of` alone, float32 ``(H, W)``."""
+    return _shown(mask, _of_labels(probabilities, bkg))
+
+
+def _of_labels(
+    probabilities: ClassProbabilities, bkg: Optional[float]
+) -> ClassProbabilities:
+    """Probabilities by which the largest one makes the mask, and which sum to 1 if there
+    is no threshold."""
     if bkg is not None:
-        probabilities = even_odds(probabilities, bkg)
-    else:
-        probs = probabilities.probs
-        probs = probs / probs.sum(0).clamp_min(torch.finfo(probs.dtype).tiny)
-        probabilities = probabilities._replace(probs=probs)
+        return even_odds(probabilities, bkg)
+    probs = probabilities.probs
+    probs = probs / probs.sum(0).clamp_min(torch.finfo(probs.dtype).tiny)
+    return probabilities._replace(probs=probs)
+
+
+def _shown(mask: Tensor, probabilities: ClassProbabilities) -> np.ndarray:
+    """Probability of the label that each pixel shows."""
     shown = torch.zeros_like(probabilities.probs[0])
     for channel, label in zip(*probabilities):
         shown = torch.where(mask == label, channel, shown)
-    pixels = shown.clamp(0, 1).cpu().numpy()
-    return MaskConfidence(pixels, expected_iou(mask, probabilities))
+    return shown.clamp(0, 1).cpu().numpy()
 
 
 def even_odds(probabilities: ClassProbabilities, bkg: float) -> ClassProbabilities:

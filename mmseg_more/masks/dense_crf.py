@@ -68,6 +68,8 @@ class CRFMask(_LabelsAndMeans):
 
     mask_confidence: Optional[MaskConfidence] = None
     """Of each pixel and of the mask, by the refined probabilities."""
+    probs: Optional[np.ndarray] = None
+    """The refined probabilities, float32 ``(C, H, W)``, if they were asked for."""
 
 
 def dense_crf(
@@ -167,6 +169,7 @@ def dense_crf_mask(
     options: DenseCRFOptions = DenseCRFOptions(),
     epsilon: float = CLASS_EPSILON,
     backend: str = 'auto',
+    keep_probs: bool = False,
 ) -> CRFMask:
     """Refine and give each pixel the dense label of its strongest channel.
 
@@ -178,6 +181,7 @@ def dense_crf_mask(
         options: As in :func:`dense_crf`.
         epsilon: As in :func:`dense_crf`. Defaults to ``CLASS_EPSILON``.
         backend: As in :func:`dense_crf`.
+        keep_probs: Whether the refined probabilities are handed on too.
 
     Raises:
         ValueError: As :func:`dense_crf`, or if the labels do not fit.
@@ -186,11 +190,13 @@ def dense_crf_mask(
     check_crf_inputs(image, probs)
     dense_labels = check_crf_labels(labels, len(probs))
     refined = dense_crf(image, _as_tensor(probs), options, epsilon, backend)
-    return label_pixels(refined, dense_labels)
+    return label_pixels(refined, dense_labels, keep_probs)
 
 
 def label_pixels(
-    refined: Union[np.ndarray, Tensor], labels: Union[np.ndarray, Tensor]
+    refined: Union[np.ndarray, Tensor],
+    labels: Union[np.ndarray, Tensor],
+    keep_probs: bool = False,
 ) -> CRFMask:
     """Give each pixel the dense label of its strongest channel.
 
@@ -199,6 +205,7 @@ def label_pixels(
     Args:
         refined: Refined probabilities ``(C, H, W)``.
         labels: Dense label of each channel, integer ``(C,)`` in 0..254.
+        keep_probs: Whether the probabilities are handed on too.
 
     Raises:
         ValueError: If the labels do not fit.
@@ -216,6 +223,8 @@ def label_pixels(
     labelled.mask_confidence = MaskConfidence(
         prob.reshape(mask.shape), expected_iou(winner, ClassProbabilities(tensor, channels))
     )
+    if keep_probs:
+        labelled.probs = tensor.cpu().numpy()
     return labelled
 
 

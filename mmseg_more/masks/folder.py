@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 
 from ..datasets.image_labels import name_few
 from ..files import write_bytes
+from ..localization import resize_map
 from ..version import __version__
 from .lock import FolderLock
 from .probabilities import ClassProbabilities
@@ -427,22 +428,30 @@ def _explained(error: OSError, path: Path) -> OSError:
     )
 
 
-def soft_map(probabilities: ClassProbabilities) -> bytes:
+def soft_map(
+    probabilities: ClassProbabilities, size: Optional[Sequence[int]] = None
+) -> bytes:
     """A small file of class probabilities, before any CRF.
 
     Keys of the ``.npz``: ``probs`` uint8 ``(C, h, w)``, probability times 255, the
     mean over ``SOFT_STRIDE`` x ``SOFT_STRIDE`` pixels, ``h = max(1, H // 4)``;
     ``labels`` uint8 ``(C,)``, the dense label of each channel (0 is the
     background, first); ``size`` int32, ``(H, W)``.
+
+    Args:
+        probabilities: Of one image.
+        size: ``(H, W)``, if the probabilities are of a lower one than the image.
     """
-    height, width = probabilities.probs.shape[-2:]
-    small = F.adaptive_avg_pool2d(
-        probabilities.probs, (max(1, height // SOFT_STRIDE), max(1, width // SOFT_STRIDE))
-    )
+    height, width = probabilities.probs.shape[-2:] if size is None else size
+    small = (max(1, height // SOFT_STRIDE), max(1, width // SOFT_STRIDE))
+    probs = probabilities.probs
+    if small[0] > probs.shape[1] or small[1] > probs.shape[2]:
+        probs = resize_map(probs[None], small)[0]
+    probs = F.adaptive_avg_pool2d(probs, small)
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
-        probs=(small * 255).round().byte().cpu().numpy(),
+        probs=(probs * 255).round().byte().cpu().numpy(),
         labels=probabilities.labels.byte().cpu().numpy(),
         size=np.array((height, width), np.int32),
     )

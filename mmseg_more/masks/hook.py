@@ -26,6 +26,7 @@ from .config import evaluated_bkg, mask_dataloader
 from .folder import CONFIDENCE, MaskFolder, soft_map
 from .identity import file_sha256, model_settings, weights_sha256, without_annotations
 from .images import MaskImage, check_labels, check_paths, list_images
+from .limited_pipeline import FULL_SHAPE
 from .maker import MadeMask, MaskMaker
 from .recipe import MaskRecipe
 
@@ -69,7 +70,7 @@ class PseudoLabelHook(Hook):
         backend_args: Where the CRF reads image files from.
         recipe: Options of :class:`~mmseg_more.masks.recipe.MaskRecipe`: ``source``,
             ``multi_scale``, ``scales``, ``policy``, ``bkg``, ``crf``, ``crf_timeout``,
-            ``calibration``, ``background``, ``class_bkg``.
+            ``max_pixels``, ``calibration``, ``background``, ``class_bkg``.
 
     Example:
         >>> custom_hooks = [dict(type='PseudoLabelHook', out_dir='masks')]
@@ -104,6 +105,11 @@ class PseudoLabelHook(Hook):
         """Those of ``images`` that have no mask yet, from ``before_test_epoch`` on."""
         self._loop: Any = None  # of its own, after a training
         self._run: Optional[_Run] = None  # during a test
+
+    @property
+    def resolved_recipe(self) -> MaskRecipe:
+        """The recipe with what depends on the model and the data, during a test."""
+        return self.recipe if self._run is None else self._run.recipe
 
     # ---------------------------------------------------------- the training
     def before_train(self, runner: Runner) -> None:
@@ -383,17 +389,20 @@ class _Run:
         else:
             allowed = self.recipe.allowed(sample)
         probabilities = self.recipe.probabilities(sample, allowed)
+        worked = tuple(probabilities.probs.shape[-2:])
+        size = sample.metainfo.get(FULL_SHAPE, worked)
         folder = self._hook.folder
         if self._hook.soft_maps:
-            folder.write(folder.soft_path(image.name), soft_map(probabilities))
+            folder.write(folder.soft_path(image.name), soft_map(probabilities, size))
         payload = (image, allowed)
-        if self.recipe.is_prediction:
+        if self.recipe.is_prediction and tuple(size) == worked:
             mask = sample.get('pred_sem_seg').data[0]
             self._write(self._maker.add_mask(mask, probabilities, payload))
             return
-        size = probabilities.probs.shape[-2:]
         read_image = partial(read_rgb, image.path, size, self._hook.backend_args)
-        self._write(self._maker.add(image.path, probabilities, read_image, payload))
+        self._write(
+            self._maker.add(image.path, probabilities, read_image, payload, size=size)
+        )
 
     def fail(self, image: MaskImage, message: str) -> None:
         """Note that an image has no mask, and why."""
@@ -424,6 +433,8 @@ class _Run:
             content = palette_png(made.mask, self.identity['palette'])
             folder.write(folder.mask_path(image.name), content)
             entry = dict(size=list(made.mask.shape), **self._describe(made, allowed))
+            if made.worked_size is not None:
+                entry['worked_size'] = list(made.worked_size)
             if made.mask_confidence is not None:
                 entry['image_confidence'] = round(made.mask_confidence.image, 4)
                 if self._hook.confidence_maps:

@@ -1,5 +1,6 @@
 """A test loop for masks: nothing twice, nothing lost, and one image fails alone."""
 
+import copy
 from typing import (
     Any,
     Callable,
@@ -23,6 +24,8 @@ from mmseg.registry import LOOPS
 
 from .hook import PseudoLabelHook
 from .images import MaskImage
+from .limited_pipeline import LimitedPipeline
+from .recipe import MaskRecipe
 
 _LOG_INTERVAL = 50
 
@@ -42,7 +45,9 @@ class MaskLoop(TestLoop):
     what a hook cannot do: it leaves out the images whose masks are finished, shares the
     others over the processes without padding, and goes on where an image does not load or
     makes the network fail. Each image is a batch of its own, so that no mask depends on
-    its neighbours. There is nothing to evaluate, as not all images are seen.
+    its neighbours. An image above ``max_pixels`` is reduced when it is loaded, so that the
+    network sees the lower size too. There is nothing to evaluate, as not all images are
+    seen.
 
     Args:
         runner: The runner.
@@ -101,7 +106,9 @@ class MaskLoop(TestLoop):
                 f'masks are to be made, {len(images)} of them by this process'
             )
             # the hooks that log look up its length
-            self.dataloader = MaskLoader(self._all_images, images, writer.fail)
+            self.dataloader = MaskLoader(
+                self._all_images, images, writer.fail, writer.resolved_recipe
+            )
             for idx, (image, batch) in enumerate(self.dataloader):
                 self._run_image(idx, image, batch, writer)
             self._call('after_test_epoch', metrics={})
@@ -153,10 +160,17 @@ class MaskLoop(TestLoop):
 class _Share(Dataset):
     """Some images of a data set; what does not load becomes a LoadError."""
 
-    def __init__(self, dataset: Any, images: List[MaskImage]) -> None:
+    def __init__(
+        self, dataset: Any, images: List[MaskImage], recipe: Optional[MaskRecipe]
+    ) -> None:
         self.dataset = dataset
         self.images = images
         self.metainfo = dataset.metainfo
+        transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
+        if transforms and recipe is not None:
+            num_classes = len(dataset.metainfo['classes']) - 1
+            self.dataset = copy.copy(dataset)
+            self.dataset.pipeline = LimitedPipeline(transforms, recipe, num_classes)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -185,6 +199,8 @@ class MaskLoader:
         loader: Its data set and its settings are used, but not its batches and sampler.
         images: Those that are wanted, in this order.
         on_error: Called with an image that does not load, and the message; it is left out.
+        recipe: Of the masks, resolved: images above its ``max_pixels`` are reduced when
+            they are loaded. None: none is.
     """
 
     def __init__(
@@ -192,6 +208,7 @@ class MaskLoader:
         loader: DataLoader,
         images: List[MaskImage],
         on_error: Callable[[MaskImage, str], None],
+        recipe: Optional[MaskRecipe] = None,
     ) -> None:
         workers = {}
         if loader.num_workers and images:
@@ -201,7 +218,7 @@ class MaskLoader:
                 multiprocessing_context=loader.multiprocessing_context,
                 worker_init_fn=loader.worker_init_fn,
             )
-        self.dataset = _Share(loader.dataset, images)
+        self.dataset = _Share(loader.dataset, images, recipe)
         self._on_error = on_error
         self._loader = DataLoader(
             self.dataset,

@@ -1,14 +1,16 @@
 """The one way from what a network says about an image to its mask."""
 
 import collections
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from .confidence import MaskConfidence, confidence_of
 from .dense_crf import DenseCRFOptions
+from .large_images import full_size_mask, shrink_image, shrink_probabilities, worked_size
 from .pool import MAX_BYTES, CRFJob, CRFQueue, CRFResult, open_crf
 from .probabilities import ClassProbabilities, probabilities_to_mask, won_probability
 from .recipe import MaskRecipe
@@ -31,6 +33,10 @@ class MadeMask(NamedTuple):
     mask_confidence: Optional[MaskConfidence] = None
     """Of each pixel and of the mask, calibrated where the recipe has curves; None after
     an error, or if no probabilities are known."""
+    worked_size: Optional[Tuple[int, int]] = None
+    """``(h, w)`` that an image above ``max_pixels`` was worked on at. Mask and confidence
+    of its pixels are at the full size, all other figures of confidence are of the lower
+    one. None: of the full size."""
 
 
 class _Place:
@@ -39,6 +45,7 @@ class _Place:
     made: Optional[MadeMask] = None
 
     labels: Optional[np.ndarray] = None
+    image: Optional[np.ndarray] = None  # at its full size, if that is above the limit
 
     def __init__(self, payload: Any) -> None:
         self.payload = payload
@@ -52,6 +59,9 @@ class MaskMaker:
     an image that waits the probabilities of the classes that may win are kept, its pixels
     and ``payload``; :meth:`add` blocks while these are more than ``max_bytes``. Use it as
     a context manager: leaving it drops what was not drained.
+
+    Images above ``recipe.max_pixels`` are refined at a lower size, and their masks come
+    back to the full one (:func:`~mmseg_more.masks.large_images.full_size_mask`).
 
     Args:
         recipe: How masks are made, a resolved one, see :meth:`MaskRecipe.calibrated`.
@@ -81,6 +91,7 @@ class MaskMaker:
         self._max_bytes = max_bytes
         self._crf: Optional[CRFQueue] = None
         self._places: Deque[_Place] = collections.deque()
+        self._told_of_limit = False
 
     # ----------------------------------------------------------------- hand in
     def add(
@@ -90,36 +101,61 @@ class MaskMaker:
         read_image: Callable[[], np.ndarray],
         payload: Any = None,
         held_bytes: int = 0,
+        size: Optional[Sequence[int]] = None,
     ) -> List[MadeMask]:
         """Hand in what the network says about an image.
 
         Args:
             name: What errors call the image.
-            probabilities: At the original size of the image, as
-                ``recipe.probabilities(sample, allowed)`` gives them.
+            probabilities: At the original size of the image, or of the one that it was
+                reduced to, as ``recipe.probabilities(sample, allowed)`` gives them.
             read_image: Gives the image for the CRF, RGB ``(H, W, 3)`` uint8; not called
                 without CRF. Its OSError or ValueError is the failure of this image.
             payload: Comes back with the mask.
             held_bytes: Memory that ``payload`` holds meanwhile.
+            size: ``(H, W)`` of an image that was reduced. None: that of the probabilities.
 
         Returns:
             Masks that are ready by now.
         """
+        full = tuple(probabilities.probs.shape[-2:] if size is None else size)
         crf = self.recipe.crf_settings
         if crf is None:
-            threshold = self.recipe.mask_threshold
-            mask = probabilities_to_mask(probabilities, threshold)
-            return self.add_mask(mask, probabilities, payload, threshold)
+            return self._add_without_crf(name, probabilities, payload, full)
         place = self._new_place(payload)
         try:
             image = read_image()
         except (OSError, ValueError) as error:
             place.made = _failed(payload, str(error))
             return self._ready()
+        low = worked_size(full, self.recipe.max_pixels)
+        if low != full:
+            self._tell_of_limit(name, full, low)
+            probabilities = shrink_probabilities(probabilities, low)
+            place.image, image = image, shrink_image(image, low)
+            held_bytes += place.image.nbytes
         kept = probabilities.without_weak(crf['epsilon'])
         place.labels = kept.labels.cpu().numpy()
-        job = CRFJob(name, image, kept.probs, kept.labels, place, held_bytes)
+        job = CRFJob(
+            name, image, kept.probs, kept.labels, place, held_bytes, keep_probs=low != full
+        )
         return self._take(self._open_crf(kept.probs, crf).submit(job))
+
+    def _add_without_crf(
+        self, name: str, probabilities: ClassProbabilities, payload: Any, full: Tuple
+    ) -> List[MadeMask]:
+        threshold = self.recipe.mask_threshold
+        height, width = probabilities.probs.shape[-2:]
+        low = height, width
+        mask = probabilities_to_mask(probabilities, threshold)
+        if low == full:
+            return self.add_mask(mask, probabilities, payload, threshold)
+        self._tell_of_limit(name, full, low)
+        made = self._made(mask, probabilities, payload, threshold)
+        self._new_place(payload).made = self._at_full_size(
+            made, low, *full_size_mask(probabilities, full, bkg=threshold)
+        )
+        return self._ready()
 
     def add_mask(
         self,
@@ -139,15 +175,7 @@ class MaskMaker:
         Returns:
             Masks that are ready by now.
         """
-        labels = confidence = mask_confidence = None
-        if probabilities is not None:
-            confidence = won_probability(mask, probabilities).cpu().numpy()
-            labels = probabilities.labels.cpu().numpy()
-            mask_confidence = self._calibrated(confidence_of(mask, probabilities, bkg))
-        array = mask.to(torch.uint8).cpu().numpy()
-        self._new_place(payload).made = MadeMask(
-            payload, array, labels, confidence, None, mask_confidence
-        )
+        self._new_place(payload).made = self._made(mask, probabilities, payload, bkg)
         return self._ready()
 
     def fail(self, payload: Any, message: str) -> List[MadeMask]:
@@ -189,6 +217,47 @@ class MaskMaker:
             )
         return self._crf
 
+    def _made(
+        self,
+        mask: Tensor,
+        probabilities: Optional[ClassProbabilities],
+        payload: Any,
+        bkg: Optional[float],
+    ) -> MadeMask:
+        """What :meth:`add_mask` says of a mask."""
+        labels = confidence = mask_confidence = None
+        if probabilities is not None:
+            confidence = won_probability(mask, probabilities).cpu().numpy()
+            labels = probabilities.labels.cpu().numpy()
+            mask_confidence = self._calibrated(confidence_of(mask, probabilities, bkg))
+        array = mask.to(torch.uint8).cpu().numpy()
+        return MadeMask(payload, array, labels, confidence, None, mask_confidence)
+
+    def _at_full_size(
+        self, made: MadeMask, low: Tuple[int, int], mask: np.ndarray, pixels: np.ndarray
+    ) -> MadeMask:
+        """What was made at a lower size, with mask and confidence of the full one."""
+        assert made.mask_confidence is not None, 'it was made of probabilities'
+        if self._curves is not None:
+            for row in pixels:  # one at a time: the curve works in double precision
+                row[:] = self._curves.pixel(row)
+        return made._replace(
+            mask=mask,
+            mask_confidence=made.mask_confidence._replace(pixels=pixels),
+            worked_size=low,
+        )
+
+    def _tell_of_limit(self, name: str, full: Tuple, low: Tuple) -> None:
+        """Say once that an image is worked on at a lower size."""
+        if not self._told_of_limit:
+            self._told_of_limit = True
+            print_log(
+                f'{name} has {full[0]}x{full[1]} pixels, more than max_pixels='
+                f'{self.recipe.max_pixels}: it is worked on at {low[0]}x{low[1]}, and its '
+                'mask brought back to its size; other large images likewise',
+                'current',
+            )
+
     def _calibrated(self, raw: Optional[MaskConfidence]) -> Optional[MaskConfidence]:
         if raw is None or self._curves is None:
             return raw
@@ -214,7 +283,23 @@ class MaskMaker:
                     None,
                     self._calibrated(result.mask_confidence),
                 )
+                self._bring_back(place, result)
         return self._ready()
+
+    def _bring_back(self, place: _Place, result: CRFResult) -> None:
+        """Give an image that was refined at a lower size its mask at the full one."""
+        if place.image is None or place.made is None:
+            return
+        refined = ClassProbabilities(
+            torch.from_numpy(result.probs), torch.from_numpy(place.labels)
+        )
+        height, width = refined.probs.shape[-2:]
+        place.made = self._at_full_size(
+            place.made,
+            (height, width),
+            *full_size_mask(refined, place.image.shape[:2], place.image),
+        )
+        place.image = None
 
     def _ready(self) -> List[MadeMask]:
         ready: List[MadeMask] = []

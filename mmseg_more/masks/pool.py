@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import ctypes
 import gc
+import heapq
 import math
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from ..localization.bilateral import BACKENDS, import_densecrf
 from .confidence import MaskConfidence
+from .control_groups import CGROUP_MEMBERSHIP, CGROUP_ROOT, control_groups
 from .dense_crf import (
     CLASS_EPSILON,
     CRFMask,
@@ -33,6 +35,7 @@ from .dense_crf import (
     dense_crf_mask,
     label_pixels,
 )
+from .memory import crf_bytes, free_bytes, memory_error
 
 MAX_BYTES = 2**30
 """Bound on the images and probabilities that wait for the CRF: 1 GiB, some 60 images of
@@ -57,6 +60,8 @@ class CRFJob(NamedTuple):
     """Comes back with the result; it never leaves this process."""
     held_bytes: int = 0
     """Memory that ``payload`` holds meanwhile; it counts as that of the job does."""
+    keep_probs: bool = False
+    """Whether the result has the refined probabilities."""
 
 
 class CRFResult(NamedTuple):
@@ -75,6 +80,8 @@ class CRFResult(NamedTuple):
     """Of the job."""
     mask_confidence: Optional[MaskConfidence] = None
     """Of each pixel and of the mask; None after an error."""
+    probs: Optional[np.ndarray] = None
+    """Refined probabilities, float32 ``(C, H, W)``, with ``keep_probs``."""
 
 
 Reply = Union[CRFMask, str]
@@ -87,9 +94,13 @@ class _OpenJob:
     def __init__(self, job: CRFJob) -> None:
         self.job = job
         self.input_bytes = sum(getattr(a, 'nbytes', 0) for a in (job.image, job.probs))
+        channels, *size = getattr(job.probs, 'shape', (0,))
         # what waits for its turn once it is refined: label and confidence of each pixel
-        result_bytes = (1 + 4) * math.prod(getattr(job.probs, 'shape', (0,))[1:])
+        result_bytes = (1 + 4 + job.keep_probs * 4 * channels) * math.prod(size)
         self.num_bytes = self.input_bytes + result_bytes + job.held_bytes
+        self.size = tuple(size)
+        self.work_bytes = crf_bytes(size, channels) if len(size) == 2 else 0
+        """What the CRF takes while it works on it."""
         self.future: 'Future[Reply]' = Future()
         self.tried_again = False
 
@@ -97,7 +108,13 @@ class _OpenJob:
         name, payload = self.job.name, self.job.payload
         if isinstance(reply, CRFMask):
             return CRFResult(
-                name, reply.mask, reply.confidence, None, payload, reply.mask_confidence
+                name,
+                reply.mask,
+                reply.confidence,
+                None,
+                payload,
+                reply.mask_confidence,
+                reply.probs,
             )
         return CRFResult(name, None, None, f'dense CRF of {name}: {reply}', payload)
 
@@ -199,7 +216,9 @@ class DenseCRFPool(CRFQueue):
 
     See :class:`CRFQueue`. Jobs go to the workers without any file. An image whose worker
     died (killed for memory, say) or ran into the time-out gives a result with ``error``,
-    and another worker takes the place of that one. Leaving the context, or the end of
+    and another worker takes the place of that one. No more images are begun than fit into
+    the free memory by their estimates (:func:`~mmseg_more.masks.memory.crf_bytes`); one
+    that does not fit alone is an ``error`` at once. Leaving the context, or the end of
     this process, ends the workers.
 
     Args:
@@ -266,6 +285,7 @@ class DenseCRFPool(CRFQueue):
         self._settings = (options, epsilon, backend)
         self._context = multiprocessing.get_context(start_method)
         self._pool: Optional[ProcessPool] = self._new_pool() if num_workers else None
+        self._free: Optional[int] = None  # memory, when no image was worked on
 
     def ready(self) -> List[CRFResult]:
         """Results that are ready by now, in order of submission."""
@@ -289,13 +309,26 @@ class DenseCRFPool(CRFQueue):
             raise RuntimeError('the worker processes of the dense CRF cannot be started')
         return pool
 
+    def _has_room(self, new: _OpenJob) -> bool:
+        begun = [job.work_bytes for job in self._open if not job.future.done()]
+        at_once = heapq.nlargest(max(self.num_workers, 1), [*begun, new.work_bytes])
+        fits = not begun or self._free is None or sum(at_once) <= self._free
+        return fits and super()._has_room(new)
+
     def _start(self, new: _OpenJob) -> None:
+        if all(job is new or job.future.done() for job in self._open):
+            self._free = free_bytes()
+            error = memory_error(new.work_bytes, self._free, new.size)
+            if error is not None:
+                new.future.set_result(error)
+                return
+        arrays, settings = _arrays(new.job), (*self._settings, new.job.keep_probs)
         if self._pool is None:
-            new.future.set_result(_refine(_arrays(new.job), self._settings))
+            new.future.set_result(_refine(arrays, settings))
             return
         try:
             new.future = self._pool.schedule(
-                _refine, args=(_arrays(new.job), self._settings), timeout=self.timeout
+                _refine, args=(arrays, settings), timeout=self.timeout
             )
         except RuntimeError:  # it broke; see _replace_pool
             pass
@@ -450,37 +483,17 @@ def usable_cores() -> int:
     return max(1, int(count) // int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
 
 
-def cgroup_cores(
-    root: Path = Path('/sys/fs/cgroup'), membership: Path = Path('/proc/self/cgroup')
-) -> float:
+def cgroup_cores(root: Path = CGROUP_ROOT, membership: Path = CGROUP_MEMBERSHIP) -> float:
     """CPU time per second that the control groups of this process allow.
 
     The smallest quota of its group and the groups around it, of cgroup v2 (``cpu.max``)
     and v1 (``cpu.cfs_quota_us``); infinity without one.
 
     Args:
-        root: Where the groups are mounted.
-        membership: Which groups the process belongs to. A path that is not mounted, as in
-            a container, counts as far as it is.
+        root, membership: As for :func:`control_groups`.
     """
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return float('inf')
-    cores = float('inf')
-    for line in lines:
-        _, controllers, path = line.split(':', 2)
-        if not controllers:
-            mounts = [root]
-        elif 'cpu' in controllers.split(','):
-            mounts = [root / controllers, root / 'cpu']
-        else:
-            continue
-        parts = [part for part in path.split('/') if part not in ('', '..')]
-        for mount in mounts:
-            for depth in range(len(parts) + 1):
-                cores = min(cores, _quota(mount.joinpath(*parts[:depth])))
-    return cores
+    groups = control_groups('cpu', root, membership)
+    return min((_quota(group) for group in groups), default=float('inf'))
 
 
 def _quota(group: Path) -> float:
@@ -509,7 +522,7 @@ def _refine(arrays: tuple, settings: tuple) -> Reply:
 
     Args:
         arrays: Image, probabilities and labels.
-        settings: Options, epsilon and backend.
+        settings: Options, epsilon, backend, and whether to keep the probabilities.
     """
     try:
         return dense_crf_mask(*arrays, *settings)
@@ -536,7 +549,10 @@ def _refine_batch(
             epsilon,
             backend,
         )
-        return [label_pixels(*one) for one in zip(refined, labels)]
+        return [
+            label_pixels(probs, dense_labels, job.keep_probs)
+            for probs, dense_labels, job in zip(refined, labels, jobs)
+        ]
     except Exception as error:
         if len(jobs) == 1:
             return [f'{type(error).__name__}: {error}']

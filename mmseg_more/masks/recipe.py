@@ -15,6 +15,8 @@ from ..models.structures import MASK_SCALES, POLICIES, SEG_SCALES, LocalizationR
 from .calibration import Calibration, as_calibration, scale_kind
 from .confidence import ConfidenceCurves
 from .dense_crf import BACKENDS, CLASS_EPSILON, DenseCRFOptions
+from .large_images import MAX_PIXELS, check_max_pixels
+from .memory import map_bytes
 from .probabilities import ClassProbabilities, map_probabilities, seg_probabilities
 
 SOURCES = ('lam', 'cam', 'fused', 'seg')
@@ -62,6 +64,9 @@ class MaskRecipe:
         crf_timeout: Seconds that the CRF of one image may take in a worker process; an
             image that takes longer fails alone. None: any. No part of :meth:`settings`, as
             no mask depends on it.
+        max_pixels: Images of more pixels are worked on at the largest size within this
+            limit, from the network's input to the CRF; their masks come back to the full
+            size (docs/masks.md, "Large images"). None: no limit.
         calibration: File of what was learned of the model's masks
             (:class:`~mmseg_more.masks.Calibration`). Its thresholds are for masks of a map,
             without and with CRF: short for this file as ``bkg`` and
@@ -87,6 +92,7 @@ class MaskRecipe:
     background: Optional[str] = None
     class_bkg: Optional[Sequence[float]] = None
     crf_timeout: Optional[float] = CRF_TIMEOUT
+    max_pixels: Optional[int] = MAX_PIXELS
 
     def __post_init__(self) -> None:
         choices = dict(source=SOURCES, policy=POLICIES, background=BACKGROUNDS)
@@ -104,6 +110,7 @@ class MaskRecipe:
             raise ValueError(
                 f'crf_timeout must be positive seconds or None, got {self.crf_timeout}'
             )
+        check_max_pixels(self.max_pixels)
         if self.scales is not None:
             if not self.multi_scale:
                 raise ValueError(
@@ -206,6 +213,7 @@ class MaskRecipe:
             background=background,
             class_bkg=None if without_bkg else self.class_bkg,
             crf_timeout=self.crf_timeout,
+            max_pixels=self.max_pixels,
         )
 
     def _takes_thresholds(self, source: str) -> bool:
@@ -337,6 +345,8 @@ class MaskRecipe:
             settings['background'] = self.background
         if self.class_bkg is not None:
             settings['class_bkg'] = dict(zip(classes, self.class_bkg))
+        if self.max_pixels != MAX_PIXELS:
+            settings['max_pixels'] = self.max_pixels
         return settings
 
     @property
@@ -345,6 +355,25 @@ class MaskRecipe:
         if not isinstance(self.calibration, Calibration):
             return None
         return self.calibration.confidence.get(str(self.source))
+
+    def map_bytes(
+        self, size: Sequence[int], num_classes: int, labels: Optional[Sequence[int]] = None
+    ) -> int:
+        """Estimate what the maps or logits of an image take (of a resolved recipe).
+
+        Args:
+            size: ``(H, W)`` that they are made at.
+            num_classes: ``K``, without background.
+            labels: Classes of the image label. None: the network will tell, and two are
+                counted.
+        """
+        if self.source == 'seg' or self.policy == 'all':
+            shown = num_classes
+        elif self.policy == 'image-labels' and labels is not None:
+            shown = len(labels)
+        else:
+            shown = min(num_classes, 2)
+        return map_bytes(size, 1 + shown)
 
     # ------------------------------------------------------------- the network
     def request(

@@ -57,8 +57,10 @@ def color_labels(
     Raises:
         ValueError: If a label has no colour.
     """
-    labels = tensor2ndarray(labels).astype(np.int64)
+    labels = _array(labels)
     labels = labels[0] if labels.ndim == 3 else labels
+    if not np.issubdtype(labels.dtype, np.integer):
+        labels = labels.astype(np.int64)
     ignored = labels == ignore_index
     labels = np.where(ignored, 0, labels)
     if labels.max(initial=0) >= len(palette) or labels.min(initial=0) < 0:

@@ -13,8 +13,10 @@ from mmseg_more.engine.command_line import (
     TRACEBACK,
     CommandParser,
     ConfigOptions,
+    PixelLimit,
     command,
     mistake,
+    pixel_limit,
 )
 
 from mmseg.registry import MODELS
@@ -117,16 +119,26 @@ def test_a_mistake_that_a_worker_finds(tmp_path):
         (['--cfg-options', 'a.b'], "'a.b' has no value: write a.b=VALUE"),
         (['--cfg-options', 'a=1', '=b'], "'=b' has no value: write KEY=VALUE"),
         (['--cfg-options', 'a=[1,2'], 'a=[1,2: Imbalanced brackets'),
+        (['--max-pixels', '0'], "expected a whole number of at least 1, or none, got '0'"),
+        (['--max-pixels', '-5'], '--max-pixels: expected a whole number of at least 1'),
+        (['--max-pixels', '1e6'], "or none, got '1e6'"),
+        (['--max-pixels', '²'], "or none, got '²'"),
     ],
 )
 def test_arguments(capsys, arguments, message):
     parser = CommandParser('What it does.')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    parser.add_argument('--max-pixels', type=pixel_limit)
     with pytest.raises(SystemExit) as stop:
         parser.parse_args(arguments)
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ') and message in line
+
+
+def test_a_limit_of_pixels():
+    assert pixel_limit('1000') == PixelLimit(1000)
+    assert pixel_limit('none') == PixelLimit(None)
 
 
 def test_options_of_a_config():

@@ -121,6 +121,16 @@ def test_confidence(infer, files):
     assert set(np.unique(Image.open(files / 'out/confidence/c.png'))) == {153}
 
 
+@pytest.mark.parametrize('limit, worked', [('150', [10, 15]), ('none', None)])
+def test_a_limit_of_pixels(infer, files, limit, worked):
+    paths = [files / name for name in ('two', 'config.py', 'more.pth')]
+    options = ['--out-dir', files / 'out', '--device', 'cpu', '--max-pixels', limit]
+    assert infer(*paths, *options, '--crf') == 0
+    scores = json.loads((files / 'out/scores.json').read_text())
+    assert scores['c'].get('worked_size') == worked
+    assert Image.open(files / 'out/pred/c.png').size == (30, 20)
+
+
 @pytest.mark.parametrize(
     'edit, message',
     [
@@ -136,6 +146,8 @@ def test_confidence(infer, files):
             'there is no calibration file nowhere.json',
         ),
         (lambda a: a.extend(['--background', 'calibrated']), "take source='lam'"),
+        (lambda a: a.extend(['--max-pixels', '0']), 'at least 1, or none, got'),
+        (lambda a: a.extend(['--max-pixels', 'few']), 'at least 1, or none, got'),
         (lambda a: a.extend(['--cfg-options', 'model.pretraind=1']), 'pretraind'),
         (
             lambda a: a.extend(['--source', 'lam', '--classes', 'all']),
