@@ -5,7 +5,7 @@ A head reads ``loss_name``, the key of the loss in the log, and calls
 from a sampler of pixels, if the head has one.
 """
 
-from typing import Optional
+from typing import Any, Optional
 
 from torch import Tensor, nn
 
@@ -16,18 +16,20 @@ class LossOfMoRe(nn.Module):
     reads: str
     """What no decode head has."""
 
-    @property
-    def loss_name(self) -> str:
-        """None: it raises the error of a head that was given this loss.
+    # not a property, which PyTorch reads from every module that it traces
+    def __getattr__(self, name: str) -> Any:
+        """What :class:`nn.Module` has by that name.
 
         Raises:
-            TypeError: Always.
+            TypeError: For ``loss_name``, which a head asks for.
         """
-        raise TypeError(
-            f'{type(self).__name__} is a loss of the segmentor MoRe (model.losses) and '
-            f'cannot be the loss_decode of a head: it reads {self.reads}, which a decode '
-            'head does not have'
-        )
+        if name == 'loss_name':
+            raise TypeError(
+                f'{type(self).__name__} is a loss of the segmentor MoRe (model.losses) and '
+                f'cannot be the loss_decode of a head: it reads {self.reads}, which a '
+                'decode head does not have'
+            )
+        return super().__getattr__(name)
 
 
 def refuse_pixel_weights(loss: nn.Module, weight: Optional[Tensor]) -> None:
