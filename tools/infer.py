@@ -59,7 +59,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=pixel_limit,
         metavar='N',
         help='images of more pixels are worked on at a lower size, and their masks come '
-        'back to the full one; none: no limit (default: 1048576)',
+        'back to the full one; none: no limit (default: 1000000)',
     )
     parser.add_argument(
         '--bkg',

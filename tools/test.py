@@ -233,7 +233,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         type=pixel_limit,
         metavar='N',
         help='images of more pixels are worked on at a lower size, and their masks come '
-        'back to the full one; none: no limit (default: 1048576)',
+        'back to the full one; none: no limit (default: 1000000)',
     )
 
 

@@ -13,9 +13,9 @@ from ..localization import enlarged_strips, fit_guided_filter, guided_strips
 from .confidence import pixel_confidence
 from .probabilities import ClassProbabilities, probabilities_to_mask
 
-MAX_PIXELS = 2**20
-"""The default limit, 1024 x 1024: no image of PASCAL VOC (up to 500 x 500) or COCO (up to
-640 x 640) reaches it."""
+MAX_PIXELS = 10**6
+"""The default limit: no image of PASCAL VOC (up to 500 x 500) or COCO (up to 640 x 640)
+reaches it."""
 
 
 def check_max_pixels(max_pixels: Any) -> None:

@@ -45,7 +45,7 @@ class _Place:
     made: Optional[MadeMask] = None
 
     labels: Optional[np.ndarray] = None
-    image: Optional[np.ndarray] = None  # at its full size, if that is above the limit
+    read_image: Optional[Callable[[], np.ndarray]] = None  # if it is above the limit
 
     def __init__(self, payload: Any) -> None:
         self.payload = payload
@@ -110,7 +110,8 @@ class MaskMaker:
             probabilities: At the original size of the image, or of the one that it was
                 reduced to, as ``recipe.probabilities(sample, allowed)`` gives them.
             read_image: Gives the image for the CRF, RGB ``(H, W, 3)`` uint8; not called
-                without CRF. Its OSError or ValueError is the failure of this image.
+                without CRF, twice for a large image. Its OSError or ValueError is the
+                failure of this image.
             payload: Comes back with the mask.
             held_bytes: Memory that ``payload`` holds meanwhile.
             size: ``(H, W)`` of an image that was reduced. None: that of the probabilities.
@@ -132,8 +133,7 @@ class MaskMaker:
         if low != full:
             self._tell_of_limit(name, full, low)
             probabilities = shrink_probabilities(probabilities, low)
-            place.image, image = image, shrink_image(image, low)
-            held_bytes += place.image.nbytes
+            place.read_image, image = read_image, shrink_image(image, low)
         kept = probabilities.without_weak(crf['epsilon'])
         place.labels = kept.labels.cpu().numpy()
         job = CRFJob(
@@ -288,18 +288,20 @@ class MaskMaker:
 
     def _bring_back(self, place: _Place, result: CRFResult) -> None:
         """Give an image that was refined at a lower size its mask at the full one."""
-        if place.image is None or place.made is None:
+        if place.read_image is None or place.made is None:
+            return
+        try:  # once more, so that no large image is held meanwhile
+            image = place.read_image()
+        except (OSError, ValueError) as error:
+            place.made = _failed(place.payload, str(error))
             return
         refined = ClassProbabilities(
             torch.from_numpy(result.probs), torch.from_numpy(place.labels)
         )
         height, width = refined.probs.shape[-2:]
         place.made = self._at_full_size(
-            place.made,
-            (height, width),
-            *full_size_mask(refined, place.image.shape[:2], place.image),
+            place.made, (height, width), *full_size_mask(refined, image.shape[:2], image)
         )
-        place.image = None
 
     def _ready(self) -> List[MadeMask]:
         ready: List[MadeMask] = []
