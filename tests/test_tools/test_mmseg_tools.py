@@ -15,7 +15,6 @@ from mmseg_more.datasets import ImageLevelDataset
 
 from mmseg.registry import DATASETS
 
-
 # the tools put pictures of all folders into one
 IMAGES_OF_MMSEG = {name: image for name, image in IMAGES.items() if '/' not in name}
 
