@@ -611,7 +611,9 @@ def _check_sizes(images: Sequence[LoadedImage]) -> None:
 
 
 def _as_rgb(pixels: np.ndarray) -> np.ndarray:
-    return mmcv.bgr2rgb(np.clip(pixels, 0, 255).astype(np.uint8))
+    if pixels.dtype != np.uint8:
+        pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+    return mmcv.bgr2rgb(pixels)
 
 
 def _trimmed(sample: SegDataSample, settings: InferenceSettings) -> SegDataSample:
