@@ -252,6 +252,11 @@ LABELS = [
         b'{"x": ["CAT"]}',
         "error: labels.json, image 'x': unknown class 'CAT'; did you mean 'cat'?",
     ),
+    label_case(
+        'one image twice, with and without suffix',
+        b'{"x": ["cat"], "x.png": ["dog"]}',
+        "error: labels.json lists 1 images more than once, with and without suffix: 'x'",
+    ),
     label_case('no class: kept, with a warning', b'{"x": []}', 'labels []'),
     label_case(
         'empty name of a class',
