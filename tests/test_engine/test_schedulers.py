@@ -17,6 +17,15 @@ def _optimizer(*rates):
     )
 
 
+def rates_of(scheduler, optimizer, steps):
+    seen = []
+    for _ in range(steps):
+        seen.append([group['lr'] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
 def test_matches_the_reference():
     golden = Golden('ops')
     optimizer = _optimizer(6e-5, 6e-4)
@@ -65,21 +74,13 @@ def test_resume_with_another_end(end, steps):
     def schedule(end, steps=0):
         optimizer = _optimizer(1.0, 10.0)
         scheduler = PolyWarmupLR(optimizer, warmup_iters=3, end=end)
-        return scheduler, optimizer, rates(scheduler, optimizer, steps)
-
-    def rates(scheduler, optimizer, steps):
-        seen = []
-        for _ in range(steps):
-            seen.append([group['lr'] for group in optimizer.param_groups])
-            optimizer.step()
-            scheduler.step()
-        return seen
+        return scheduler, optimizer, rates_of(scheduler, optimizer, steps)
 
     planned, optimizer, _ = schedule(20, steps)
     resumed, other, _ = schedule(end)
     other.load_state_dict(optimizer.state_dict())
     resumed.load_state_dict(planned.state_dict())
-    assert rates(resumed, other, 4) == schedule(end, steps + 4)[2][steps:]
+    assert rates_of(resumed, other, 4) == schedule(end, steps + 4)[2][steps:]
     assert resumed.state_dict()['end'] == end
 
 
@@ -108,15 +109,6 @@ def schedules(draw):
         begin=begin,
         end=begin + draw(st.integers(1, 12)),
     )
-
-
-def rates_of(scheduler, optimizer, steps):
-    seen = []
-    for _ in range(steps):
-        seen.append([group['lr'] for group in optimizer.param_groups])
-        optimizer.step()
-        scheduler.step()
-    return seen
 
 
 @given(schedules())
