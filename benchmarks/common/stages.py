@@ -8,7 +8,17 @@ the product itself names (``more/cams``, ``more/par`` and others). Nothing is re
 import time
 from bisect import bisect_right
 from contextlib import ExitStack, contextmanager
-from typing import Any, Dict, Hashable, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import (
+    Any,
+    Dict,
+    Hashable,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Sequence,
+    Tuple,
+)
 
 import torch
 from mmengine.optim import OptimWrapper
@@ -108,13 +118,12 @@ def run_staged(
     recorder = _Recorder()
     synchronize(device)
     with MemoryMeter(device) as memory, profile(activities=activities) as profiler:
-        clock = [_read_clock() for _ in range(2)][-1]  # the first one sets things up
+        clocks = [_read_clock() for _ in range(6)]
         with recorder.span('other'), _module_hooks(model, recorder):
             _step(model, optim_wrapper, data, recorder)
             synchronize(device)
     events = profiler.events()
-    (mark,) = [event for event in events if event.name == _CLOCK][-1:]
-    offset = clock - mark.time_range.start / 1e6
+    offset = _clock_offset(clocks, events)
     spans = [
         Span(
             stage,
@@ -144,6 +153,24 @@ def run_staged(
 def _read_clock() -> float:
     with record_function(_CLOCK):
         return time.perf_counter()
+
+
+def _clock_offset(clocks: Sequence[float], events: Iterable[Any]) -> float:
+    """Seconds from the profiler's clock to that of :func:`_read_clock`.
+
+    Args:
+        clocks: Readings, in order.
+        events: Of the profiler. The shortest event of a reading counts: another process
+            may have come between in the others, and the first sets things up.
+    """
+    ranges = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in events
+        if event.name == _CLOCK
+    )
+    readings = zip(clocks, ranges)
+    clock, (start, _) = min(readings, key=lambda reading: reading[1][1] - reading[1][0])
+    return clock - start / 1e6
 
 
 def _stages_of_range(name: str) -> List[str]:

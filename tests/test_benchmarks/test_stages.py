@@ -212,3 +212,17 @@ def test_overhead_is_all_but_the_network():
     assert overhead(shares) == pytest.approx(0.3)
     network = ('cam_maps', 'backward_losses', 'energy', 'data', 'idle')
     assert not any(map(stages.is_network, network))
+
+
+def test_clocks_are_compared_where_nothing_came_between():
+    """The profiler's clock began 100 s before; two of three readings were interrupted."""
+    ranges = [(1e6, 9e6), (20e6, 20.001e6), (30e6, 35e6)]
+    events = [
+        SimpleNamespace(name=name, time_range=SimpleNamespace(start=start, end=end))
+        for name, (start, end) in zip(
+            (stages._CLOCK, 'aten::add', *[stages._CLOCK] * 2),
+            (ranges[0], (10e6, 10e6), *ranges[1:]),
+        )
+    ]
+    clocks = [108.9, 120.0, 134.9]
+    assert stages._clock_offset(clocks, events) == pytest.approx(100)
