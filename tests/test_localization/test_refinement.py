@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
@@ -180,13 +180,15 @@ def test_rounds_keep_the_range_of_the_masks(data, masks):
 
 @given(st.data(), maps(), sizes)
 def test_refinement_of_a_flipped_image_is_flipped(data, masks, size):
-    images = drawn_images(data, len(masks), size)
+    # a row of several values that is resized to a single one becomes the first of them
+    assume(size[-1] > 1 or masks.shape[-1] == 1)
+    # sums over the neighbours in another order: in float32 the roundings of a standard
+    # deviation that is nearly 0 decide where all neighbours are alike
+    images, masks = drawn_images(data, len(masks), size).double(), masks.double()
     refined = L.pixel_adaptive_refinement(images, masks, FEW)
     assert refined.shape == (*masks.shape[:2], *size)
     flipped = L.pixel_adaptive_refinement(images.flip(-1), masks.flip(-1), FEW)
-    # sums over the neighbours in another order; a contrast of float32 is squared, so that
-    # an error of 1e-7 of a standard deviation that is nearly 0 counts
-    assert_close(flipped.flip(-1), refined, rtol=1e-3, atol=1e-4)
+    assert_close(flipped.flip(-1), refined, rtol=1e-6, atol=1e-6)
 
 
 @few_examples
