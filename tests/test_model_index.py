@@ -77,9 +77,9 @@ def test_spelling_in_a_config_of_ones_own(installed, tmp_path, line, meant):
 
 def test_hub(installed):
     assert get_config(CONFIG).model.type == 'MoRe'
-    before = DefaultScope.get_current_instance()
-    assert type(get_model(CONFIG)).__name__ == 'MoRe'
-    assert DefaultScope.get_current_instance() is before
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        assert type(get_model(CONFIG)).__name__ == 'MoRe'
+        assert DefaultScope.get_current_instance().scope_name == 'mmpretrain'
     with pytest.raises(ValueError, match=NOWHERE):
         get_model(CONFIG, pretrained=True)
 
