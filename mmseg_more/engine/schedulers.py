@@ -135,7 +135,7 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
         super().load_state_dict(state_dict)
         if own == planned:
             return
-        before = self.factor(self.last_step)
+        before = self.factor(max(self.last_step, 0))  # -1 before its begin
         self.end, self.total_iters = own, own - self.begin
         # a schedule stands still before its begin, and after its end
         step = min(self._global_step, own - 1) - self.begin
@@ -147,7 +147,7 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
                 group[self.param_name] = value
         print_log(
             f'PolyWarmupLR ends at iteration {own} now and ended at {planned}: the '
-            f'learning rates are {self.factor(self.last_step):.4g} instead of '
+            f'learning rates are {self.factor(max(self.last_step, 0)):.4g} instead of '
             f'{before:.4g} of their highest.',
             logger='current',
         )

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mmengine.hooks import Hook
 
@@ -128,9 +128,11 @@ def test_factors_of_any_schedule(arguments):
         assert 0 <= low <= 2
 
 
+@example(dict(warmup_iters=0, warmup_ratio=0.0, power=1.0, begin=1, end=2), 0, 2)
 @given(schedules(), st.integers(0, 16), st.integers(1, 12))
 def test_resumed_anywhere_with_any_end(arguments, steps, length):
-    """From the iteration on, the rates are those of a training of that length."""
+    """From the iteration on, the rates are those of a training of that length; the example
+    is resumed before its begin."""
     other = dict(arguments, end=arguments['begin'] + length)
     optimizer, resumed, whole = (_optimizer(2.0, 3.0) for _ in range(3))
     first = PolyWarmupLR(optimizer, **arguments)
