@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
@@ -191,6 +191,8 @@ def evaluated_model():
 )
 def test_maps_of_a_flipped_image_are_flipped(cells, scales, batch_size):
     """Where the patches are: what is too narrow for one is cut off on the right."""
+    # a map of a single patch is one value, and roundings when it is normalised
+    assume(cells != (1, 1) or 1.0 in scales)
     size = tuple(16 * count for count in cells)
     inputs = torch.randn(batch_size, 3, *size, generator=torch.Generator().manual_seed(0))
     model = evaluated_model()
