@@ -1,20 +1,15 @@
-import importlib.util
 import json
 import re
 
 import pytest
 
 from golden import ROOT
+from scripts import load_script
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location(
-        'choose_checkpoint', ROOT / 'tools' / 'analysis' / 'choose_checkpoint.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / 'tools' / 'analysis' / 'choose_checkpoint.py')
 
 
 def training(folder, *validations):

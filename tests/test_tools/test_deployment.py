@@ -1,6 +1,5 @@
 """tools/deployment, run as a user runs it."""
 
-import importlib.util
 import subprocess
 import sys
 
@@ -14,17 +13,14 @@ from golden import Golden, model_config
 from mmseg_more.apis import MoReInferencer
 from mmseg_more.checkpoints import convert_official
 from mmseg_more.deployment import load_exported
+from scripts import load_script
 
 GOLDEN = Golden('inference')
 
 
 @pytest.fixture
 def export(repo_root):
-    spec = importlib.util.spec_from_file_location(
-        'tools_export', repo_root / 'tools' / 'deployment' / 'export.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(repo_root / 'tools' / 'deployment' / 'export.py')
     return lambda *arguments: module.main([str(a) for a in arguments])
 
 

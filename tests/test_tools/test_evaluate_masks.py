@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import sys
 
@@ -7,6 +6,7 @@ import pytest
 from PIL import Image
 
 from golden import ROOT
+from scripts import load_script
 
 TOOL = ROOT / 'tools/analysis/evaluate_masks.py'
 TRUTH = {'a': [[0, 1], [1, 255]], 'below/a': [[2, 2, 0]]}
@@ -30,9 +30,7 @@ def folders(tmp_path):
 @pytest.fixture
 def evaluate(monkeypatch, capsys):
     """Run the tool in this process; its output, or its error."""
-    spec = importlib.util.spec_from_file_location('evaluate_masks', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(TOOL)
 
     def evaluate(*arguments):
         monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])

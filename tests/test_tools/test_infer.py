@@ -1,6 +1,5 @@
 """tools/infer.py, run as a user runs it."""
 
-import importlib.util
 import json
 
 import cv2
@@ -11,17 +10,14 @@ from PIL import Image
 
 from golden import Golden, model_config
 from mmseg_more.checkpoints import convert_official
+from scripts import load_script
 
 GOLDEN = Golden('inference')
 
 
 @pytest.fixture
 def infer(repo_root):
-    spec = importlib.util.spec_from_file_location(
-        'tools_infer', repo_root / 'tools' / 'infer.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(repo_root / 'tools' / 'infer.py')
     return lambda *arguments: module.main([str(a) for a in arguments])
 
 

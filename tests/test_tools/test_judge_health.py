@@ -1,20 +1,15 @@
-import importlib.util
 import json
 import re
 
 import pytest
 
 from golden import ROOT
+from scripts import load_script
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location(
-        'judge_health', ROOT / 'tools' / 'analysis' / 'judge_health.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / 'tools' / 'analysis' / 'judge_health.py')
 
 
 def training(folder, floods, dies, **ious):

@@ -1,6 +1,5 @@
 """Trainings in processes of their own that are ended by SIGKILL."""
 
-import importlib.util
 import subprocess
 import sys
 
@@ -11,16 +10,14 @@ from mmengine.registry import DefaultScope
 from golden import ROOT
 from mask_run import make_data, mask_environment
 from resume_run import resume_config
+from scripts import load_script
 
 TOOL = ROOT / 'tools/analysis/kill_and_resume.py'
 
 
 @pytest.fixture
 def tool():
-    spec = importlib.util.spec_from_file_location('kill_and_resume', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(TOOL)
 
 
 @pytest.mark.slow

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -9,6 +8,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmseg_more.datasets import VOCImageLevelDataset
+from scripts import load_script
 
 from mmseg.datasets import PascalVOCDataset
 
@@ -18,10 +18,7 @@ SMALL = ['--num-train', '40', '--num-val', '10']
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('make_shapes', FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FILE)
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,6 @@
 """tools/model_converters: official and plain ViT checkpoint files."""
 
 import argparse
-import importlib.util
 import os
 
 import pytest
@@ -17,6 +16,7 @@ from mmseg_more.apis.model_conversion import (
     read_checkpoint,
 )
 from mmseg_more.datasets import COCO14ImageLevelDataset, VOCImageLevelDataset
+from scripts import load_script
 
 from mmseg.apis import init_model
 from mmseg.registry import MODELS
@@ -29,9 +29,7 @@ def tool(repo_root):
 
     def run(name, *arguments):
         path = repo_root / 'tools' / 'model_converters' / f'{name}.py'
-        spec = importlib.util.spec_from_file_location(f'tools_{name}', path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_script(path)
         return module.main([str(argument) for argument in arguments])
 
     return run

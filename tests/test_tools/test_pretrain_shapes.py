@@ -1,10 +1,11 @@
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+
+from scripts import load_script
 
 from mmseg.registry import MODELS
 
@@ -13,12 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location(
-        'pretrain_shapes', ROOT / 'tools' / 'analysis' / 'pretrain_shapes.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / 'tools' / 'analysis' / 'pretrain_shapes.py')
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,5 @@
 """tools/train.py and tools/test.py, run as a user runs them."""
 
-import importlib.util
 import json
 import os
 import re
@@ -10,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from scripts import load_script
 from tiny_run import CONFIG, read_record
 
 
@@ -30,9 +30,7 @@ def run(repo_root, monkeypatch, tmp_path):
         monkeypatch.setenv('LOCAL_RANK', '0')
         path = repo_root / 'tools' / f'{name}.py'
         monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
-        spec = importlib.util.spec_from_file_location(f'tools_{name}', path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_script(path)
         module.main()
 
     return run
