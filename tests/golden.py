@@ -1,6 +1,10 @@
-"""Access to the reference figures in tests/data."""
+"""Access to the reference figures in tests/data.
+
+They are compared on a CPU; ``MMSEG_MORE_TEST_DEVICE=cuda`` does it on a GPU.
+"""
 
 import json
+import os
 from pathlib import Path
 from typing import Dict
 
@@ -15,8 +19,11 @@ from mmseg.structures import SegDataSample
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / 'tests' / 'data'
-MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
-STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+DEVICE = torch.device(os.environ.get('MMSEG_MORE_TEST_DEVICE', 'cpu'))
+if DEVICE.type == 'cuda':
+    torch.backends.cudnn.allow_tf32 = False  # PyTorch's default rounds convolutions to 1e-3
+MEAN = torch.tensor([123.675, 116.28, 103.53], device=DEVICE).view(3, 1, 1)
+STD = torch.tensor([58.395, 57.12, 57.375], device=DEVICE).view(3, 1, 1)
 
 # reference name -> name in this package
 LOSS_NAMES = dict(
@@ -32,13 +39,13 @@ LOSS_NAMES = dict(
 
 
 class Golden:
-    """One file of reference figures; items come as tensors."""
+    """One file of reference figures; items come as tensors on ``DEVICE``."""
 
     def __init__(self, name: str) -> None:
         self._file = np.load(DATA / f'{name}.npz')
 
     def __getitem__(self, key: str) -> torch.Tensor:
-        return torch.from_numpy(self._file[key].copy())
+        return torch.from_numpy(self._file[key].copy()).to(DEVICE)
 
     def keys(self):
         return self._file.files
@@ -85,7 +92,7 @@ def build_model(golden: Golden, cfg: Config = None):
     cfg = cfg or model_config(golden.meta)
     model = MODELS.build(cfg.model)
     model.load_state_dict(convert_official(golden.group('sd.')), strict=True)
-    return model
+    return model.to(DEVICE)
 
 
 def data_samples(labels: torch.Tensor):

@@ -44,10 +44,10 @@ def make_image(seed, size=(30, 40), channels=12):
 
 @pytest.mark.parametrize('backend', ['auto', 'lattice', 'pydensecrf'])
 def test_golden(backend):
-    image = OPS['image_u8'][0].permute(1, 2, 0).numpy()
-    refined = dense_crf(image, OPS['crf.prob'].numpy(), backend=backend)
-    np.testing.assert_allclose(refined, OPS['crf.Q'].numpy(), rtol=1e-5, atol=1e-5)
-    assert (refined.argmax(0) != OPS['crf.argmax'].numpy()).mean() <= 1e-3
+    image = OPS['image_u8'][0].permute(1, 2, 0).cpu().numpy()
+    refined = dense_crf(image, OPS['crf.prob'].cpu().numpy(), backend=backend)
+    np.testing.assert_allclose(refined, OPS['crf.Q'].cpu().numpy(), rtol=1e-5, atol=1e-5)
+    assert (refined.argmax(0) != OPS['crf.argmax'].cpu().numpy()).mean() <= 1e-3
 
 
 def test_image_of_another_size():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from golden import Golden
+from golden import DEVICE, Golden
 from mmseg_more.models import GraphCategoryRepresentation
 
 OPS = Golden('ops')
@@ -12,7 +12,7 @@ def _graph(**kwargs):
     graph = GraphCategoryRepresentation(embed_dims=32, **kwargs)
     state = {k: v for k, v in OPS.group('gcr.sd.').items() if not k.startswith('_fc1')}
     graph.load_state_dict(state, strict=True)
-    return graph
+    return graph.to(DEVICE)
 
 
 def test_matches_the_reference():

@@ -134,7 +134,7 @@ def test_trajectory():
     for step in range(meta['steps']):
         pre = f's{step}.'
         lr = max(g['lr'] for g in optimizer.optimizer.param_groups) / 10
-        assert_close(torch.tensor(lr).double(), golden[pre + 'lr'], rtol=1e-6, atol=0)
+        assert lr == pytest.approx(golden[pre + 'lr'].item(), rel=1e-6, abs=0)
         model.iteration = meta['n_iter'] + step
         torch.manual_seed(meta['seed'] * 1000 + step)
         losses = model.loss(

@@ -29,6 +29,7 @@ from ..structures import (
     Tokens,
     TrainingCAMs,
 )
+from .graphed_backbone import GraphedBackbone
 
 if TYPE_CHECKING:
     from .more import MoRe
@@ -85,6 +86,8 @@ class Localizer:
         scales: Scales of the CAM passes in training.
         chunk_size: Images (flips count) per pass without a gradient; None: all on a GPU,
             on a CPU what is fastest.
+        cuda_graphs: Passes without a gradient are captured and replayed on a GPU, see
+            :class:`GraphedBackbone`; elsewhere they run as ever. Defaults to False.
 
     Raises:
         ValueError: If a scale is not positive, ``chunk_size`` less than 1, or for another
@@ -96,12 +99,13 @@ class Localizer:
         model: 'MoRe',
         scales: Sequence[float] = (1.0, 0.5, 0.75, 1.5),
         chunk_size: Optional[int] = None,
+        cuda_graphs: bool = False,
         **unknown: Any,
     ) -> None:
         if unknown:
             raise ValueError(
                 f'unknown keys {sorted(unknown)} in `localization`: '
-                "it takes 'scales' and 'chunk_size'"
+                "it takes 'scales', 'chunk_size' and 'cuda_graphs'"
             )
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(
@@ -111,6 +115,7 @@ class Localizer:
         self.model = model
         self.scales = L.check_scales(scales, 'localization.scales')
         self.chunk_size = chunk_size
+        self._graphs = GraphedBackbone(model.backbone) if cuda_graphs else None
 
     # ----------------------------------------------------------- what is made
     @torch.no_grad()
@@ -260,9 +265,13 @@ class Localizer:
         chunk_size = self.chunk_size or fastest_chunk(
             images, backbone.hidden_bytes(images.shape[-2:])
         )
-        parts = [
-            read(backbone(chunk, with_attention)) for chunk in images.split(chunk_size)
-        ]
+        parts = []
+        for chunk in images.split(chunk_size):
+            if self._graphs is not None and chunk.is_cuda and not with_attention:
+                tokens = self._graphs(chunk)
+            else:
+                tokens = backbone(chunk, with_attention)
+            parts.append(read(tokens))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _run_passes(
