@@ -28,7 +28,7 @@ OUT=$(mkdir -p "$1" && cd "$1" && pwd)
 PYTHON=${PYTHON:-python3}
 DEVICE=${DEVICE:-cuda}
 MEASURE=${MEASURE:-configs/more/more_vit-b_voc.py --size 448}
-TESTS=${TESTS:--n 6 -m "not slow"}
+TESTS=${TESTS:--n 6 -p no:benchmark -m "not slow"}
 DEMO=${DEMO:-}
 read -r MEASURE_LIMIT REST_LIMIT <<<"${LIMIT:-270 180}"
 LOGS=$(mktemp -d)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mmseg_more import localization as L
+from mmseg_more.localization.weighted_sums import weighted_sums
 from mmseg_more.models.structures import LocalizationRequest
 from tiny_model import batch, tiny_model
 
@@ -71,7 +73,7 @@ def test_captured_passes(dtype):
     images = batch(*LABELS)[0].cuda()
     plain = tiny_model().cuda()
     captured = tiny_model(localization=dict(scales=(1.0, 0.5), cuda_graphs=True)).cuda()
-    for round in range(3):
+    for _ in range(3):
         with torch.autocast('cuda', dtype, enabled=dtype != torch.float32):
             expected = plain.localizer.training_cams(images)
             actual = captured.localizer.training_cams(images)
@@ -96,3 +98,47 @@ def test_other_weights_are_captured_anew():
     other.localizer._graphs = None
     assert_close(changed, other.localizer.training_cams(images).cam)
     assert not torch.allclose(changed, before)
+
+
+@pytest.mark.parametrize('channels', [1, 3, 8, 21, 40])
+def test_weighted_sums(channels):
+    table = torch.randn(1000, channels)
+    rows = torch.randint(0, 1000, (5000, 6), dtype=torch.int32)
+    weights = torch.rand(5000, 6)
+    lengths = torch.randint(0, 12, (3000,))
+    starts = (lengths.cumsum(0) - lengths).int()
+    count = int(lengths.sum())
+    varying = rows.flatten()[:count].contiguous(), weights.flatten()[:count].contiguous()
+    for arguments in ((rows, weights), (*varying, starts)):
+        expected = weighted_sums(table, *arguments)
+        actual = weighted_sums(table.cuda(), *(a.cuda() for a in arguments))
+        assert_close(actual.cpu(), expected, rtol=1e-5, atol=1e-5)
+        again = weighted_sums(table.cuda(), *(a.cuda() for a in arguments))
+        assert torch.equal(actual, again)
+
+
+def test_refinement():
+    images, masks = torch.rand(3, 3, 40, 56), torch.rand(3, 4, 10, 14)
+    expected = L.pixel_adaptive_refinement(images, masks)
+    actual = L.pixel_adaptive_refinement(images.cuda(), masks.cuda())
+    assert_close(actual.cpu(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gradient_of_a_resize():
+    gradients = []
+    for device in ('cpu', 'cuda'):
+        maps = torch.linspace(0, 1, 2 * 3 * 28 * 20, device=device).view(2, 3, 28, 20)
+        maps.requires_grad_()
+        L.resize_map(maps, (448, 300)).square().sum().backward()
+        gradients.append(maps.grad.cpu())
+    assert_close(*gradients, rtol=1e-4, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('interpolate', ['offset', 'size'])
+def test_resized_positions(interpolate):
+    backbone = tiny_model().backbone
+    backbone.interpolate = interpolate
+    torch.nn.init.normal_(backbone.pos_embed)
+    expected = backbone._positions((12, 17))
+    assert_close(backbone.cuda()._positions((12, 17)).cpu(), expected, rtol=0, atol=1e-5)

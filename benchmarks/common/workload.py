@@ -159,11 +159,12 @@ def build_optimizer(
     if dtype in ('bfloat16', 'float16'):
         wrapper.pop('loss_scale', None)
         wrapper['dtype'] = dtype
-        wrapper['type'] = (
-            'AmpOptimWrapper' if device.type == 'cuda' else 'CPUAmpOptimWrapper'
-        )
-        if dtype == 'float16':
-            wrapper['loss_scale'] = 'dynamic'
+        if device.type == 'cuda':
+            wrapper['type'] = 'AmpOptimWrapper'
+            scaled = dtype == 'float16'
+            wrapper['loss_scale'] = 'dynamic' if scaled else dict(enabled=False)
+        else:
+            wrapper['type'] = 'CPUAmpOptimWrapper'
     with quiet():
         return build_optim_wrapper(model, wrapper)
 

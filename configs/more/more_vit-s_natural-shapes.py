@@ -1,28 +1,28 @@
-# MoRe with a ViT-S on shapes drawn on photographs: twenty classes, a long tail, classes that
-# occur together. The method of more_vit-b_voc.py; what differs is said with its reason,
-# figures are in docs/results.md. For a GPU: some minutes there, hours on two CPU cores.
+# MoRe with a ViT-S on shapes drawn on photographs: twenty classes, a long tail, classes
+# that occur together. The method of more_vit-b_voc.py; what differs is said with its
+# reason, figures are in docs/results.md. For a GPU: minutes there, hours on two CPU cores.
 _base_ = [
     '../_base_/models/more_vit-b.py',
     '../_base_/datasets/natural_shapes_image_level.py',
     '../_base_/schedules/schedule_20k.py',
     '../_base_/default_runtime.py',
 ]
-max_iters = 3000
+max_iters = 2000
 model = dict(
     num_classes=20,
     data_preprocessor=dict(size=(224, 224)),
     pretrained=None,  # from random weights: it has to learn the classes first
     backbone=dict(arch='deit-small', img_size=224),
-    # In this order, each on what the one before has made reliable, as on the smaller shapes,
-    # but after a time of classification alone.
+    # In this order, each on what the one before has made reliable, as on the smaller
+    # shapes, but after a time of classification alone.
     losses=dict(
-        ptc=dict(begin=600),
-        cre=dict(begin=1000),
-        ure=dict(begin=1400),
-        seg=dict(begin=1400),
-        energy=dict(begin=2000),
+        ptc=dict(begin=400),
+        cre=dict(begin=700),
+        ure=dict(begin=1000),
+        seg=dict(begin=1000),
+        energy=dict(begin=1300),
     ),
-    pseudo_label=dict(switch_iter=1000),
+    pseudo_label=dict(switch_iter=700),
 )
 # without clipping single steps from random weights are so large that a class jumps
 optim_wrapper = dict(

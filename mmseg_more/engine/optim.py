@@ -117,9 +117,10 @@ class CPUAmpOptimWrapper(OptimWrapper):
 def enable_amp(cfg: Config) -> None:
     """Switch ``cfg.optim_wrapper`` to mixed precision: what ``--amp`` means.
 
-    With an accelerator it becomes MMEngine's ``AmpOptimWrapper`` with a dynamic loss
-    scale, float16 unless ``optim_wrapper.dtype`` says otherwise; without one,
-    :class:`CPUAmpOptimWrapper`.
+    With an accelerator it becomes MMEngine's ``AmpOptimWrapper``, float16 with a dynamic
+    loss scale unless ``optim_wrapper.dtype`` says otherwise; bfloat16 has the exponent
+    of float32 and needs none, which saves the host a wait for the GPU. Without an
+    accelerator it becomes :class:`CPUAmpOptimWrapper`.
 
     Raises:
         ValueError: If the config uses an optimizer wrapper of another kind.
@@ -131,7 +132,8 @@ def enable_amp(cfg: Config) -> None:
     if not without_accelerator():
         if kind != 'AmpOptimWrapper':
             wrapper.type = 'AmpOptimWrapper'
-            wrapper.setdefault('loss_scale', 'dynamic')
+            scaled = wrapper.get('dtype') != 'bfloat16'
+            wrapper.setdefault('loss_scale', 'dynamic' if scaled else dict(enabled=False))
         return
     wrapper.type = 'CPUAmpOptimWrapper'
     for key in _SCALER_KEYS:

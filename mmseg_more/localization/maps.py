@@ -5,6 +5,7 @@ classes, ``D`` channels, ``h, w`` patch grid, ``H, W`` pixels.
 """
 
 import math
+from functools import lru_cache
 from typing import Sequence, Tuple, Union
 
 import torch
@@ -35,10 +36,41 @@ def scaled_size(size: Sequence[int], scale: float) -> Tuple[int, int]:
 
 
 def resize_map(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize ``(B, C, h, w)`` bilinearly (align_corners False) to ``size``."""
+    """Resize ``(B, C, h, w)`` bilinearly (align_corners False) to ``size``.
+
+    On a GPU the gradient is that of matrix products: PyTorch's kernel adds all pixels of a
+    patch to one number, each waiting for the others and in any order.
+    """
     if maps.shape[-2:] == torch.Size(size):
         return maps
+    if maps.is_cuda and maps.requires_grad:
+        return _BilinearResize.apply(maps, tuple(size))
     return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)
+
+
+class _BilinearResize(torch.autograd.Function):
+    """``F.interpolate`` forwards, ``rows^T @ gradient @ columns`` backwards."""
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, size: Tuple[int, int]) -> Tensor:
+        ctx.sizes = tuple(zip(maps.shape[-2:], size))
+        return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None]:
+        rows, columns = (
+            linear_weights(source, target, gradient.device).to(gradient.dtype)
+            for source, target in ctx.sizes
+        )
+        return rows.t() @ gradient @ columns, None
+
+
+@lru_cache(maxsize=64)
+def linear_weights(source: int, target: int, device: torch.device) -> Tensor:
+    """What each of ``source`` pixels in a line counts for each of ``target`` when they
+    are resized, float64 ``(target, source)``."""
+    line = torch.eye(source, dtype=torch.float64, device=device)[None]  # a channel for each pixel
+    return F.interpolate(line, size=target, mode='linear', align_corners=False)[0].t()
 
 
 def class_patch_similarity(tokens: Tensor, patches: Tensor) -> Tensor:

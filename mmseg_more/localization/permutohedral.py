@@ -15,11 +15,12 @@ vertices that a point touches (of all images; at most ``(d + 1) P``), ``C`` chan
 """
 
 import math
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from .weighted_sums import weighted_sums
 
 _SIMD_WIDTH = 4  # pydensecrf handles points in groups of four
 _KEPT_BUFFER = 2**25  # largest that glibc keeps for the next one, in bytes
@@ -297,12 +298,6 @@ def filter_on_lattice(lattice: Lattice, values: Tensor) -> Tensor:
 
 
 def _filter(lattice: Lattice, values: Tensor) -> Tensor:
-    def weighted_sums(
-        table: Tensor, rows: Tensor, weights: Tensor, starts: Optional[Tensor] = None
-    ) -> Tensor:
-        # of rows of the table, without a copy of them, always in the same order
-        return F.embedding_bag(rows, table, starts, mode='sum', per_sample_weights=weights)
-
     values = weighted_sums(
         values.float().contiguous(), lattice.entries, lattice.entry_weights, lattice.starts
     )

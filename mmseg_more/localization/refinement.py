@@ -5,7 +5,7 @@ averaged, again and again, over neighbours that look alike. MoRe uses it for the
 labels of its segmentation head (section 3.4).
 """
 
-from typing import NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from .maps import resize_map
 from .pseudo_label import IGNORE_INDEX
+from .weighted_sums import weighted_sums
 
 _WIDTH = 0.3  # w1 of AFA: the width of both Gaussians, in standard deviations
+_IMAGES_AT_ONCE = 16  # whose neighbours take 460 MB at 224 x 224 pixels
 _POSITION_WEIGHT = 0.01  # w2 of AFA: share of the distance term
 
 
@@ -59,17 +61,36 @@ def pixel_affinity(
     Returns:
         ``(B, M, H, W)``, neighbours dilation by dilation, row by row.
     """
+    neighbours = _neighbours(images, dilations)
+    contrast = (_contrast_at_once if images.is_cuda else _contrast_in_turns)(
+        images, neighbours
+    )
+    affinity = contrast.neg_().softmax(dim=0)
+    rows, columns = _offsets(dilations, images.device)
+    distance = (rows.square() + columns.square()).to(images).sqrt()
+    distance = ((distance / (distance.std() + 1e-8)) / _WIDTH).square()
+    position = (-distance).softmax(dim=0)
+    affinity.add_(_POSITION_WEIGHT * position[:, None, None, None])
+    return affinity.transpose(0, 1)
+
+
+def _neighbours(images: Tensor, dilations: Sequence[int]) -> List[Tensor]:
+    """The images moved to each of the M neighbours, ``(B, 3, H, W)`` each: views of one
+    padded copy."""
     margin, (height, width) = max(dilations), images.shape[-2:]
     padded = F.pad(images, [margin] * 4, mode='replicate')
-    # views of the padded images: no M-fold copy of the colours
-    neighbours = [
+    return [
         padded[..., top : top + height, left : left + width]
         for d in dilations
         for top in (margin - d, margin, margin + d)
         for left in (margin - d, margin, margin + d)
         if (top, left) != (margin, margin)
     ]
-    # one neighbour at a time, into buffers that stay in the cache
+
+
+def _contrast_in_turns(images: Tensor, neighbours: Sequence[Tensor]) -> Tensor:
+    """``mean_c ((I_n - I) / (std + 1e-8) / 0.3)^2``, ``(M, B, H, W)``: one neighbour at a
+    time, into buffers that stay in a CPU's cache."""
     mean, spread = torch.zeros_like(images), torch.zeros_like(images)
     for neighbour in neighbours:
         mean += neighbour
@@ -81,17 +102,23 @@ def pixel_affinity(
     # 0.3 standard deviations of each channel
     spread.div_(len(neighbours) - 1).sqrt_().add_(1e-8).mul_(_WIDTH)
     # neighbours first in memory, for propagate()
-    contrast = images.new_empty(len(neighbours), len(images), height, width)
+    contrast = images.new_empty(len(neighbours), len(images), *images.shape[-2:])
     for neighbour, mean_square in zip(neighbours, contrast):
         torch.sub(neighbour, images, out=difference)
         torch.mean(difference.div_(spread).square_(), dim=1, out=mean_square)
-    affinity = contrast.neg_().softmax(dim=0)
-    rows, columns = _offsets(dilations, images.device)
-    distance = (rows.square() + columns.square()).to(images).sqrt()
-    distance = ((distance / (distance.std() + 1e-8)) / _WIDTH).square()
-    position = (-distance).softmax(dim=0)
-    affinity.add_(_POSITION_WEIGHT * position[:, None, None, None])
-    return affinity.transpose(0, 1)
+    return contrast
+
+
+def _contrast_at_once(images: Tensor, neighbours: Sequence[Tensor]) -> Tensor:
+    """As :func:`_contrast_in_turns` in few calls, for a GPU: all neighbours of a few
+    images are in memory at once."""
+    parts = []
+    for first in range(0, len(images), _IMAGES_AT_ONCE):
+        some = slice(first, first + _IMAGES_AT_ONCE)
+        stacked = torch.stack([neighbour[some] for neighbour in neighbours])
+        spread = stacked.std(dim=0).add_(1e-8).mul_(_WIDTH)
+        parts.append(stacked.sub_(images[some]).div_(spread).square_().mean(dim=2))
+    return torch.cat(parts, dim=1)
 
 
 def _neighbour_pixels(
@@ -129,8 +156,7 @@ def propagate(
     weights = affinity.transpose(0, 1).flatten(1).t().contiguous()
     values = masks.flatten(2).transpose(1, 2).flatten(0, 1).contiguous()
     for _ in range(num_iters):
-        # weighted sums of the neighbours' rows, without an M-fold copy of them
-        values = F.embedding_bag(pixels, values, mode='sum', per_sample_weights=weights)
+        values = weighted_sums(values, pixels, weights)
     return values.view(len(masks), -1, masks.shape[1]).transpose(1, 2).reshape(masks.shape)
 
 

@@ -13,30 +13,30 @@ CPU = torch.device('cpu')
 
 
 @pytest.fixture
-def benchmark(tiny_config):
+def step_benchmark(tiny_config):
     return StepBenchmark(tiny_config, 2, CPU)
 
 
-def images_of(benchmark):
-    return torch.stack(benchmark.data['inputs'])
+def images_of(step_benchmark):
+    return torch.stack(step_benchmark.data['inputs'])
 
 
-def gradients(benchmark, context=None):
+def gradients(step_benchmark, context=None):
     """Gradients of a step, as the optimizer sees them."""
-    found, parameters = {}, dict(benchmark.model.named_parameters())
-    benchmark.optim_wrapper.optimizer.register_step_pre_hook(
+    found, parameters = {}, dict(step_benchmark.model.named_parameters())
+    step_benchmark.optim_wrapper.optimizer.register_step_pre_hook(
         lambda *args: found.update((k, p.grad.clone()) for k, p in parameters.items())
     )
     torch.manual_seed(0)  # URE draws
     with context or nullcontext():
-        benchmark.step()
+        step_benchmark.step()
     return found
 
 
 @pytest.mark.slow
-def test_run(benchmark):
-    assert benchmark.model.iteration == 601  # one past the last `begin`
-    found = benchmark.run(iters=2)
+def test_run(step_benchmark):
+    assert step_benchmark.model.iteration == 601  # one past the last `begin`
+    found = step_benchmark.run(iters=2)
     assert found['ratio'] == found['step_s'] / found['gemm_bound_s'] > 0
     assert found['gemm_bound_s'] == pytest.approx(
         found['flops']['total'] / found['gemm_flops_per_s']
@@ -64,56 +64,56 @@ def test_bfloat16(tiny_config):
 @pytest.mark.parametrize('name', STEP_OPTIONS)
 def test_options_compute_the_same(tiny_config, name):
     expected = gradients(StepBenchmark(tiny_config, 2, CPU))
-    benchmark = StepBenchmark(tiny_config, 2, CPU)
-    absent = STEP_OPTIONS[name].absent(benchmark.model, images_of(benchmark))
-    found = gradients(benchmark, absent)
+    step_benchmark = StepBenchmark(tiny_config, 2, CPU)
+    absent = STEP_OPTIONS[name].absent(step_benchmark.model, images_of(step_benchmark))
+    found = gradients(step_benchmark, absent)
     for key in expected:
         # sums in another order
         torch.testing.assert_close(found[key], expected[key], rtol=1e-3, atol=1e-5, msg=key)
 
 
 @contextmanager
-def backbone_inputs(benchmark):
+def backbone_inputs(step_benchmark):
     """Sizes ``(B, 3, H, W)`` of what the backbone gets within the block."""
     shapes = []
-    with benchmark.model.backbone.register_forward_pre_hook(
+    with step_benchmark.model.backbone.register_forward_pre_hook(
         lambda module, args: shapes.append(tuple(args[0].shape))
     ):
         yield shapes
 
 
-def test_chunks(benchmark):
-    model = benchmark.model
+def test_chunks(step_benchmark):
+    model = step_benchmark.model
     model.localizer.chunk_size = 1
-    with backbone_inputs(benchmark) as chunks:
-        benchmark.step()
-    with backbone_inputs(benchmark) as whole:
-        with STEP_OPTIONS['chunks'].absent(model, images_of(benchmark)):
-            benchmark.step()
+    with backbone_inputs(step_benchmark) as chunks:
+        step_benchmark.step()
+    with backbone_inputs(step_benchmark) as whole:
+        with STEP_OPTIONS['chunks'].absent(model, images_of(step_benchmark)):
+            step_benchmark.step()
     assert len(chunks) == 1 + 2 + 4 + 4 and len(whole) == 4
     assert model.localizer.chunk_size == 1
 
 
-def test_energy_takes_the_other_backend(benchmark):
-    loss = benchmark.model.loss_schedule.losses['energy']
+def test_energy_takes_the_other_backend(step_benchmark):
+    loss = step_benchmark.model.loss_schedule.losses['energy']
     # 2 x 32 x 32 pixels are few: pydensecrf is chosen
-    with STEP_OPTIONS['energy'].absent(benchmark.model, images_of(benchmark)):
+    with STEP_OPTIONS['energy'].absent(step_benchmark.model, images_of(step_benchmark)):
         assert loss.backend == 'lattice'
     assert loss.backend == 'auto'
     loss.backend = 'lattice'
-    with STEP_OPTIONS['energy'].absent(benchmark.model, images_of(benchmark)):
+    with STEP_OPTIONS['energy'].absent(step_benchmark.model, images_of(step_benchmark)):
         assert loss.backend == 'pydensecrf'
 
 
 def test_energy_needs_an_energy(tiny_config):
     tiny_config.model.losses.energy.loss_weight = 0
-    benchmark = StepBenchmark(tiny_config, 1, CPU)
+    step_benchmark = StepBenchmark(tiny_config, 1, CPU)
     with pytest.raises(ValueError, match='energy is no loss'):
-        benchmark.compare(['energy'], iters=1)
+        step_benchmark.compare(['energy'], iters=1)
 
 
 @pytest.mark.parametrize('name', ['attention', 'straightforward'])
-def test_attention_keeps_its_matrices(benchmark, name):
+def test_attention_keeps_its_matrices(step_benchmark, name):
     softmax = []
 
     class Watch(TorchFunctionMode):
@@ -123,14 +123,17 @@ def test_attention_keeps_its_matrices(benchmark, name):
                 softmax.append((func, result.shape))
             return result
 
-    with Watch(), STEP_OPTIONS[name].absent(benchmark.model, images_of(benchmark)):
-        benchmark.step()
+    with (
+        Watch(),
+        STEP_OPTIONS[name].absent(step_benchmark.model, images_of(step_benchmark)),
+    ):
+        step_benchmark.step()
     assert not any(func is F.scaled_dot_product_attention for func, _ in softmax)
     tokens = 64 + 10
     assert sum(shape == (2, 4, tokens, tokens) for _, shape in softmax) == 2 * 3
 
 
-def test_arguments_of_the_cams(benchmark):
+def test_arguments_of_the_cams(step_benchmark):
     """With all arguments, and without one."""
 
     class Calls:
@@ -147,9 +150,9 @@ def test_arguments_of_the_cams(benchmark):
             self.cams.append(self.localizer.training_cams(inputs, **arguments))
 
     for name, argument in CAM_ARGUMENTS.items():
-        benchmark.model.localizer = calls = Calls(benchmark.model.localizer)
-        found = benchmark.compare([name], iters=1)[name]
-        benchmark.model.localizer = calls.localizer
+        step_benchmark.model.localizer = calls = Calls(step_benchmark.model.localizer)
+        found = step_benchmark.compare([name], iters=1)[name]
+        step_benchmark.model.localizer = calls.localizer
         given = [{k for k, v in a.items() if v is not None} for a in calls.arguments]
         assert given == 2 * [{'tokens', 'classes'}] + 2 * [
             {'tokens', 'classes'} - {argument.name}
@@ -163,8 +166,8 @@ def test_arguments_of_the_cams(benchmark):
 
 
 @pytest.mark.slow
-def test_compare(benchmark):
-    found = benchmark.compare(['energy', 'scale_1'], iters=1)
+def test_compare(step_benchmark):
+    found = step_benchmark.compare(['energy', 'scale_1'], iters=1)
     assert list(found) == ['energy', 'scale_1']
     row = found['energy']
     assert {'step_s', 'stages_s', 'peak_mb'} == set(row['with']) == set(row['without'])

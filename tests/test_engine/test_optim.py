@@ -87,10 +87,14 @@ def test_amp_on_the_cpu():
 
 
 def test_amp_with_a_gpu(with_gpu):
-    cfg = config(dtype='bfloat16')
+    cfg = config()
     enable_amp(cfg)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     assert cfg.optim_wrapper.loss_scale == 'dynamic'
+    cfg = config(dtype='bfloat16')
+    enable_amp(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.loss_scale == dict(enabled=False)  # the range of float32
     assert cfg.optim_wrapper.dtype == 'bfloat16'
     cfg = config(type='AmpOptimWrapper', loss_scale=512.0)
     enable_amp(cfg)

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from mmseg_more import localization as L
+from mmseg_more.localization.maps import _BilinearResize
 from strategies import maps, permutation, sizes, thresholds, unit_floats
 
 WIDE = st.floats(-1e6, 1e6, width=32)
@@ -114,3 +116,17 @@ def test_scales_that_are_none(scales):
     with pytest.raises(ValueError, match='sizes must name at least one positive scale'):
         L.check_scales(scales, 'sizes')
     assert L.check_scales([1, 0.5], 'sizes') == (1.0, 0.5)
+
+
+@pytest.mark.parametrize('size', [(28, 36), (7, 5), (3, 12)])
+def test_gradient_of_a_resize_as_products(size):
+    """What a GPU computes, against PyTorch's kernel."""
+    maps = torch.randn(2, 3, 5, 9, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(2, 3, *size, dtype=torch.float64)
+    expected = F.interpolate(maps, size=size, mode='bilinear', align_corners=False)
+    actual = _BilinearResize.apply(maps, size)
+    assert torch.equal(actual, expected)
+    gradients = [
+        torch.autograd.grad(resized, maps, upstream)[0] for resized in (actual, expected)
+    ]
+    assert_close(*gradients, rtol=1e-12, atol=1e-12)

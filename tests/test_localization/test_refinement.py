@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from mmseg_more import localization as L
+from mmseg_more.localization import refinement
 from mmseg_more.localization.present import present_classes
 from strategies import few_examples, labelled_maps, maps, sizes, thresholds, unit_floats
 
@@ -75,6 +76,19 @@ def test_affinity_in_any_layout():
     assert torch.equal(
         L.propagate(masks, affinity, DILATIONS, 2),
         L.propagate(masks, affinity.contiguous(), DILATIONS, 2),
+    )
+
+
+@pytest.mark.parametrize('batch_size', [2, 19])
+def test_contrast_in_few_calls(batch_size):
+    """What a GPU computes, against what a CPU does."""
+    images = torch.rand(batch_size, 3, 9, 11)
+    neighbours = refinement._neighbours(images, DILATIONS)
+    assert_close(
+        refinement._contrast_at_once(images, neighbours),
+        refinement._contrast_in_turns(images, neighbours),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 

@@ -3,19 +3,24 @@
 import pytest
 import torch
 
-from mmseg_more.models.backbones.position_resize import cubic_weights
+from mmseg_more.models.backbones.position_resize import (
+    cubic_weights,
+    resize_by_products,
+    resize_on_gpu,
+)
 from tiny_model import tiny_model
 
 
+@pytest.mark.parametrize('resize', [resize_by_products, resize_on_gpu])
 @pytest.mark.parametrize('interpolate', ['offset', 'size'])
 @pytest.mark.parametrize('grid', [(8, 11), (5, 9), (28, 28), (1, 2), (8, 3), (16, 16)])
-def test_as_interpolated(interpolate, grid):
+def test_as_interpolated(resize, interpolate, grid):
     backbone = tiny_model().backbone
     backbone.interpolate = interpolate
     torch.nn.init.normal_(backbone.pos_embed)
     # sums in another order; values are up to 4
     torch.testing.assert_close(
-        backbone._symbolic_positions(grid), backbone._positions(grid), rtol=0, atol=1e-5
+        backbone._resized_by(resize, grid), backbone._positions(grid), rtol=0, atol=1e-5
     )
 
 
@@ -24,7 +29,7 @@ def test_the_own_grid_stays_as_it_is(interpolate):
     backbone = tiny_model().backbone
     backbone.interpolate = interpolate
     torch.nn.init.normal_(backbone.pos_embed)
-    positions = backbone._symbolic_positions(backbone.grid_size)
+    positions = backbone._resized_by(resize_by_products, backbone.grid_size)
     torch.testing.assert_close(positions, backbone.pos_embed, rtol=0, atol=0)
 
 

@@ -1,6 +1,6 @@
 """Vision transformer with one token per class, MoRe section 3.1."""
 
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from mmseg.registry import MODELS
 from ...checkpoints import convert_plain_vit
 from ..structures import Tokens
 from .encoder_layer import EncoderLayer
-from .position_resize import resize_by_products
+from .position_resize import resize_by_products, resize_on_gpu
 
 _OFFSET = 0.1  # patches added to the grid that positions are resized to
 _ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
@@ -226,6 +226,9 @@ class MoReViT(BaseModule):
         """Positions for a grid of ``(h, w)`` patches, ``(1, R+K+N, D)``."""
         if grid == self.grid_size:
             return self.pos_embed
+        if self.pos_embed.is_cuda:
+            with torch.autocast('cuda', enabled=False):
+                return self._resized_by(resize_on_gpu, grid)
         extra = self.num_extra_tokens
         base = self.pos_embed[:, extra:].transpose(1, 2).unflatten(2, self.grid_size)
         target: Dict[str, Any]
@@ -243,12 +246,16 @@ class MoReViT(BaseModule):
             [self.pos_embed[:, :extra], resized.flatten(2).transpose(1, 2)], dim=1
         )
 
-    def _symbolic_positions(self, grid: Tuple[int, int]) -> Tensor:
-        """As :meth:`_positions`, in operations that hold for every grid."""
+    def _resized_by(
+        self,
+        resize: Callable[[Tensor, Tuple[int, int], float], Tensor],
+        grid: Tuple[int, int],
+    ) -> Tensor:
+        """As :meth:`_positions`, by a function of :mod:`.position_resize`."""
         extra = self.num_extra_tokens
         base = self.pos_embed[:, extra:].unflatten(1, self.grid_size)
         offset = 0.0 if self.interpolate == 'size' else _OFFSET
-        resized = resize_by_products(base, grid, offset)
+        resized = resize(base, grid, offset)
         return torch.cat([self.pos_embed[:, :extra], resized.flatten(1, 2)], dim=1)
 
     def _run(self, layer: EncoderLayer, tokens: Tensor) -> Tensor:
@@ -335,8 +342,13 @@ class MoReViT(BaseModule):
             )
         patches, grid = self.patch_embed(images)
         x = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], 1)
-        positions = self._symbolic_positions if symbolic else self._positions
-        return x + positions(tuple(grid)), tuple(grid)
+        grid = tuple(grid)
+        positions = (
+            self._resized_by(resize_by_products, grid)
+            if symbolic
+            else self._positions(grid)
+        )
+        return x + positions, grid
 
     def _patch_map(self, tokens: Tensor, grid: Tuple[int, int]) -> Tensor:
         return tokens[:, self.num_extra_tokens :].transpose(1, 2).unflatten(2, grid)
