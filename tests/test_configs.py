@@ -1,6 +1,7 @@
 """Every shipped config builds, and says what docs/method.md says."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -17,8 +18,48 @@ from mmseg_more.engine.hooks.utils import add_hook, find_hooks, remove_hooks
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
 from mmseg.structures import SegDataSample
 
-CONFIGS = sorted((ROOT / 'configs').glob('more/*.py'))
-TWO_STAGE = sorted((ROOT / 'configs').glob('two_stage/*.py'))
+# what users type, besides the names in MMSegmentation's scheme
+SHORT_NAMES = {
+    'more/more_vit-b_voc': 'more_vit-b16_1xb4-20k_voc12aug-448x448',
+    'more/more_vit-b_coco': 'more_vit-b16_4xb2-80k_coco14-448x448',
+    'more/more_vit-b_coco_published-log': (
+        'more_vit-b16_2xb4-published-log-80k_coco14-448x448'
+    ),
+    'more/more_vit-t_shapes': 'more_vit-t8_1xb16-1400iters_shapes-96x96',
+    'more/more_vit-t_shapes_baseline': 'more_vit-t8_baseline_1xb16-1400iters_shapes-96x96',
+    'more/more_vit-t_shapes_metrics': 'more_vit-t8_1xb16-1400iters_shapes-96x96_metrics',
+    'two_stage/deeplabv3plus_r50_shapes': (
+        'deeplabv3plus_r50-d16_1xb16-1800iters_shapes-pseudo-96x96'
+    ),
+    'two_stage/deeplabv3plus_r50_voc': (
+        'deeplabv3plus_r50-d8_1xb16-20k_voc12aug-pseudo-512x512'
+    ),
+    'two_stage/fcn_more-vit_shapes': 'fcn_more-vit-t8_1xb16-1800iters_shapes-pseudo-96x96',
+    'two_stage/segformer_b0_shapes': (
+        'segformer_mit-b0_1xb16-1800iters_shapes-pseudo-96x96'
+    ),
+    'two_stage/segformer_b0_voc': 'segformer_mit-b0_1xb16-20k_voc12aug-pseudo-512x512',
+}
+# copied and filled in by users: neither its data nor its schedule has a name yet
+TEMPLATE = ROOT / 'configs/more/more_vit-b_custom.py'
+SCHEME = re.compile(
+    r'[a-z0-9]+(_[a-z0-9-]+)+'  # algorithm, backbone, other components
+    r'_(?P<gpus>\d+)xb(?P<batch>\d+)(-[a-z-]+)?-(?P<schedule>\d+(k|iters))'
+    r'_[a-z0-9-]+-(?P<height>\d+)x(?P<width>\d+)(_[a-z]+)?'
+)
+
+
+def shipped(folder):
+    """The configs of a folder, each of them once."""
+    return [
+        path
+        for path in sorted((ROOT / 'configs' / folder).glob('*.py'))
+        if f'{folder}/{path.stem}' not in SHORT_NAMES
+    ]
+
+
+CONFIGS = shipped('more')
+TWO_STAGE = shipped('two_stage')
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
@@ -55,6 +96,32 @@ def build_hooks(cfg):
 def test_every_config_is_covered():
     folders = {path.parent.name for path in (ROOT / 'configs').glob('[!_]*/*.py')}
     assert folders == {'more', 'two_stage'} and CONFIGS and TWO_STAGE
+
+
+@pytest.mark.parametrize('short', SHORT_NAMES)
+def test_short_name_is_the_same_config(short):
+    path = ROOT / 'configs' / f'{short}.py'
+    full = path.with_stem(SHORT_NAMES[short])
+    code = [line for line in path.read_text().splitlines() if not line.startswith('#')]
+    assert code == [f"_base_ = './{full.name}'"]
+    assert Config.fromfile(path).to_dict() == Config.fromfile(full).to_dict()
+
+
+@pytest.mark.parametrize(
+    'path', [path for path in CONFIGS + TWO_STAGE if path != TEMPLATE], ids=lambda p: p.stem
+)
+def test_name_says_what_the_config_holds(path):
+    """MMSegmentation's scheme: components, GPUs x batch and schedule, data and crop."""
+    match = SCHEME.fullmatch(path.stem)
+    assert match, 'no name of the scheme'
+    says = match.groupdict()
+    cfg = Config.fromfile(path)
+    assert int(says['batch']) == cfg.train_dataloader.batch_size
+    assert int(says['gpus']) * int(says['batch']) == cfg.auto_scale_lr.base_batch_size
+    unit = 1000 if says['schedule'].endswith('k') else 1
+    assert int(re.match(r'\d+', says['schedule'])[0]) * unit == cfg.train_cfg.max_iters
+    assert (int(says['height']), int(says['width'])) == tuple(cfg.crop_size)
+    assert cfg.model.data_preprocessor['size'] == cfg.crop_size
 
 
 @pytest.mark.slow

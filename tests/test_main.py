@@ -31,7 +31,7 @@ def test_unknown_tool():
 def test_overview():
     text = runner.overview()
     assert f'torch {torch.__version__.split("+")[0]}' in text
-    assert 'models: more_vit-b_coco more_vit-b_voc' in text and 'publish_model' in text
+    assert ' more_vit-b_coco more_vit-b_voc ' in text and 'publish_model' in text
 
 
 def test_missing_packages(monkeypatch):

@@ -1,9 +1,2 @@
-# The same training without MoRe's regularisation: no GCR, CRE, URE and no
-# affinity loss (the baseline of the paper's ablation).
-_base_ = './more_vit-t_shapes.py'
-model = dict(
-    graph=None,
-    losses=dict(
-        cre=dict(loss_weight=0.0), ure=dict(loss_weight=0.0), ptc=dict(loss_weight=0.0)
-    ),
-)
+# The same config under a short name.
+_base_ = './more_vit-t8_baseline_1xb16-1400iters_shapes-96x96.py'
