@@ -39,6 +39,7 @@ from mmseg.structures import SegDataSample
 from ..datasets.image_labels import name_few
 from ..engine import launch
 from ..engine.hooks.sanity_check_hook import check_numbers, check_state_dict, load_whole
+from ..engine.type_name import type_name
 from ..files import palette_png, write_bytes
 from ..masks import (
     CONFIDENCE,
@@ -52,7 +53,7 @@ from ..masks import (
     evaluated_bkg,
     gives_thresholds,
 )
-from ..masks.identity import type_name, without_annotations
+from ..masks.identity import without_annotations
 from ..masks.large_images import shrink_image
 from ..masks.limited_pipeline import limit_loaded
 from ..model_index import UNPUBLISHED

@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from torch import Tensor
 
+from ..engine.type_name import type_name
 from ..version import __version__
 from .graphs import DeployedGraph, LocalizationGraph
 
@@ -49,7 +50,7 @@ def _decimals(values: Tensor) -> List[float]:
 
 def _input_size(pipeline: List[Mapping[str, Any]]) -> Optional[List[int]]:
     """``[H, W]`` that the last Resize of the pipeline gives to every image."""
-    steps = [step for step in pipeline if step['type'] == 'Resize']
+    steps = [step for step in pipeline if type_name(step) == 'Resize']
     if not steps or steps[-1].get('keep_ratio') or 'scale' not in steps[-1]:
         return None
     scale = steps[-1]['scale']

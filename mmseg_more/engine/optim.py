@@ -14,6 +14,7 @@ from torch import nn
 from mmseg.registry import OPTIM_WRAPPERS
 
 from .distributed import without_accelerator
+from .type_name import type_name
 
 # Only AmpOptimWrapper knows these
 _SCALER_KEYS = ('loss_scale', 'use_fsdp')
@@ -126,7 +127,7 @@ def enable_amp(cfg: Config) -> None:
         ValueError: If the config uses an optimizer wrapper of another kind.
     """
     wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
+    kind = type_name(wrapper) or 'OptimWrapper'
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
         raise ValueError(f'--amp goes with optim_wrapper.type OptimWrapper, got {kind}')
     if not without_accelerator():
@@ -146,5 +147,5 @@ def enable_amp(cfg: Config) -> None:
 def adapt_amp(cfg: Config) -> None:
     """Let a config that asks for ``AmpOptimWrapper`` run without an accelerator."""
     wrapper = cfg.get('optim_wrapper') or {}
-    if wrapper.get('type') == 'AmpOptimWrapper' and without_accelerator():
+    if type_name(wrapper) == 'AmpOptimWrapper' and without_accelerator():
         enable_amp(cfg)

@@ -9,8 +9,9 @@ from mmseg.registry import DATASETS, HOOKS
 
 from ..datasets import COCO14ImageLevelDataset, ImageLevelDataset, VOCImageLevelDataset
 from ..engine.hooks.utils import add_hook, remove_hooks
+from ..engine.type_name import type_name
 from .calibration import as_calibration
-from .identity import type_name, without_annotations
+from .identity import without_annotations
 
 SPLITS = ('train', 'val', 'test')
 MASK_HOOKS = ('PseudoLabelHook', 'VOCExportHook')

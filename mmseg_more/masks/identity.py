@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..engine.hooks.utils import innermost
+from ..engine.type_name import type_name
 
 _LOADERS_OF_TRUTH = ('LoadAnnotations', 'LoadMask')
 _IRRELEVANT = frozenset(
@@ -81,9 +82,3 @@ def without_annotations(pipeline: Sequence[Any]) -> List[Any]:
             step = dict(step, transforms=without_annotations(step['transforms']))
         result.append(step)
     return result
-
-
-def type_name(part: Any) -> str:
-    """The class that a part of a config names, without scope or module."""
-    kind = part.get('type', '') if isinstance(part, dict) else type(part)
-    return getattr(kind, '__name__', str(kind)).rsplit('.', 1)[-1]

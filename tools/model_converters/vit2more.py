@@ -23,6 +23,7 @@ from mmseg_more.apis.model_conversion import (
 )
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.type_name import type_name
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -43,8 +44,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     if args.dst and Path(args.src).resolve() == Path(args.dst).resolve():
         parser.error('SRC and DST are the same file; give DST another name')
     args.cfg = launch.load_config(args.config, args.cfg_options)
-    if args.cfg.model.type != 'MoRe':
-        parser.error(f'{args.config} is a config of {args.cfg.model.type}, not of MoRe')
+    kind = type_name(args.cfg.model)
+    if kind != 'MoRe':
+        parser.error(f'{args.config} is a config of {kind}, not of MoRe')
     return args
 
 

@@ -7,6 +7,8 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
+from ..type_name import type_name
+
 
 def innermost(model: nn.Module, augmentation: bool = True) -> Any:
     """Return the model inside its wrappers.
@@ -69,7 +71,9 @@ def find_hooks(cfg: Config, *types: str) -> List[Mapping[str, Any]]:
     """
     default = [hook for hook in (cfg.get('default_hooks') or {}).values() if hook]
     return [
-        hook for hook in (*default, *(cfg.get('custom_hooks') or ())) if _is(hook, types)
+        hook
+        for hook in (*default, *(cfg.get('custom_hooks') or ()))
+        if type_name(hook) in types
     ]
 
 
@@ -81,10 +85,10 @@ def remove_hooks(cfg: Config, *types: str) -> None:
         types: Registry names.
     """
     default = cfg.get('default_hooks') or {}
-    for key in [key for key, hook in default.items() if hook and _is(hook, types)]:
+    for key in [key for key, hook in default.items() if hook and type_name(hook) in types]:
         del default[key]
     custom = cfg.get('custom_hooks') or ()
-    kept = [hook for hook in custom if not _is(hook, types)]
+    kept = [hook for hook in custom if type_name(hook) not in types]
     if len(kept) < len(custom):
         cfg.custom_hooks = kept
 
@@ -97,8 +101,3 @@ def add_hook(cfg: Config, hook: Mapping[str, Any]) -> None:
         hook: Its config.
     """
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or ()), dict(hook)]
-
-
-def _is(hook: Mapping[str, Any], types: tuple) -> bool:
-    kind = hook['type'] if isinstance(hook, Mapping) else type(hook)
-    return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1] in types

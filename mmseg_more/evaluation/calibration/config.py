@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS, METRICS
 
 from ...engine.hooks.utils import add_hook, remove_hooks
+from ...engine.type_name import type_name
 from ...masks.calibration import CALIBRATED_MAPS
 from ...masks.config import MASK_HOOKS, mask_dataloader
 from ...models.structures import MASK_SCALES
@@ -38,7 +39,7 @@ def use_calibration(
     Raises:
         ValueError: If the config tests with test-time augmentation, or lacks the data.
     """
-    if cfg.model.type == 'MoReTTAModel':
+    if type_name(cfg.model) == 'MoReTTAModel':
         raise ValueError(
             'calibration runs scales and flips of its own: leave test-time augmentation '
             '(--tta) out'

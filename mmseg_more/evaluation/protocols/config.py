@@ -5,6 +5,7 @@ from typing import Any, Mapping, Optional, Sequence
 from mmengine.config import Config
 
 from ...engine.hooks.utils import add_hook, find_hooks, remove_hooks
+from ...engine.type_name import type_name
 from ...masks.calibration import SCALE_KINDS, as_calibration
 from ...models.structures import MASK_SCALES, SEG_SCALES
 from ..localization_metric import LocalizationMetric
@@ -43,7 +44,7 @@ def use_protocols(
         ValueError: If the config tests with test-time augmentation, which has
             scales of its own, or has no test data.
     """
-    if cfg.model.type == 'MoReTTAModel':
+    if type_name(cfg.model) == 'MoReTTAModel':
         raise ValueError(
             'the protocols run scales and flips of their own: leave '
             'test-time augmentation (--tta) out'

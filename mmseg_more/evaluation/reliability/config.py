@@ -6,6 +6,7 @@ from typing import Any, Dict, Optional, Sequence
 from mmengine.config import Config
 
 from ...engine.hooks.utils import add_hook, remove_hooks
+from ...engine.type_name import type_name
 from ...masks.calibration import Calibration
 from ...masks.config import evaluated_bkg
 from ...masks.recipe import MaskRecipe
@@ -44,13 +45,13 @@ def use_reliability(
         ValueError: If an option is wrong, or the config tests with test-time augmentation
             or has no test data.
     """
-    if cfg.model.type == 'MoReTTAModel':
+    if type_name(cfg.model) == 'MoReTTAModel':
         raise ValueError(
             '--reliability scores masks without test-time augmentation: leave out --tta'
         )
     if not cfg.get('test_dataloader'):
         raise ValueError('--reliability needs `test_dataloader` in the config')
-    localizes = cfg.model.type == 'MoRe'
+    localizes = type_name(cfg.model) == 'MoRe'
     if sources is None:
         sources = ('lam', 'seg') if localizes else ('seg',)
     thresholds = dict(recipe.pop('bkg', None) or {})
