@@ -219,5 +219,38 @@ def test_nothing_outside_of_the_repository_is_cited():
     assert not found
 
 
+COLUMNS = [
+    'Method',
+    'Backbone',
+    'Crop Size',
+    'Lr schd',
+    'Mem (GB)',
+    'Inf time (fps)',
+    'Device',
+    'mIoU',
+]
+
+
+@pytest.mark.parametrize('method', ['more', 'two_stage'])
+def test_readme_of_configs_follows_mmsegmentations_template(method):
+    """Sections, columns of the results, a row for each config, its short name."""
+    folder = ROOT / 'configs' / method
+    text = (folder / 'README.md').read_text()
+    sections = re.findall('^## (.*)', text, re.M)
+    template = ['Introduction', 'Abstract', 'Results and models', 'Usage', 'Citation']
+    assert [name for name in sections if name in template] == template
+    assert '<!-- [ALGORITHM] -->' in text and '<!-- [ABSTRACT] -->' in text
+    headers = re.findall(r'^\| (Method \| Backbone .*) \|$', text, re.M)
+    assert headers
+    for header in headers:
+        columns = header.split(' | ')
+        assert columns[: len(COLUMNS)] == COLUMNS
+        assert columns[-2:] == ['config', 'download']
+    for path in folder.glob('*.py'):
+        (base,) = re.findall("^_base_ = './(.*)[.]py'$", path.read_text(), re.M) or [None]
+        named = f'| `{path.stem}` | `{base}` |' if base else f'({path.name})'
+        assert named in text or f'({path.name})' in text
+
+
 def test_readme_is_short_enough_for_a_guest():
     assert len((ROOT / 'README.md').read_text().splitlines()) <= 180
