@@ -114,6 +114,7 @@ def find_tool(name: str) -> Path:
 
 @command
 def main() -> None:
+    """Run the tool that the command line names; without one, say what there is."""
     if len(sys.argv) < 2 or sys.argv[1] in ('-h', '--help'):
         print(overview())
         return

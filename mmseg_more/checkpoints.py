@@ -6,7 +6,7 @@ lines over them are in tools/model_converters/.
 
 import re
 from collections import OrderedDict
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmpretrain.models.utils import resize_pos_embed
@@ -64,7 +64,7 @@ class Conversion(NamedTuple):
         return [r.source for r in self.records if r.target is None]
 
 
-def _rename(key: str, rules) -> Optional[str]:
+def _rename(key: str, rules: Sequence[Tuple[str, str]]) -> Optional[str]:
     for pattern, replacement in rules:
         renamed, count = re.subn(pattern, replacement, key)
         if count:

@@ -115,7 +115,7 @@ def checkpoint_globals() -> List[Tuple[Callable, str]]:
     checkpoint crosses from one to the other.
 
     Returns:
-        list: (object, full name in the file), as ``torch.serialization.
+        Pairs of object and full name in the file, as ``torch.serialization.
         add_safe_globals`` takes them.
     """
     import numpy as np

@@ -311,7 +311,8 @@ class MoReInferencer(BaseInferencer):
         fails, has an ``error``, and the others go on.
 
         Args:
-            inputs, batch_size: As in :meth:`__call__`.
+            inputs: As in :meth:`__call__`.
+            batch_size: As in :meth:`__call__`.
             num_workers: Processes for the CRF. None: one per core; for one image none.
             out_dir: Folder to write to: ``scores.json`` and the two below, with
                 ``confidence_maps`` also ``confidence/NAME.png``. Empty: none.

@@ -1,3 +1,5 @@
+"""Data sets with image labels or masks of a network, and their transforms."""
+
 from .coco14 import COCO14ImageLevelDataset
 from .image_level_dataset import ImageLevelDataset
 from .pseudo_label_dataset import PseudoLabelDataset

@@ -1,3 +1,5 @@
+"""COCO 2014 with image labels."""
+
 import re
 from typing import Optional, Sequence
 

@@ -37,7 +37,7 @@ def read_label_file(path: Union[str, Path]) -> ImageLabels:
         path: The file. An ID may carry the image's suffix.
 
     Returns:
-        dict: Class names of every image the file lists; an empty list for an image
+        Class names of every image the file lists; an empty list for an image
             without any class.
 
     Raises:

@@ -1,3 +1,5 @@
+"""A folder of images and what each of them shows."""
+
 import logging
 import os.path as osp
 from collections import Counter

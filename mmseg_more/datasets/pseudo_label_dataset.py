@@ -1,3 +1,5 @@
+"""Masks that a network wrote, in place of those of the truth."""
+
 import json
 import os.path as osp
 from typing import Dict, List, Optional

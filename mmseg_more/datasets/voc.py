@@ -1,3 +1,5 @@
+"""PASCAL VOC 2012 with image labels."""
+
 from typing import Optional
 
 from mmseg.datasets import PascalVOCDataset

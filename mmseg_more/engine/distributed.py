@@ -32,11 +32,11 @@ def prepare_distributed(cfg: Config) -> bool:
     leave the model where it is. With an accelerator nothing changes.
 
     Args:
-        cfg (Config): Complete config with ``launcher`` set. ``model_wrapper_cfg`` is
+        cfg: Complete config with ``launcher`` set. ``model_wrapper_cfg`` is
             added to it. A ``dist_cfg.timeout`` in seconds is obeyed, its backend not.
 
     Returns:
-        bool: Whether a process group of gloo was made.
+        Whether a process group of gloo was made.
 
     Raises:
         ValueError: If the launcher is neither 'none' nor 'pytorch' and there is no

@@ -86,7 +86,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
         ...     optimizer=dict(type='AdamW', lr=6e-5))
 
     Args:
-        dtype (str): Type that autocast computes in, 'bfloat16' or 'float32' (which
+        dtype: Type that autocast computes in, 'bfloat16' or 'float32' (which
             switches it off). Defaults to 'bfloat16'.
         **kwargs: As for ``OptimWrapper``.
 

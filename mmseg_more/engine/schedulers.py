@@ -1,10 +1,12 @@
 """Learning-rate schedule of MoRe."""
 
-from typing import Optional
+from typing import List, Optional, Union
 
 from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
+from torch.optim import Optimizer
 
 from mmseg.registry import PARAM_SCHEDULERS
 
@@ -56,7 +58,7 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
 
     def __init__(
         self,
-        optimizer,
+        optimizer: Union[Optimizer, OptimWrapper],
         warmup_iters: int = 1500,
         warmup_ratio: float = 1e-6,
         power: float = 0.9,
@@ -96,7 +98,7 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
     @classmethod
     def build_iter_from_epoch(
         cls,
-        optimizer,
+        optimizer: Union[Optimizer, OptimWrapper],
         *,
         epoch_length: int,
         begin: float = 0,
@@ -159,6 +161,6 @@ class PolyWarmupLR(_ParamScheduler, LRSchedulerMixin):
             return 1 - rest * (1 - self.warmup_ratio)
         return max(0.0, 1 - iteration / self.total_iters) ** self.power
 
-    def _get_value(self):
+    def _get_value(self) -> List[float]:
         factor = self.factor(self.last_step)
         return [base * factor for base in self.base_values]

@@ -72,7 +72,7 @@ class CountingMetric(BaseMetric):
         most the last image of each rank.
 
         Args:
-            size (int): Number of images of the data set.
+            size: Number of images of the data set.
         """
         rank, world_size = get_dist_info()
         padded = world_size > 1 and ((self._num_images - 1) * world_size + rank >= size)

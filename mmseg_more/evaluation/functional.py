@@ -52,14 +52,14 @@ def confusion_matrix(
     """Count the pairs of true and predicted label.
 
     Args:
-        pred (Tensor): Dense labels in ``[0, C)``, any shape, integer.
-        target (Tensor): True labels of the same shape; where they are
+        pred: Dense labels in ``[0, C)``, any shape, integer.
+        target: True labels of the same shape; where they are
             ``ignore_index`` nothing is counted.
-        num_labels (int): ``C``.
-        ignore_index (int): Defaults to 255.
+        num_labels: ``C``.
+        ignore_index: Defaults to 255.
 
     Returns:
-        Tensor: ``(C, C)`` int64, rows = truth, columns = prediction.
+        ``(C, C)`` int64, rows = truth, columns = prediction.
     """
     valid = target != ignore_index
     index = target[valid].long() * num_labels + pred[valid].long()
@@ -73,8 +73,8 @@ def segmentation_figures(
     """IoU, precision, recall and confusion ratio of each label.
 
     Args:
-        confusion (Tensor): ``(C, C)`` counts, rows = truth.
-        absent_classes (str): One of :data:`ABSENT_CLASSES`. Defaults to 'skip'.
+        confusion: ``(C, C)`` counts, rows = truth.
+        absent_classes: One of :data:`ABSENT_CLASSES`. Defaults to 'skip'.
 
     Raises:
         ValueError: If ``absent_classes`` is none of them.
@@ -116,15 +116,15 @@ def threshold_histogram(
     threshold.
 
     Args:
-        label (Tensor): Strongest class of each pixel, 0-based, ``(H, W)``.
-        value (Tensor): Its value, ``(H, W)`` float.
-        target (Tensor): True dense labels, ``(H, W)``.
-        thresholds (Tensor): ``(S,)``, ascending.
-        num_classes (int): ``K``.
-        ignore_index (int): Defaults to 255.
+        label: Strongest class of each pixel, 0-based, ``(H, W)``.
+        value: Its value, ``(H, W)`` float.
+        target: True dense labels, ``(H, W)``.
+        thresholds: ``(S,)``, ascending.
+        num_classes: ``K``.
+        ignore_index: Defaults to 255.
 
     Returns:
-        Tensor: ``(C, K, S + 1)`` int64; ``[c, k, s]`` counts the pixels of
+        ``(C, K, S + 1)`` int64; ``[c, k, s]`` counts the pixels of
         truth ``c`` and class ``k`` whose value exceeds exactly ``s``
         thresholds.
     """
@@ -147,10 +147,10 @@ def confusion_at_thresholds(histogram: Tensor) -> Tensor:
     the threshold.
 
     Args:
-        histogram (Tensor): ``(C, K, S + 1)`` of :func:`threshold_histogram`.
+        histogram: ``(C, K, S + 1)`` of :func:`threshold_histogram`.
 
     Returns:
-        Tensor: ``(S, C, C)`` int64.
+        ``(S, C, C)`` int64.
     """
     # pixels above threshold s exceed at least s + 1 thresholds
     above = histogram.flip(-1).cumsum(-1).flip(-1)[..., 1:]
@@ -169,11 +169,11 @@ def image_f1(score: Tensor, truth: Tensor) -> Tensor:
     VOC and COCO 14 as released hold no such image.
 
     Args:
-        score (Tensor): Probabilities, ``(M, K)``.
-        truth (Tensor): Multi-hot labels, ``(M, K)``.
+        score: Probabilities, ``(M, K)``.
+        truth: Multi-hot labels, ``(M, K)``.
 
     Returns:
-        Tensor: ``(M,)`` float64 in [0, 1].
+        ``(M,)`` float64 in [0, 1].
     """
     pred, truth = score > 0.5, truth > 0.5
     wrong = (pred ^ truth).sum(1).double()
@@ -188,11 +188,11 @@ def average_precision(score: Tensor, truth: Tensor) -> Tensor:
     mean over classes that were never asked for.)
 
     Args:
-        score (Tensor): Probabilities, ``(M, K)``.
-        truth (Tensor): Multi-hot labels, ``(M, K)``.
+        score: Probabilities, ``(M, K)``.
+        truth: Multi-hot labels, ``(M, K)``.
 
     Returns:
-        Tensor: ``(K,)`` float64 in [0, 1].
+        ``(K,)`` float64 in [0, 1].
     """
     from mmpretrain.evaluation import AveragePrecision
 

@@ -74,28 +74,28 @@ class LocalizationMetric(CountingMetric):
     :class:`~mmseg_more.evaluation.counting.CountingMetric`.
 
     Args:
-        bkg (float | dict | str): Background threshold, one for all maps or one for
+        bkg: Background threshold, one for all maps or one for
             each by its name; a map that the dict leaves out takes .5. Or a file of
             thresholds that were chosen without masks (docs/quality.md), in which maps
             of scale 1 and of several scales have their own.
             Defaults to .5 (VOC; COCO .45).
-        thresholds (Sequence[float], optional): The sweep for the best
+        thresholds: The sweep for the best
             threshold, to which ``bkg`` is added. Defaults to .05, .1, ... .95.
-        ignore_index (int): Label of pixels that do not count. Defaults to 255.
-        absent_classes (str): Whether a label that is predicted and occurs in no truth is
+        ignore_index: Label of pixels that do not count. Defaults to 255.
+        absent_classes: Whether a label that is predicted and occurs in no truth is
             left out of the means ('skip') or counts with an IoU of 0 ('zero'), as in
             ``IoUMetric``. Defaults to 'skip'.
-        output_dir (str, optional): Folder to write each predicted segmentation to, as
+        output_dir: Folder to write each predicted segmentation to, as
             ``NAME.png`` with the labels as pixels, like ``IoUMetric``. Defaults to None.
-        format_only (bool): Only write to ``output_dir``, without any figure: no truth is
+        format_only: Only write to ``output_dir``, without any figure: no truth is
             needed. Defaults to False.
-        keep_results (bool): What MMSegmentation's ``test.py --out`` sets. What is written
+        keep_results: What MMSegmentation's ``test.py --out`` sets. What is written
             to ``output_dir`` stays there in any case. Defaults to False.
-        out_json (str, optional): File to write the figures to after each
+        out_json: File to write the figures to after each
             evaluation, with the IoU of each class as ``lam/IoU/NAME``.
             Undefined figures (NaN) are ``null``. Defaults to None.
-        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
-        prefix (str, optional): As in :class:`BaseMetric`; leave it out to get
+        collect_device: As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix: As in :class:`BaseMetric`; leave it out to get
             the keys above. Defaults to None.
 
     Example:
@@ -137,8 +137,10 @@ class LocalizationMetric(CountingMetric):
 
     @property
     def localization_request(self) -> Optional[LocalizationRequest]:
-        """What :class:`LocalizationHook` asks for: it tells the scales of the maps. None:
-        nothing, and the maps are taken to be of scale 1."""
+        """What :class:`LocalizationHook` asks for: it tells the scales of the maps.
+
+        None: nothing, and the maps are taken to be of scale 1.
+        """
         return self._request
 
     @localization_request.setter
@@ -159,7 +161,7 @@ class LocalizationMetric(CountingMetric):
 
         Args:
             data_batch: Not used.
-            data_samples (Sequence[dict]): Samples of the model as dicts, with
+            data_samples: Samples of the model as dicts, with
                 ``gt_sem_seg`` and ``pred_sem_seg``, and with ``gt_score``,
                 ``pred_score`` and the requested maps where there are any.
 
@@ -222,7 +224,7 @@ class LocalizationMetric(CountingMetric):
         """Figures from the summed counts and the collected scores.
 
         Args:
-            results (list[ImageScores]): Of each image.
+            results: Of each image.
         """
         if not results:
             raise ValueError('no image was evaluated: the data set is empty')

@@ -72,7 +72,7 @@ class MaskMetric(CountingMetric):
         """Wait for the CRF, then sum over the ranks and compute the figures.
 
         Args:
-            size (int): Number of images of the data set.
+            size: Number of images of the data set.
         """
         try:
             for name, maker in self._makers.items():

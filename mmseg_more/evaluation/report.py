@@ -24,13 +24,13 @@ def format_table(
     """Table with a row per class and a column per map.
 
     Args:
-        figures (Mapping): Figures of each column by its name, in order.
-        metrics (Mapping): Flat figures, as ``LocalizationMetric`` returns.
-        bkg (Mapping): Fixed threshold of each map.
-        classes (Sequence[str]): ``C`` names, background first.
+        figures: Figures of each column by its name, in order.
+        metrics: Flat figures, as ``LocalizationMetric`` returns.
+        bkg: Fixed threshold of each map.
+        classes: ``C`` names, background first.
 
     Returns:
-        str: IoU of each class in percent, below them the means, the
+        IoU of each class in percent, below them the means, the
         confusion ratio and the thresholds; "-" where there is no figure.
     """
     table = PrettyTable(['class', *(COLUMN_TITLES[n] for n in figures)])
@@ -76,17 +76,21 @@ def format_classes(
     """Table with a row per class and a column per figure.
 
     Args:
-        figures (Mapping): By their keys ``SOURCE/NAME`` the figure of all classes, and
+        figures: By their keys ``SOURCE/NAME`` the figure of all classes, and
             those of each ``(C,)`` or None: then it stands below the table.
-        classes (Sequence[str]): ``C`` names.
+        classes: ``C`` names.
 
     Returns:
-        str: The last row is of all classes; "-" where there is no figure. A class without
+        The last row is of all classes; "-" where there is no figure. A class without
         any figure, such as the background of localization maps, has no row. More columns
         than ``MAX_COLUMNS`` become a table for each source.
     """
-    columns = [key for key, (_, by_class) in figures.items() if by_class is not None]
-    tables = [columns]
+    columns = {
+        key: (total, by_class)
+        for key, (total, by_class) in figures.items()
+        if by_class is not None
+    }
+    tables = [[*columns]]
     if len(columns) > MAX_COLUMNS:
         sources = dict.fromkeys(key.split('/')[0] for key in columns)
         tables = [[k for k in columns if k.split('/')[0] == source] for source in sources]
@@ -95,11 +99,13 @@ def format_classes(
         for key, (total, by_class) in figures.items()
         if by_class is None
     ]
-    parts = [_class_table({k: figures[k] for k in keys}, classes) for keys in tables]
+    parts = [_class_table({k: columns[k] for k in keys}, classes) for keys in tables]
     return '\n'.join([*parts, *([', '.join(below)] if below else [])])
 
 
-def _class_table(figures, classes: Sequence[str]) -> str:
+def _class_table(
+    figures: Mapping[str, Tuple[float, Tensor]], classes: Sequence[str]
+) -> str:
     table = PrettyTable(['class', *figures])
     table.align = 'r'
     table.align['class'] = 'l'
@@ -114,7 +120,7 @@ def _class_table(figures, classes: Sequence[str]) -> str:
     return table.get_string()
 
 
-def _number(value) -> str:
+def _number(value: Optional[float]) -> str:
     return '-' if value is None or math.isnan(value) else f'{value:.2f}'
 
 
@@ -146,8 +152,8 @@ def write_json(path: str, figures: Mapping[str, Any]) -> None:
     NaN, which JSON does not have, becomes ``null``.
 
     Args:
-        path (str): File to write; its folder is made.
-        figures (Mapping): Figures by their keys, and what else JSON takes.
+        path: File to write; its folder is made.
+        figures: Figures by their keys, and what else JSON takes.
     """
     content = {
         key: None if isinstance(value, float) and math.isnan(value) else value

@@ -42,10 +42,10 @@ def read_sample(sample: dict, num_classes: int, ignore_index: int = 255) -> Eval
     """Take one sample apart.
 
     Args:
-        sample (dict): ``SegDataSample.to_dict()``, as MMEngine's evaluator
+        sample: ``SegDataSample.to_dict()``, as MMEngine's evaluator
             gives it.
-        num_classes (int): ``K`` of the data set.
-        ignore_index (int): Label that the truth may hold besides 0..K.
+        num_classes: ``K`` of the data set.
+        ignore_index: Label that the truth may hold besides 0..K.
 
     Raises:
         KeyError: A field is missing.

@@ -150,8 +150,11 @@ class MapThresholds:
     def figures(
         self, name: str, histogram: Tensor, absent_classes: str = 'skip'
     ) -> SweptFigures:
-        """From the histograms of a map, summed over the images; ``absent_classes`` as in
-        :func:`~mmseg_more.evaluation.functional.segmentation_figures`."""
+        """From the histograms of a map, summed over the images.
+
+        ``absent_classes``: as in
+        :func:`~mmseg_more.evaluation.functional.segmentation_figures`.
+        """
         matrices = confusion_at_thresholds(histogram)
         score = torch.tensor(
             [mean_iou(matrix, absent_classes) for matrix in matrices], dtype=torch.float64

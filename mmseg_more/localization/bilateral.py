@@ -6,7 +6,8 @@ pydensecrf, one image after the other on the CPU.
 """
 
 from importlib.util import find_spec
-from typing import Tuple
+from types import ModuleType
+from typing import Any, Optional, Tuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ BACKENDS = ('auto', 'lattice', 'pydensecrf')
 _SMALL_BATCH = 8192
 
 
-def import_densecrf():
+def import_densecrf() -> ModuleType:
     """The extension ``pydensecrf.densecrf``.
 
     Raises:
@@ -197,12 +198,14 @@ def choose_backend(backend: str, values: Tensor) -> str:
 
 
 class _BilateralEnergy(torch.autograd.Function):
-    """``-scale * sum(S . (gate A)) / B`` with the gradient that the method
-    defines, ``-2 scale gate A / B`` (the gate is a constant)."""
+    """``-scale * sum(S . (gate A)) / B`` with the gradient that the method defines.
+
+    That is ``-2 scale gate A / B``: the gate is a constant.
+    """
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         probs: Tensor,
         images: Tensor,
         gate: Tensor,
@@ -219,7 +222,7 @@ class _BilateralEnergy(torch.autograd.Function):
         return -scale * (probs * gated).sum() / len(probs)
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor):
+    def backward(ctx: Any, grad_output: Tensor) -> Tuple[Optional[Tensor], ...]:
         (gated,) = ctx.saved_tensors
         return grad_output * ctx.factor * gated, None, None, None, None, None
 

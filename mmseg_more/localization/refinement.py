@@ -33,8 +33,10 @@ class PAROptions(NamedTuple):
 
 
 def _offsets(dilations: Sequence[int], device: torch.device) -> Tuple[Tensor, Tensor]:
-    """Rows and columns from a pixel to its neighbours, int64 ``(M, )`` each,
-    dilation by dilation, row by row."""
+    """Rows and columns from a pixel to its neighbours, int64 ``(M, )`` each.
+
+    Dilation by dilation, row by row.
+    """
     ring = torch.arange(8, device=device)
     ring = ring + (ring >= 4)  # the middle of the 3 x 3 cells is the pixel
     return (
@@ -124,8 +126,10 @@ def _contrast_at_once(images: Tensor, neighbours: Sequence[Tensor]) -> Tensor:
 def _neighbour_pixels(
     batch_size: int, size: Sequence[int], dilations: Sequence[int], device: torch.device
 ) -> Tensor:
-    """Number of each pixel's neighbours, int32 ``(B*H*W, M)``; pixels are
-    numbered over the batch, those outside are replaced by the border's."""
+    """Number of each pixel's neighbours, int32 ``(B*H*W, M)``.
+
+    Pixels are numbered over the batch, those outside are replaced by the border's.
+    """
     height, width = size
     ys, xs, first = (
         torch.arange(n, device=device, dtype=torch.int32)[:, None]

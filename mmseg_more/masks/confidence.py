@@ -54,8 +54,10 @@ def pixel_confidence(
 def _of_labels(
     probabilities: ClassProbabilities, bkg: Optional[float]
 ) -> ClassProbabilities:
-    """Probabilities by which the largest one makes the mask, and which sum to 1 if there
-    is no threshold."""
+    """Probabilities by which the largest one makes the mask.
+
+    They sum to 1 if there is no threshold.
+    """
     if bkg is not None:
         return even_odds(probabilities, bkg)
     probs = probabilities.probs
@@ -226,8 +228,10 @@ class ConfidenceCurve:
 
 
 class ConfidenceCurves(NamedTuple):
-    """What calibrates the masks of one recipe; fitted by
-    :class:`~mmseg_more.evaluation.ReliabilityMetric`."""
+    """What calibrates the masks of one recipe.
+
+    Fitted by :class:`~mmseg_more.evaluation.ReliabilityMetric`.
+    """
 
     pixel: ConfidenceCurve
     """From the probability of the shown label to how often it is right."""

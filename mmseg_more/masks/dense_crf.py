@@ -340,6 +340,7 @@ def _mean_field(
         images: uint8 ``(B, H, W, 3)``.
         probs: float32 ``(C_b, H, W)`` of each image; those of fewer channels are filled
             up by channels of probability 0, which stay 0.
+        options: Weights, widths and number of the updates.
 
     Returns:
         float32 ``(C_b, H, W)`` of each image.

@@ -43,7 +43,8 @@ def free_bytes(
 
     Args:
         meminfo: Where the system tells it.
-        root, membership: As for :func:`control_groups`.
+        root: As for :func:`control_groups`.
+        membership: As for :func:`control_groups`.
     """
     free: List[int] = []
     try:

@@ -490,7 +490,8 @@ def cgroup_cores(root: Path = CGROUP_ROOT, membership: Path = CGROUP_MEMBERSHIP)
     and v1 (``cpu.cfs_quota_us``); infinity without one.
 
     Args:
-        root, membership: As for :func:`control_groups`.
+        root: As for :func:`control_groups`.
+        membership: As for :func:`control_groups`.
     """
     groups = control_groups('cpu', root, membership)
     return min((_quota(group) for group in groups), default=float('inf'))

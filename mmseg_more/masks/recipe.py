@@ -320,8 +320,10 @@ class MaskRecipe:
 
     @property
     def crf_settings(self) -> Optional[Dict[str, Any]]:
-        """All settings of the CRF: fields of :class:`DenseCRFOptions`, ``epsilon`` and
-        ``backend``; None without CRF."""
+        """All settings of the CRF; None without CRF.
+
+        Fields of :class:`DenseCRFOptions`, ``epsilon`` and ``backend``.
+        """
         return _crf_settings(self.crf)
 
     def settings(self, classes: Sequence[str] = ()) -> Dict[str, Any]:

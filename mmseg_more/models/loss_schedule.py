@@ -92,8 +92,10 @@ class LossSchedule(BaseModule):
         self.losses = nn.ModuleDict(modules)
 
     def active(self, iteration: int) -> ActiveLosses:
-        """Losses that count at the 0-based ``iteration``, or update of the weights, see
-        ``schedule_unit`` of :class:`MoRe`."""
+        """Losses that count at the 0-based ``iteration``.
+
+        Or update of the weights, see ``schedule_unit`` of :class:`MoRe`.
+        """
         return ActiveLosses([name for name in self.losses if iteration > self.begin[name]])
 
     def __getitem__(self, name: str) -> nn.Module:

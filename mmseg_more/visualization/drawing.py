@@ -31,9 +31,9 @@ def heat_overlay(image: np.ndarray, heat: Array, alpha: float = 0.5) -> np.ndarr
     ``Visualizer.draw_featmap``, the map is not stretched to its own range.
 
     Args:
-        image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
-        heat (Tensor | np.ndarray): ``(H, W)`` in [0, 1]; clipped to it.
-        alpha (float): Share of the heat map, in [0, 1]. Defaults to .5.
+        image: ``(H, W, 3)`` uint8 RGB.
+        heat: ``(H, W)`` in [0, 1]; clipped to it.
+        alpha: Share of the heat map, in [0, 1]. Defaults to .5.
     """
     values = _array(heat).astype(np.float32)
     _check_size(image, values, 'heat map')
@@ -49,10 +49,10 @@ def color_labels(
     """Colour dense labels.
 
     Args:
-        labels (Tensor | np.ndarray): ``(H, W)`` or ``(1, H, W)``, 0 =
+        labels: ``(H, W)`` or ``(1, H, W)``, 0 =
             background.
-        palette (Sequence): ``C`` RGB colours, background first.
-        ignore_index (int): Drawn in light gray. Defaults to 255.
+        palette: ``C`` RGB colours, background first.
+        ignore_index: Drawn in light gray. Defaults to 255.
 
     Raises:
         ValueError: If a label has no colour.
@@ -83,13 +83,13 @@ def mask_overlay(
     """Colour the classes in an image; background stays as it is.
 
     Args:
-        image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
-        labels (Tensor | np.ndarray): ``(H, W)`` or ``(1, H, W)``, 0 =
+        image: ``(H, W, 3)`` uint8 RGB.
+        labels: ``(H, W)`` or ``(1, H, W)``, 0 =
             background.
-        palette (Sequence): ``C`` RGB colours, background first.
-        classes (Sequence[str], optional): ``C`` names, to be written where
+        palette: ``C`` RGB colours, background first.
+        classes: ``C`` names, to be written where
             a class is widest and its name fits.
-        alpha (float): Share of the colours, in [0, 1]. Defaults to .5.
+        alpha: Share of the colours, in [0, 1]. Defaults to .5.
     """
     mask = _array(labels)
     mask = mask[0] if mask.ndim == 3 else mask
@@ -129,11 +129,11 @@ def list_names(image: np.ndarray, names: Sequence[str]) -> np.ndarray:
     A small image is enlarged by a whole number, so that they fit.
 
     Args:
-        image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
-        names (Sequence[str]): What to write.
+        image: ``(H, W, 3)`` uint8 RGB.
+        names: What to write.
 
     Returns:
-        np.ndarray: RGB uint8, ``s`` times as high and as wide as the image.
+        RGB uint8, ``s`` times as high and as wide as the image.
     """
     sizes = [cv2.getTextSize(name, *_FONT, 1)[0] for name in names]
     line = 8 + max((height for _, height in sizes), default=0)
@@ -162,8 +162,8 @@ def strongest(maps: Array, present: Sequence[int]) -> np.ndarray:
     """Maximum over the present classes, ``(H, W)``; 0 without any.
 
     Args:
-        maps (Tensor | np.ndarray): ``(K, H, W)``.
-        present (Sequence[int]): Indices of the present classes, from 0.
+        maps: ``(K, H, W)``.
+        present: Indices of the present classes, from 0.
     """
     values = _array(maps)
     if len(present) == 0:
@@ -187,15 +187,15 @@ def localization_panel(
     the image itself and the labels stand in the first row.
 
     Args:
-        image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
-        maps (Mapping): Field name -> ``(K, H, W)`` in [0, 1], or ``(P, H, W)`` of the
+        image: ``(H, W, 3)`` uint8 RGB.
+        maps: Field name -> ``(K, H, W)`` in [0, 1], or ``(P, H, W)`` of the
             classes ``indices``.
-        present (Sequence[int]): Indices of the present classes, from 0.
-        labels (Mapping): Title -> dense labels ``(H, W)``.
-        classes (Sequence[str]): ``C`` names, background first.
-        palette (Sequence): ``C`` RGB colours.
-        alpha (float): Share of the heat map. Defaults to .5.
-        indices (Sequence[int], optional): Classes that there are maps of, in the order of
+        present: Indices of the present classes, from 0.
+        labels: Title -> dense labels ``(H, W)``.
+        classes: ``C`` names, background first.
+        palette: ``C`` RGB colours.
+        alpha: Share of the heat map. Defaults to .5.
+        indices: Classes that there are maps of, in the order of
             the channels; others have no row. None: all. Defaults to None.
     """
     if indices is None:
@@ -236,15 +236,15 @@ def draw_grid(
     """Arrange pictures in rows and columns.
 
     Args:
-        rows (Sequence): Pictures of each row, RGB uint8 of any size; None
+        rows: Pictures of each row, RGB uint8 of any size; None
             leaves a place empty.
-        titles (Sequence[str]): Title of each column.
-        captions (Sequence[str], optional): Caption of each row.
-        legend (Mapping, optional): Name -> RGB colour, drawn below.
-        tile (int): Room for a picture in pixels. Defaults to 160.
+        titles: Title of each column.
+        captions: Caption of each row.
+        legend: Name -> RGB colour, drawn below.
+        tile: Room for a picture in pixels. Defaults to 160.
 
     Returns:
-        np.ndarray: RGB ``(H, W, 3)`` uint8.
+        RGB ``(H, W, 3)`` uint8.
 
     Raises:
         ValueError: If a row and the titles differ in number.

@@ -43,18 +43,18 @@ class ImageLabelVisualizer(SegLocalVisualizer):
         """Draw a sample, to a window, a file or all backends, as the parent does.
 
         Args:
-            name (str): Name of the picture.
-            image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
-            data_sample (SegDataSample, optional): With ``gt_label`` (class indices from 0,
+            name: Name of the picture.
+            image: ``(H, W, 3)`` uint8 RGB.
+            data_sample: With ``gt_label`` (class indices from 0,
                 without background) and no ``gt_sem_seg``, the names are written into the
                 image; a prediction (``pred_sem_seg``) gets the image without them.
-            draw_gt (bool): Whether to draw mask or labels. Defaults to True.
-            draw_pred (bool): Whether to draw the prediction. Defaults to True.
-            show (bool): Whether to open a window and nothing else. Defaults to False.
-            wait_time (float): Seconds the window stays; 0: until it is closed.
-            out_file (str, optional): File to write instead of the backends.
-            step (int): Step of the training, for the backends. Defaults to 0.
-            with_labels (bool, optional): Whether names are written into masks.
+            draw_gt: Whether to draw mask or labels. Defaults to True.
+            draw_pred: Whether to draw the prediction. Defaults to True.
+            show: Whether to open a window and nothing else. Defaults to False.
+            wait_time: Seconds the window stays; 0: until it is closed.
+            out_file: File to write instead of the backends.
+            step: Step of the training, for the backends. Defaults to 0.
+            with_labels: Whether names are written into masks.
         """
         if not draw_gt or data_sample is None or not _has_labels_alone(data_sample):
             parent: Any = super().add_datasample

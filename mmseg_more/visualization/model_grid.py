@@ -10,6 +10,7 @@ from torch import Tensor
 from mmseg.structures import SegDataSample
 
 from ..localization.present import present_classes
+from ..models.segmentors.more import MoRe
 from ..models.segmentors.original_shape import to_original
 from ..models.structures import LocalizationRequest
 from .drawing import TITLES, color_labels, draw_grid, heat_overlay, label_legend, strongest
@@ -36,7 +37,7 @@ class Stages(NamedTuple):
 
 
 @torch.no_grad()
-def run_stages(model, data: dict) -> Stages:
+def run_stages(model: MoRe, data: dict) -> Stages:
     """Run one image through every stage that has a picture.
 
     The maps are those of validation: CAM at the training scales, LAM and
@@ -44,8 +45,8 @@ def run_stages(model, data: dict) -> Stages:
     segmentation loss would train on.
 
     Args:
-        model (MoRe): In evaluation mode.
-        data (dict): An item of a validation data set: ``inputs`` and a data
+        model: In evaluation mode.
+        data: An item of a validation data set: ``inputs`` and a data
             sample with ``gt_score`` and ``gt_sem_seg``.
 
     Raises:
@@ -83,24 +84,29 @@ def run_stages(model, data: dict) -> Stages:
     )
 
 
-def _pseudo_label(model, inputs: Tensor, sample: SegDataSample) -> Tensor:
+def _pseudo_label(model: MoRe, inputs: Tensor, sample: SegDataSample) -> Tensor:
     """Refined label ``(H, W)`` at the original size."""
     present = present_classes(sample.gt_score[None].to(inputs.device))
     cams = model.localizer.training_cams(inputs, classes=present)
     labels = model.training_labeler.label(
         cams, present, inputs.shape[-2:], final_cam=True, images=model.denormalize(inputs)
     )
+    assert labels.segmentation is not None, 'images were given'
     return to_original(labels.segmentation.float(), sample, 'nearest')[0].long()
 
 
-def _original_image(model, inputs: Tensor, sample: SegDataSample) -> np.ndarray:
+def _original_image(model: MoRe, inputs: Tensor, sample: SegDataSample) -> np.ndarray:
     pixels = to_original(model.denormalize(inputs)[0], sample)
     pixels = pixels.round().clamp(0, 255).byte().permute(1, 2, 0)
     return np.ascontiguousarray(pixels.cpu().numpy())
 
 
 def draw_model_grid(
-    model, dataset: BaseDataset, indices: Sequence[int], alpha: float = 0.5, tile: int = 160
+    model: MoRe,
+    dataset: BaseDataset,
+    indices: Sequence[int],
+    alpha: float = 0.5,
+    tile: int = 160,
 ) -> np.ndarray:
     """Grid with a row per image and a column per stage.
 
@@ -108,14 +114,14 @@ def draw_model_grid(
     training label, prediction, truth.
 
     Args:
-        model (MoRe): In evaluation mode.
-        dataset (BaseDataset): Validation data set with ``metainfo``.
-        indices (Sequence[int]): Its items to draw.
-        alpha (float): Share of the heat maps. Defaults to .5.
-        tile (int): Room for a picture in pixels. Defaults to 160.
+        model: In evaluation mode.
+        dataset: Validation data set with ``metainfo``.
+        indices: Its items to draw.
+        alpha: Share of the heat maps. Defaults to .5.
+        tile: Room for a picture in pixels. Defaults to 160.
 
     Returns:
-        np.ndarray: RGB ``(H, W, 3)`` uint8.
+        RGB ``(H, W, 3)`` uint8.
     """
     classes = dataset.metainfo['classes']
     palette = dataset.metainfo['palette']

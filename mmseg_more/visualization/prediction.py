@@ -20,18 +20,18 @@ def draw_prediction(
     """The mask over the image; with maps, a panel of them all.
 
     Args:
-        image (np.ndarray): ``(H, W, 3)`` uint8 RGB.
-        mask (Tensor | np.ndarray): Dense labels ``(H, W)``, 0 = background.
-        palette (Sequence): ``C`` RGB colours, background first.
-        classes (Sequence[str]): ``C`` names.
-        maps (Mapping, optional): Field name -> ``(K, H, W)`` in [0, 1].
-        present (Sequence[int]): Classes whose maps are shown, from 0.
-        alpha (float): Share of colours and heat, in [0, 1]. Defaults to .5.
-        with_labels (bool): Whether names are written into the mask; a panel
+        image: ``(H, W, 3)`` uint8 RGB.
+        mask: Dense labels ``(H, W)``, 0 = background.
+        palette: ``C`` RGB colours, background first.
+        classes: ``C`` names.
+        maps: Field name -> ``(K, H, W)`` in [0, 1].
+        present: Classes whose maps are shown, from 0.
+        alpha: Share of colours and heat, in [0, 1]. Defaults to .5.
+        with_labels: Whether names are written into the mask; a panel
             has a legend. Defaults to True.
 
     Returns:
-        np.ndarray: RGB uint8, of the image's size without maps.
+        RGB uint8, of the image's size without maps.
     """
     if maps:
         return localization_panel(

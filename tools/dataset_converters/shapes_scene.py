@@ -274,8 +274,11 @@ def _random_color(rng, saturation):
 
 
 def _draw_background(rng, present, size, world):
-    """A part of a photograph; or a gradient with soft noise, co-occurring textures, and a
-    flat region in half of the scenes."""
+    """A part of a photograph, or a drawn background.
+
+    The latter is a gradient with soft noise, co-occurring textures, and a flat region in
+    half of the scenes.
+    """
     if world.photographs is not None and rng.random() < PHOTOGRAPH_RATE:
         return _part_of_photograph(rng, _load_photographs(world.photographs), size)
     ys, xs = np.mgrid[:size, :size] / size - 0.5

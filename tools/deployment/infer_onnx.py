@@ -1,4 +1,4 @@
-"""Segment an image: python infer_onnx.py more.onnx image.jpg mask.png"""
+"""Segment an image by ``python infer_onnx.py more.onnx image.jpg mask.png``."""
 
 import json
 import sys

@@ -1,3 +1,5 @@
+"""Transforms of images with image labels."""
+
 from .formatting import PackImageLevelInputs
 from .loading import LoadMask
 from .processing import PILColorJitter, RandomRescale

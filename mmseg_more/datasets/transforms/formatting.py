@@ -1,3 +1,5 @@
+"""Images and image labels as the segmentor takes them."""
+
 from typing import Sequence
 
 import numpy as np

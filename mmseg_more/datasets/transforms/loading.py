@@ -1,3 +1,5 @@
+"""Masks from files."""
+
 import numpy as np
 
 from mmseg.datasets.transforms import LoadAnnotations

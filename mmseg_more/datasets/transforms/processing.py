@@ -1,3 +1,5 @@
+"""Augmentations of the authors that MMCV and mmpretrain have in another form."""
+
 from typing import Tuple
 
 import mmcv

@@ -1,3 +1,5 @@
+"""Hooks of trainings and tests."""
+
 from .broken_images_hook import BrokenImagesHook
 from .checkpoint_hook import CheckpointHook
 from .finite_loss_hook import FiniteLossHook

@@ -1,7 +1,7 @@
 """MMEngine's checkpoints, of which the newest whole one is never lost."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 from mmengine import hooks
 from mmengine.dist import is_main_process
@@ -25,7 +25,7 @@ class _RemovesLater(WholeFileBackend):
     def __init__(self) -> None:
         self.outdated: List[str] = []
 
-    def remove(self, filepath) -> None:
+    def remove(self, filepath: Union[str, Path]) -> None:
         self.outdated.append(str(filepath))
 
 

@@ -33,7 +33,7 @@ class FiniteLossHook(Hook):
     also ask each other (:class:`~mmseg_more.engine.distributed.HostVote`).
 
     Args:
-        max_skipped (int): How many steps in a row may have a loss that is not finite, where
+        max_skipped: How many steps in a row may have a loss that is not finite, where
             a loss scaler leaves such steps out. Defaults to 10.
 
     Raises:

@@ -35,28 +35,28 @@ class LocalizationHook(Hook):
     says so once.
 
     Args:
-        maps (Sequence[str]): Maps to ask for, out of ``cam``, ``lam``,
+        maps: Maps to ask for, out of ``cam``, ``lam``,
             ``fused`` and ``attention``. Defaults to the first three.
-        cam_scales (Sequence[float]): Scales of the CAM. Defaults to those of
+        cam_scales: Scales of the CAM. Defaults to those of
             VOC's training, (1, .5, .75, 1.5).
-        lam_scales (Sequence[float]): Scales of the LAM and of the attention.
+        lam_scales: Scales of the LAM and of the attention.
             Defaults to (1, ), as the official validation.
-        ms_scales (Sequence[float]): If there are any, each of ``maps`` at these
+        ms_scales: If there are any, each of ``maps`` at these
             scales as well, in the fields ``cam_ms`` and so on. Defaults to ().
-        seg_scales (Sequence[float]): If there are any, the field
+        seg_scales: If there are any, the field
             ``seg_logits_ms``, see :class:`LocalizationRequest`. Defaults to ().
-        policy (str): Of which classes maps are made: 'all' K, those of the
+        policy: Of which classes maps are made: 'all' K, those of the
             image's labels ('image-labels'), or those that the network predicts
             ('predicted'). The fewer, the less memory at the original size; the
             samples carry the indices as ``map_indices``. Pictures show the same, and
             ``LocalizationMetric`` finds the same with 'image-labels'. Defaults to
             'all'.
-        draw (bool): Whether to draw. Defaults to True.
-        interval (int): Draw one of that many samples, the first included.
+        draw: Whether to draw. Defaults to True.
+        interval: Draw one of that many samples, the first included.
             Defaults to 50.
-        max_images (int): Draw at most that many per epoch. Defaults to 8.
-        alpha (float): Share of the heat map over the image. Defaults to .5.
-        backend_args (dict, optional): Where the images are read from, as in
+        max_images: Draw at most that many per epoch. Defaults to 8.
+        alpha: Share of the heat map over the image. Defaults to .5.
+        backend_args: Where the images are read from, as in
             ``LoadImageFromFile``. Defaults to None.
 
     Example:

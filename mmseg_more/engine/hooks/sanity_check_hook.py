@@ -57,19 +57,19 @@ class SanityCheckHook(Hook):
     nobody misses: it takes days and comes to nothing but on small, simple data.
 
     Args:
-        from_scratch (bool): Whether random weights are meant: no warning. Defaults to
+        from_scratch: Whether random weights are meant: no warning. Defaults to
             False.
-        may_lack (Sequence[str]): Beginnings of the names of weights that the checkpoint of
+        may_lack: Beginnings of the names of weights that the checkpoint of
             a test need not hold, since its results do not depend on them: an auxiliary
             head of another segmentor, say. Defaults to none; a MoRe uses all it has.
-        num_images (int): How many of the training images are decoded, a random sample. 5 ms
+        num_images: How many of the training images are decoded, a random sample. 5 ms
             each for those of VOC. Of a data set in which one in a hundred is broken, 100
             find one with a probability of 63 %. One that cannot be read stops the start,
             when it costs a minute to mend, whatever ``max_broken`` of the data set leaves
             out later on. Defaults to 100.
-        classes_without_images (bool): Whether classes that no training image shows are
+        classes_without_images: Whether classes that no training image shows are
             meant. Defaults to False.
-        disk_space (bool): Whether to compare the free disk space with an estimate.
+        disk_space: Whether to compare the free disk space with an estimate.
             Defaults to True.
 
     Raises:
@@ -131,8 +131,10 @@ class SanityCheckHook(Hook):
         check_images(dataset, self.num_images, runner.seed or 0)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        """Check the shapes, before the checkpoint is copied into the model; for a test
-        that it is whole too."""
+        """Check the shapes, before the checkpoint is copied into the model.
+
+        For a test, that it is whole too.
+        """
         self._loaded = True
         model = innermost(runner.model)
         state_dict = checkpoint.get('state_dict', checkpoint)
@@ -145,8 +147,8 @@ def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
     """Raise if no weight, or a weight of another shape, would be loaded.
 
     Args:
-        model (nn.Module): The model, without wrappers.
-        state_dict (dict): The checkpoint's weights, with or without ``module.`` in front.
+        model: The model, without wrappers.
+        state_dict: The checkpoint's weights, with or without ``module.`` in front.
 
     Raises:
         ValueError: Naming the weights, both shapes and, where a classifier differs, the
@@ -190,12 +192,12 @@ def load_whole(
     nothing that is computed depends on them.
 
     Args:
-        model (nn.Module): The model, without wrappers; changed.
-        state_dict (dict): The checkpoint's weights, with or without ``module.`` in front.
-        may_lack (Sequence[str]): Beginnings of other names that may be missing.
+        model: The model, without wrappers; changed.
+        state_dict: The checkpoint's weights, with or without ``module.`` in front.
+        may_lack: Beginnings of other names that may be missing.
 
     Returns:
-        list: Names of the checkpoint for which the model has no place.
+        Names of the checkpoint for which the model has no place.
 
     Raises:
         ValueError: If weights are missing, or as :func:`check_numbers`; names them.
@@ -227,7 +229,7 @@ def check_numbers(model: nn.Module) -> None:
     """Raise if a weight of the model is not a number.
 
     Args:
-        model (nn.Module): The model. NaN is wrong anywhere, infinity in a parameter (a
+        model: The model. NaN is wrong anywhere, infinity in a parameter (a
             buffer may hold it, as a mask of attention does).
 
     Raises:

@@ -43,8 +43,8 @@ class TF32Hook(Hook):
         >>> default_hooks = dict(tf32=dict(type='TF32Hook'))
 
     Args:
-        matmul (bool): Whether matrix products may use TF32. Defaults to True.
-        conv (bool): Whether convolutions may use TF32. Defaults to True.
+        matmul: Whether matrix products may use TF32. Defaults to True.
+        conv: Whether convolutions may use TF32. Defaults to True.
     """
 
     priority = 'VERY_HIGH'

@@ -14,8 +14,8 @@ def innermost(model: nn.Module, augmentation: bool = True) -> Any:
     """Return the model inside its wrappers.
 
     Args:
-        model (nn.Module): The runner's model, wrapped or not.
-        augmentation (bool): Whether a model for test-time augmentation counts as a
+        model: The runner's model, wrapped or not.
+        augmentation: Whether a model for test-time augmentation counts as a
             wrapper too. Defaults to True.
     """
     inner: Any = model  # whose `module` and other attributes nn.Module does not declare
@@ -32,8 +32,8 @@ def unwrap_model(model: nn.Module, attribute: str) -> Any:
     test-time augmentation counts as a wrapper.
 
     Args:
-        model (nn.Module): The runner's model, wrapped or not.
-        attribute (str): Attribute that the caller is going to write.
+        model: The runner's model, wrapped or not.
+        attribute: Attribute that the caller is going to write.
 
     Raises:
         AttributeError: The model has no such attribute.

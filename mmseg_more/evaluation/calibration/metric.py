@@ -58,14 +58,14 @@ class CalibrationMetric(CountingMetric):
     ``cam/ms/threshold`` and so on for ``lam`` and ``fused``.
 
     Args:
-        out_file (str): File for the thresholds
+        out_file: File for the thresholds
             (:class:`~mmseg_more.masks.Calibration`).
-        per_class (bool): Whether each class gets a threshold of its own as well, if at
+        per_class: Whether each class gets a threshold of its own as well, if at
             least ``MIN_IMAGES`` images show it, and the segmentation does not give it more
             than ``MAX_COVERAGE`` of them. Defaults to True.
-        source (dict, optional): What else the file shall say of where they come from.
-        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
-        prefix (str, optional): As in :class:`BaseMetric`.
+        source: What else the file shall say of where they come from.
+        collect_device: As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix: As in :class:`BaseMetric`.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class CalibrationMetric(CountingMetric):
 
         Args:
             data_batch: Not used.
-            data_samples (Sequence[dict]): Samples of the model as dicts, with
+            data_samples: Samples of the model as dicts, with
                 ``gt_score``, ``seg_logits``, ``map_indices`` and the maps.
 
         Raises:
@@ -149,7 +149,7 @@ class CalibrationMetric(CountingMetric):
         """Choose, write the file, and show it.
 
         Args:
-            results (list[tuple]): One for each image.
+            results: One for each image.
         """
         if not results:
             raise ValueError('no image was seen: the data set is empty')

@@ -101,20 +101,20 @@ class BoundaryIoUMetric(ClasswiseMetric):
     Keys, in percent: ``seg/boundary_mIoU``, and so for each other source.
 
     Args:
-        sources (Sequence[str]): What is scored: 'seg', the segmentation, and the maps
+        sources: What is scored: 'seg', the segmentation, and the maps
             'cam', 'lam', 'fused', 'attention', which :class:`LocalizationHook` asks for.
             Defaults to ('seg', ).
-        bkg (float | dict): Background threshold of the maps, as in
+        bkg: Background threshold of the maps, as in
             :class:`LocalizationMetric`. Defaults to .5.
-        dilation_ratio (float): ``d`` as a share of the image's diagonal, in (0, 1).
+        dilation_ratio: ``d`` as a share of the image's diagonal, in (0, 1).
             Defaults to .02, the paper's.
-        background (bool): Whether the label "background", if it is the data set's first, is
+        background: Whether the label "background", if it is the data set's first, is
             one of those that the mean is over. Defaults to True, as in ``seg/mIoU``, so
             that the two compare.
-        ignore_index (int): As in :class:`ClasswiseMetric`. Defaults to 255.
-        out_json (str, optional): As in :class:`ClasswiseMetric`. Defaults to None.
-        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
-        prefix (str, optional): As in :class:`BaseMetric`. Defaults to None.
+        ignore_index: As in :class:`ClasswiseMetric`. Defaults to 255.
+        out_json: As in :class:`ClasswiseMetric`. Defaults to None.
+        collect_device: As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix: As in :class:`BaseMetric`. Defaults to None.
     """
 
     title = 'Boundary IoU of each class'

@@ -28,12 +28,12 @@ class ClasswiseMetric(CountingMetric):
     image counts once, see :class:`~mmseg_more.evaluation.counting.CountingMetric`.
 
     Args:
-        ignore_index (int): Label of pixels that do not count. Defaults to 255.
-        out_json (str, optional): File to write the figures to after each evaluation, those
+        ignore_index: Label of pixels that do not count. Defaults to 255.
+        out_json: File to write the figures to after each evaluation, those
             of single classes as ``KEY/CLASS``. Undefined figures (NaN) are ``null``.
             Defaults to None.
-        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
-        prefix (str, optional): As in :class:`BaseMetric`; leave it out to get the keys as
+        collect_device: As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix: As in :class:`BaseMetric`; leave it out to get the keys as
             they are documented. Defaults to None.
     """
 
@@ -74,7 +74,7 @@ class ClasswiseMetric(CountingMetric):
 
         Args:
             data_batch: Not used.
-            data_samples (Sequence[dict]): Samples of the model as dicts.
+            data_samples: Samples of the model as dicts.
         """
         for sample in data_samples:
             counts = self._count(sample)
@@ -84,7 +84,7 @@ class ClasswiseMetric(CountingMetric):
         """Figures from the summed counts.
 
         Args:
-            results (list[tuple]): As many as there are images, all empty.
+            results: As many as there are images, all empty.
         """
         if not results:
             raise ValueError('no image was evaluated: the data set is empty')

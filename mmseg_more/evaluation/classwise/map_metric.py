@@ -25,12 +25,12 @@ class MapMetric(ClasswiseMetric):
     :class:`LocalizationHook`.
 
     Args:
-        maps (Sequence[str], optional): Maps to score out of 'cam', 'lam', 'fused' and
+        maps: Maps to score out of 'cam', 'lam', 'fused' and
             'attention'. Defaults to None: those that the samples carry.
-        ignore_index (int): As in :class:`ClasswiseMetric`. Defaults to 255.
-        out_json (str, optional): As in :class:`ClasswiseMetric`. Defaults to None.
-        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
-        prefix (str, optional): As in :class:`BaseMetric`. Defaults to None.
+        ignore_index: As in :class:`ClasswiseMetric`. Defaults to 255.
+        out_json: As in :class:`ClasswiseMetric`. Defaults to None.
+        collect_device: As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix: As in :class:`BaseMetric`. Defaults to None.
     """
 
     def __init__(

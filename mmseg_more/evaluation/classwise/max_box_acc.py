@@ -88,14 +88,14 @@ class MaxBoxAccV2Metric(MapMetric):
     for all.
 
     Args:
-        maps (Sequence[str], optional): As in :class:`MapMetric`. Defaults to None.
-        num_thresholds (int): Thresholds ``0, 1/n, 2/n, ...`` below 1. Defaults to 1000, the
+        maps: As in :class:`MapMetric`. Defaults to None.
+        num_thresholds: Thresholds ``0, 1/n, 2/n, ...`` below 1. Defaults to 1000, the
             benchmark's; at 256 levels, 100 take a third of the time and miss little.
-        ious (Sequence[float]): ``d``, each in (0, 1]. Defaults to (.3, .5, .7).
-        ignore_index (int): As in :class:`ClasswiseMetric`. Defaults to 255.
-        out_json (str, optional): As in :class:`ClasswiseMetric`. Defaults to None.
-        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
-        prefix (str, optional): As in :class:`BaseMetric`. Defaults to None.
+        ious: ``d``, each in (0, 1]. Defaults to (.3, .5, .7).
+        ignore_index: As in :class:`ClasswiseMetric`. Defaults to 255.
+        out_json: As in :class:`ClasswiseMetric`. Defaults to None.
+        collect_device: As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix: As in :class:`BaseMetric`. Defaults to None.
     """
 
     title = 'MaxBoxAccV2 of each class'

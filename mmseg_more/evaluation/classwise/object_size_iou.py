@@ -95,17 +95,17 @@ class ObjectSizeIoUMetric(ClasswiseMetric):
     each other source.
 
     Args:
-        sources (Sequence[str]): As in :class:`BoundaryIoUMetric`. Defaults to ('seg', ).
-        bkg (float | dict): As in :class:`BoundaryIoUMetric`. Defaults to .5.
-        limits (Sequence[float]): Areas from which an object is medium, and from which it is
+        sources: As in :class:`BoundaryIoUMetric`. Defaults to ('seg', ).
+        bkg: As in :class:`BoundaryIoUMetric`. Defaults to .5.
+        limits: Areas from which an object is medium, and from which it is
             large. Defaults to (1 / 300, .03): COCO's 32 x 32 and 96 x 96 pixels, in images
             of 640 x 480 pixels.
-        unit (str): Of the limits: 'share' of the image's pixels, or 'pixels'; COCO's own
+        unit: Of the limits: 'share' of the image's pixels, or 'pixels'; COCO's own
             are ``limits=(1024, 9216), unit='pixels'``. Defaults to 'share'.
-        ignore_index (int): As in :class:`ClasswiseMetric`. Defaults to 255.
-        out_json (str, optional): As in :class:`ClasswiseMetric`. Defaults to None.
-        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
-        prefix (str, optional): As in :class:`BaseMetric`. Defaults to None.
+        ignore_index: As in :class:`ClasswiseMetric`. Defaults to 255.
+        out_json: As in :class:`ClasswiseMetric`. Defaults to None.
+        collect_device: As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix: As in :class:`BaseMetric`. Defaults to None.
     """
 
     title = 'Instance-aware IoU of each class'

@@ -62,13 +62,13 @@ class PxAPMetric(MapMetric):
     that occur; and so for each other map.
 
     Args:
-        maps (Sequence[str], optional): As in :class:`MapMetric`. Defaults to None.
-        num_thresholds (int): Thresholds ``0, 1/n, 2/n, ...`` below 1; to these comes 1.
+        maps: As in :class:`MapMetric`. Defaults to None.
+        num_thresholds: Thresholds ``0, 1/n, 2/n, ...`` below 1; to these comes 1.
             Defaults to 1000, the benchmark's.
-        ignore_index (int): As in :class:`ClasswiseMetric`. Defaults to 255.
-        out_json (str, optional): As in :class:`ClasswiseMetric`. Defaults to None.
-        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
-        prefix (str, optional): As in :class:`BaseMetric`. Defaults to None.
+        ignore_index: As in :class:`ClasswiseMetric`. Defaults to 255.
+        out_json: As in :class:`ClasswiseMetric`. Defaults to None.
+        collect_device: As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix: As in :class:`BaseMetric`. Defaults to None.
     """
 
     title = 'Pixel average precision of each class'

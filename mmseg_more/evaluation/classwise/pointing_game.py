@@ -58,13 +58,13 @@ class PointingGameMetric(MapMetric):
     such a case), and so for each other map.
 
     Args:
-        maps (Sequence[str], optional): As in :class:`MapMetric`. Defaults to None.
-        tolerance (float): In pixels, 0 or more. Defaults to 15, the paper's for images of
+        maps: As in :class:`MapMetric`. Defaults to None.
+        tolerance: In pixels, 0 or more. Defaults to 15, the paper's for images of
             about 500 pixels; smaller images need a smaller one.
-        ignore_index (int): As in :class:`ClasswiseMetric`. Defaults to 255.
-        out_json (str, optional): As in :class:`ClasswiseMetric`. Defaults to None.
-        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
-        prefix (str, optional): As in :class:`BaseMetric`. Defaults to None.
+        ignore_index: As in :class:`ClasswiseMetric`. Defaults to 255.
+        out_json: As in :class:`ClasswiseMetric`. Defaults to None.
+        collect_device: As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix: As in :class:`BaseMetric`. Defaults to None.
     """
 
     title = 'Pointing game of each class'

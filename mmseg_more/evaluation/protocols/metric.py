@@ -56,24 +56,24 @@ class ProtocolMetric(MaskMetric):
     threshold would give.
 
     Args:
-        bkg (float | dict | str): As in :class:`LocalizationMetric`, for scale 1 and for
+        bkg: As in :class:`LocalizationMetric`, for scale 1 and for
             several scales; a file has thresholds for each.
-        thresholds (Sequence[float], optional): As in :class:`LocalizationMetric`.
-        split (str, optional): What to call the images in the report.
-        crf (dict, optional): Settings of the CRF that shall differ, as in
+        thresholds: As in :class:`LocalizationMetric`.
+        split: What to call the images in the report.
+        crf: Settings of the CRF that shall differ, as in
             :class:`~mmseg_more.masks.MaskRecipe`.
-        num_workers (int, optional): Processes for the CRF, as in
+        num_workers: Processes for the CRF, as in
             :class:`~mmseg_more.masks.MaskMaker`.
-        ignore_index (int): Label of pixels that do not count. Defaults to 255.
-        out_json (str, optional): File to write the figures to: the keys above, also
+        ignore_index: Label of pixels that do not count. Defaults to 255.
+        out_json: File to write the figures to: the keys above, also
             with ``precision``, ``recall``, ``confusion_ratio``, ``mIoU_best``,
             ``best_threshold`` and ``IoU/NAME``, and all settings under ``settings``.
-        backend_args (dict, optional): Where the images are read from, as in
+        backend_args: Where the images are read from, as in
             ``LoadImageFromFile``.
-        background (str): What the CRF takes for the background of a map, as in
+        background: What the CRF takes for the background of a map, as in
             :class:`~mmseg_more.masks.MaskRecipe`. Defaults to 'complement'.
-        collect_device (str): As in :class:`BaseMetric`. Defaults to 'cpu'.
-        prefix (str, optional): As in :class:`BaseMetric`.
+        collect_device: As in :class:`BaseMetric`. Defaults to 'cpu'.
+        prefix: As in :class:`BaseMetric`.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ProtocolMetric(MaskMetric):
 
         Args:
             data_batch: Not used.
-            data_samples (Sequence[dict]): Samples of the model as dicts.
+            data_samples: Samples of the model as dicts.
 
         Raises:
             RuntimeError: If the CRF of an image has failed; with its name. Figures
@@ -198,7 +198,7 @@ class ProtocolMetric(MaskMetric):
         """Figures from the summed counts.
 
         Args:
-            results (list[tuple]): Size in the network and original size of each
+            results: Size in the network and original size of each
                 image.
         """
         if not results:

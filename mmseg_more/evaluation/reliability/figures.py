@@ -106,8 +106,9 @@ class Rejection(NamedTuple):
 
     @property
     def excess(self) -> float:
-        """``(aurc - ideal) / (random - ideal)``: 0 is the ideal order, 1 no better than
-        chance. NaN where all images are equally wrong, so that there is nothing to find.
+        """``(aurc - ideal) / (random - ideal)``: 0 is the ideal order, 1 that of chance.
+
+        NaN where all images are equally wrong, so that there is nothing to find.
         """
         room = self.random - self.ideal
         return (self.aurc - self.ideal) / room if room > 1e-12 else float('nan')

@@ -216,8 +216,10 @@ class MoReViT(BaseModule):
         )
 
     def hidden_bytes(self, size: Sequence[int]) -> int:
-        """Bytes of a hidden layer, the widest activation, for one image of
-        ``(H, W)`` pixels in float32."""
+        """Bytes of a hidden layer, the widest activation, in float32.
+
+        For one image of ``(H, W)`` pixels.
+        """
         patches = (size[0] // self.patch_size) * (size[1] // self.patch_size)
         width = self.layers[0].feedforward_channels
         return 4 * width * (self.num_extra_tokens + patches)

@@ -86,9 +86,11 @@ class BalancedCrossEntropyLoss(nn.Module):
         weight: Optional[Tensor] = None,
         ignore_index: Optional[int] = None,
     ) -> Tensor:
-        """Weighted loss of ``(B, K+1, H, W)`` logits, ``(B, H, W)`` labels. A decode head
-        gives its own ``ignore_index`` and the pixels' ``weight``; these and ``counts``: see
-        :func:`balanced_cross_entropy`."""
+        """Weighted loss of ``(B, K+1, H, W)`` logits, ``(B, H, W)`` labels.
+
+        A decode head gives its own ``ignore_index`` and the pixels' ``weight``; these and
+        ``counts``: see :func:`balanced_cross_entropy`.
+        """
         ignore_index = self.ignore_index if ignore_index is None else ignore_index
         return self.loss_weight * balanced_cross_entropy(
             logits, labels, ignore_index, weight, counts

@@ -44,8 +44,10 @@ def patch_affinity_loss(
 
 @MODELS.register_module()
 class PatchAffinityLoss(nn.Module):
-    """Module of :func:`patch_affinity_loss`; in a stock segmentor the loss of
-    :class:`~mmseg_more.models.PatchAffinityHead`, an auxiliary head.
+    """Module of :func:`patch_affinity_loss`.
+
+    In a stock segmentor the loss of :class:`~mmseg_more.models.PatchAffinityHead`, an
+    auxiliary head.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.

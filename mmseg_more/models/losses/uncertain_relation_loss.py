@@ -150,8 +150,10 @@ class UncertainRelationLoss(LossOfMoRe):
     def forward(
         self, tokens: Tensor, patches: Tensor, labels: Tensor, image_labels: Tensor
     ) -> Tensor:
-        """Weighted loss of tokens drawn from the patch ``labels (B, h, w)``;
-        the rest as :func:`uncertain_relation_loss`."""
+        """Weighted loss of tokens drawn from the patch ``labels (B, h, w)``.
+
+        The rest as :func:`uncertain_relation_loss`.
+        """
         positions = select_uncertain_tokens(labels, self.max_tokens, self.centered)
         return self.loss_weight * uncertain_relation_loss(
             tokens, patches, image_labels, positions

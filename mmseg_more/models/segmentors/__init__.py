@@ -1,3 +1,5 @@
+"""The segmentor and its stations: maps, training labels, test-time augmentation."""
+
 from .localizer import Localizer
 from .more import MoRe
 from .more_tta import MoReTTAModel

@@ -324,6 +324,7 @@ class Localizer:
         return {kind: self.raw_map(kind, tokens) for kind in kinds}
 
     def raw_map(self, kind: str, tokens: Tokens) -> Tensor:
+        """Map ``(B, K, h, w)`` of one pass before any normalisation, by its kind."""
         if kind == 'cam':
             return classify(self.model.classifier, tokens.patches)
         if kind == 'cam_aux':

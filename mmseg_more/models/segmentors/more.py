@@ -180,8 +180,10 @@ class MoRe(BaseSegmentor):
             )
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
-        """Depth of a parameter for layer-wise learning rates, as in mmpretrain's models;
-        see :meth:`MoReViT.get_layer_depth`."""
+        """Depth of a parameter for layer-wise learning rates, as in mmpretrain's models.
+
+        See :meth:`MoReViT.get_layer_depth`.
+        """
         return self.backbone.get_layer_depth(param_name, f'{prefix}backbone.')
 
     def _check_counting(self) -> None:
@@ -206,8 +208,10 @@ class MoRe(BaseSegmentor):
 
     @property
     def iterations_per_update(self) -> Optional[int]:
-        """Iterations of an update of the weights (``accumulative_counts``); None until a
-        training has begun."""
+        """Iterations of an update of the weights (``accumulative_counts``).
+
+        None until a training has begun.
+        """
         return self._iteration.per_update
 
     @iterations_per_update.setter
@@ -252,8 +256,10 @@ class MoRe(BaseSegmentor):
         data_samples: Optional[List[SegDataSample]] = None,
         mode: str = 'tensor',
     ) -> Any:
-        """What ``mode`` says: the result of :meth:`loss`, :meth:`predict` or, for
-        'tensor', segmentation logits at grid size."""
+        """What ``mode`` says: the result of :meth:`loss` or of :meth:`predict`.
+
+        For 'tensor', segmentation logits at grid size.
+        """
         if mode == 'loss':
             self._iteration.follow_message_hub()
         return super().forward(inputs, data_samples, mode)

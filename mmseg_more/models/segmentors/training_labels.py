@@ -121,8 +121,11 @@ class TrainingLabeler:
     def patch_labels(
         self, cams: TrainingCAMs, real: Tensor, grid: Sequence[int], final_cam: bool
     ) -> Tuple[Tensor, Tensor, Tensor]:
-        """Labels ``(B, h, w)`` for CRE, URE and the affinity loss, channels numbered
-        from 1; arguments as in :meth:`label`, ``real`` is multi-hot ``(B, C)``."""
+        """Labels ``(B, h, w)`` for CRE, URE and the affinity loss.
+
+        Channels are numbered from 1. Arguments as in :meth:`label`, ``real`` is multi-hot
+        ``(B, C)``.
+        """
 
         def label(maps: Tensor, high: float, low: float) -> Tensor:
             size = int(grid[0]), int(grid[1])
