@@ -1,6 +1,9 @@
 """Configs in MMEngine's new style: over a shipped one, and with classes for names."""
 
+import os
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -22,6 +25,7 @@ from mmseg_more.evaluation.reliability import use_reliability
 from mmseg_more.masks import use_pseudo_labels
 from scripts import load_script
 from test_docs import blocks
+from test_package import build, copy_of_checkout
 
 import mmseg
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPERS, TRANSFORMS
@@ -139,6 +143,28 @@ def test_example_trains_and_tests(small, tools, monkeypatch):
         MoReInferencer(weights=str(checkpoint), device='cpu')
     made = MoReInferencer(str(small), weights=str(checkpoint), device='cpu')
     assert 'MyLoss' in {type(module).__name__ for module in made.model.modules()}
+
+
+@pytest.mark.slow
+def test_example_from_a_wheel(example, tmp_path):
+    """In a project of one's own, read by a tool of MMSegmentation."""
+    source = copy_of_checkout(ROOT, tmp_path / 'source')
+    (wheel,) = build(source, tmp_path, 'build_wheel')
+    zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
+    config = tmp_path / 'site/mmseg_more/.mim/configs/more/more_vit-b_voc.py'
+    config.write_text(f"{config.read_text()}found = 'in the wheel'\n")
+    (tmp_path / 'project').mkdir()
+    (tmp_path / 'my_losses.py').rename(tmp_path / 'project/my_losses.py')
+    (tmp_path / 'project/mine.py').write_text(example)
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-m', 'mmseg_more', 'print_config', 'mine.py'],
+        cwd=tmp_path / 'project',
+        env=dict(os.environ, PYTHONPATH=str(tmp_path / 'site')),
+        capture_output=True,
+        text=True,
+    )
+    assert "found = 'in the wheel'" in result.stdout, result.stderr
+    assert "type='my_losses.MyLoss'" in result.stdout
 
 
 def with_classes(value):
