@@ -1,6 +1,7 @@
 # MoRe with a ViT-S on shapes drawn on photographs: twenty classes, a long tail, classes
-# that occur together. The method of more_vit-b_voc.py; what differs is said with its
-# reason, figures are in docs/results.md. For a GPU: minutes there, hours on two CPU cores.
+# that occur together. The method of the config for VOC; what differs is said with its
+# reason, figures are in docs/results.md. For a GPU: minutes there, hours on two CPU
+# cores.
 _base_ = [
     '../_base_/models/more_vit-b.py',
     '../_base_/datasets/natural_shapes_image_level.py',
