@@ -28,10 +28,6 @@ SHORT_NAMES = {
     'more/more_vit-t_shapes': 'more_vit-t8_1xb16-1400iters_shapes-96x96',
     'more/more_vit-t_shapes_baseline': 'more_vit-t8_baseline_1xb16-1400iters_shapes-96x96',
     'more/more_vit-t_shapes_metrics': 'more_vit-t8_1xb16-1400iters_shapes-96x96_metrics',
-    'more/more_vit-s_natural-shapes': 'more_vit-s16_1xb16-3k_natural-shapes-224x224',
-    'more/more_vit-s_natural-shapes_baseline': (
-        'more_vit-s16_baseline_1xb16-3k_natural-shapes-224x224'
-    ),
     'two_stage/deeplabv3plus_r50_shapes': (
         'deeplabv3plus_r50-d16_1xb16-1800iters_shapes-pseudo-96x96'
     ),

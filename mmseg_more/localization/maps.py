@@ -6,7 +6,7 @@ classes, ``D`` channels, ``h, w`` patch grid, ``H, W`` pixels.
 
 import math
 from functools import lru_cache
-from typing import Sequence, Tuple, Union
+from typing import Any, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -52,12 +52,12 @@ class _BilinearResize(torch.autograd.Function):
     """``F.interpolate`` forwards, ``rows^T @ gradient @ columns`` backwards."""
 
     @staticmethod
-    def forward(ctx, maps: Tensor, size: Tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, size: Tuple[int, int]) -> Tensor:
         ctx.sizes = tuple(zip(maps.shape[-2:], size))
         return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, None]:
         rows, columns = (
             linear_weights(source, target, gradient.device).to(gradient.dtype)
             for source, target in ctx.sizes
@@ -67,9 +67,19 @@ class _BilinearResize(torch.autograd.Function):
 
 @lru_cache(maxsize=64)
 def linear_weights(source: int, target: int, device: torch.device) -> Tensor:
-    """What each of ``source`` pixels in a line counts for each of ``target`` when they
-    are resized, float64 ``(target, source)``."""
-    line = torch.eye(source, dtype=torch.float64, device=device)[None]  # a channel for each pixel
+    """What the pixels of a line count for those of a resized one.
+
+    Args:
+        source: Pixels of the line.
+        target: Pixels of the resized line.
+        device: Where the matrix is kept.
+
+    Returns:
+        float64 ``(target, source)``.
+    """
+    line = torch.eye(source, dtype=torch.float64, device=device)[
+        None
+    ]  # a channel for each pixel
     return F.interpolate(line, size=target, mode='linear', align_corners=False)[0].t()
 
 

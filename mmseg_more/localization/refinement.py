@@ -77,8 +77,7 @@ def pixel_affinity(
 
 
 def _neighbours(images: Tensor, dilations: Sequence[int]) -> List[Tensor]:
-    """The images moved to each of the M neighbours, ``(B, 3, H, W)`` each: views of one
-    padded copy."""
+    """Views of a padded copy: the images moved to each neighbour, M ``(B, 3, H, W)``."""
     margin, (height, width) = max(dilations), images.shape[-2:]
     padded = F.pad(images, [margin] * 4, mode='replicate')
     return [
@@ -91,8 +90,10 @@ def _neighbours(images: Tensor, dilations: Sequence[int]) -> List[Tensor]:
 
 
 def _contrast_in_turns(images: Tensor, neighbours: Sequence[Tensor]) -> Tensor:
-    """``mean_c ((I_n - I) / (std + 1e-8) / 0.3)^2``, ``(M, B, H, W)``: one neighbour at a
-    time, into buffers that stay in a CPU's cache."""
+    """``mean_c ((I_n - I) / (std + 1e-8) / 0.3)^2``, ``(M, B, H, W)``.
+
+    One neighbour at a time, into buffers that stay in a CPU's cache.
+    """
     mean, spread = torch.zeros_like(images), torch.zeros_like(images)
     for neighbour in neighbours:
         mean += neighbour
@@ -112,8 +113,10 @@ def _contrast_in_turns(images: Tensor, neighbours: Sequence[Tensor]) -> Tensor:
 
 
 def _contrast_at_once(images: Tensor, neighbours: Sequence[Tensor]) -> Tensor:
-    """As :func:`_contrast_in_turns` in few calls, for a GPU: all neighbours of a few
-    images are in memory at once."""
+    """As :func:`_contrast_in_turns` in few calls, for a GPU.
+
+    All neighbours of some images are in memory at once.
+    """
     parts = []
     for first in range(0, len(images), _IMAGES_AT_ONCE):
         some = slice(first, first + _IMAGES_AT_ONCE)

@@ -26,7 +26,10 @@ def sum_rows(
         rows: Numbers of rows, ``(num_entries, )``, sum by sum.
         weights: One for each of ``rows``.
         starts: First entry of each sum, ``(num_sums, )``; not read unless VARYING.
-        result: ``(num_sums, channels)``.
+        result: ``(num_sums, channels)``, written.
+        num_sums: Their number.
+        num_entries: Number of entries of all of them.
+        channels: Of the table.
         entries_per_sum: Of all sums; not read if VARYING.
         VARYING: Whether each sum has a number of entries of its own.
         BLOCK: Sums of one program.

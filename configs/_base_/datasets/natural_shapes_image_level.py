@@ -81,3 +81,20 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(type='LocalizationMetric')
 test_evaluator = val_evaluator
+# tools/test.py --tta: flip sum, maximum over the scales
+tta_model = dict(type='MoReTTAModel')
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='Resize', scale=(side, side), keep_ratio=False)
+                for side in (224, 288, 336)  # 1, about 1.25, 1.5: multiples of 16
+            ],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='LoadAnnotations')],
+            [dict(type='PackImageLevelInputs')],
+        ],
+    ),
+]

@@ -1,5 +1,4 @@
-"""Bicubic resizing of the position table as matrix products: for exported networks, and
-on a GPU."""
+"""Bicubic resizing of positions as matrix products, in exported networks and on a GPU."""
 
 from functools import lru_cache
 from typing import Tuple
@@ -38,10 +37,9 @@ def resize_by_products(table: Tensor, size: Tuple[int, int], offset: float) -> T
 
 
 def resize_on_gpu(table: Tensor, size: Tuple[int, int], offset: float) -> Tensor:
-    """As :func:`resize_by_products` for a ``size`` that the table has not; the matrices are
-    kept for the next time.
+    """As :func:`resize_by_products` to a size that the table has not.
 
-    PyTorch's kernel gives a thread to each patch of the target, which walks through the
+    The matrices are kept for the next time. PyTorch's kernel gives a thread to each patch of the target, which walks through the
     channels: for a few hundred patches it takes as long as half of a ViT-B.
     """
     rows, columns = (

@@ -1,2 +1,0 @@
-# The same config under a short name.
-_base_ = './more_vit-s16_baseline_1xb16-3k_natural-shapes-224x224.py'
