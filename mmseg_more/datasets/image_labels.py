@@ -55,7 +55,7 @@ def read_label_file(path: Union[str, Path]) -> ImageLabels:
     if path.suffix.lower() not in readers:
         raise ValueError(
             f'the label file {path} must be .json or .csv (pickled labels '
-            'are not read: convert them)'
+            'are not read: `python tools/dataset_converters/voc.py` converts those of VOC)'
         )
     labels = readers[path.suffix.lower()](path)
     for image_id, names in labels.items():
@@ -184,13 +184,26 @@ def _read_csv(path: Path) -> ImageLabels:
     return labels
 
 
-def read_voc_annotation(path: Union[str, Path]) -> List[str]:
-    """Names of the objects in one VOC XML annotation, the difficult ones included."""
+def read_voc_annotation(path: Union[str, Path], with_difficult: bool = True) -> List[str]:
+    """Names of the objects in one VOC XML annotation.
+
+    Args:
+        path: The file.
+        with_difficult: Whether objects that are marked as difficult count.
+
+    Raises:
+        ValueError: If the file is malformed.
+    """
     try:
         root = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
         raise ValueError(f'the annotation {path} is not valid XML: {error}') from error
-    names = [(item.findtext('name') or '').strip() for item in root.iterfind('object')]
+    objects = [
+        item
+        for item in root.iterfind('object')
+        if with_difficult or (item.findtext('difficult') or '0').strip() == '0'
+    ]
+    names = [(item.findtext('name') or '').strip() for item in objects]
     if not all(names):
         raise ValueError(f'{path}: an object without a class name')
     return names
