@@ -105,7 +105,8 @@ setup(
     extras_require={
         'lite': requirements('lite'),
         'deploy': requirements('deploy'),
-        'tests': requirements('tests') + requirements('deploy'),
+        'coco': requirements('coco'),
+        'tests': requirements('tests') + requirements('deploy') + requirements('coco'),
         'optional': requirements('optional'),
     },
     cmdclass={'build_py': BuildWithMim},

@@ -137,7 +137,7 @@ def test_requirements_are_the_files_lines(repo_root, setup_module):
     arguments = setup_module['arguments']
     lines = {
         name: {str(line) for line in read_requirements(repo_root, name)[1]}
-        for name in ('mminstall', 'runtime', 'lite', 'deploy', 'tests', 'optional')
+        for name in ('mminstall', 'runtime', 'lite', 'deploy', 'coco', 'tests', 'optional')
     }
     required = set(map(str, map(Requirement, arguments['install_requires'])))
     assert required == lines['mminstall'] | lines['runtime']
@@ -145,8 +145,9 @@ def test_requirements_are_the_files_lines(repo_root, setup_module):
         name: {str(Requirement(line)) for line in found}
         for name, found in arguments['extras_require'].items()
     }
-    lines['tests'] |= lines['deploy']  # they are tested, not skipped
-    assert extras == {name: lines[name] for name in ('lite', 'deploy', 'tests', 'optional')}
+    lines['tests'] |= lines['deploy'] | lines['coco']  # they are tested, not skipped
+    names = ('lite', 'deploy', 'coco', 'tests', 'optional')
+    assert extras == {name: lines[name] for name in names}
 
 
 def test_full_mmcv_is_kept(setup_module):

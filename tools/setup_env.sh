@@ -124,7 +124,8 @@ install_test_packages() {
     "$SHARED/bin/python" -m pip freeze >"$TESTS/constraints.txt"
     step "installing what the tests need (half a minute)" "$TESTS/bin/python" -m pip \
         --no-input install --progress-bar off -c "$TESTS/constraints.txt" \
-        -r "$ROOT/requirements/tests.txt" -r "$ROOT/requirements/deploy.txt"
+        -r "$ROOT/requirements/tests.txt" -r "$ROOT/requirements/deploy.txt" \
+        -r "$ROOT/requirements/coco.txt"
     touch "$TESTS/.complete"
 }
 
@@ -200,7 +201,7 @@ SHARED=$ENV_DIR/env-$({
     requirements runtime mminstall lite
     echo "$PLATFORM ${TORCH_INDEX_URL:-}"
 } | checksum)
-TESTS=$SHARED-tests-$(requirements tests deploy | checksum)
+TESTS=$SHARED-tests-$(requirements tests deploy coco | checksum)
 MARK=$VENV/.made-by-setup_env
 TESTS_MARK=$VENV/.with-tests
 STAMP="$ROOT $SHARED $(cat "$ROOT/setup.py" "$ROOT/pyproject.toml" \
