@@ -155,6 +155,16 @@ def test_data(tmp_path, capsys):
     assert 'samples/s per worker' in capsys.readouterr().out
 
 
+def test_coco_instances(tmp_path, capsys):
+    out = tmp_path / 'coco.json'
+    run('coco_instances', '--num-images', 20, '--json', out)
+    found = load(out)
+    assert found['annotations'] == 144 and found['file_mb'] > 0.03
+    assert min(found[key] for key in ('read_s', 'whole_s', 'draw_s')) > 0
+    assert {'read_mb', 'whole_mb'} < set(found)
+    assert 'whole_mb' in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_scaling(tmp_path, capsys):
     picture, figures = tmp_path / 'scaling.png', tmp_path / 'scaling.json'

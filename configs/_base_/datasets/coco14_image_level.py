@@ -1,6 +1,7 @@
 # COCO 2014 with image labels. Expects under data_root:
 #   train2014, val2014, annotations/instances_{train,val}2014.json and, for validation
-#   alone, SegmentationClass/val2014/*.png (0 = background, 1..80, 255 = ignored).
+#   alone, SegmentationClass/val2014/*.png (0 = background, 1..80, 255 = ignored), which
+#   tools/dataset_converters/coco14.py draws.
 # Another place: --cfg-options train_dataloader.dataset.data_root=... and the same for
 # val_dataloader and test_dataloader. The 5000 images of val_part:
 # --cfg-options val_dataloader.dataset.ann_file=val_part.txt

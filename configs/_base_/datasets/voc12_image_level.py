@@ -1,6 +1,7 @@
 # PASCAL VOC 2012 with image labels. Expects under data_root:
 #   JPEGImages, Annotations, ImageSets/Segmentation/{train_aug,val}.txt and, for
-#   validation alone, SegmentationClass.
+#   validation alone, SegmentationClass. train_aug.txt is made by
+#   tools/dataset_converters/voc.py.
 # Another place: --cfg-options train_dataloader.dataset.data_root=... and the same for
 # val_dataloader and test_dataloader.
 # Sources: [P] the paper, arXiv 2412.11076; [C] the authors' released code.

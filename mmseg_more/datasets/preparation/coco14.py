@@ -109,7 +109,8 @@ class _Drawing(Dataset):
     ) -> None:
         self.images, self.folder, self.image_folder = images, folder, image_folder
         self.crowd = crowd
-        self.done = {path.stem for path in folder.glob('*.png')}
+        # an empty file: the machine, not only the process, went down
+        self.done = {path.stem for path in folder.glob('*.png') if path.stat().st_size}
         self.palette = voc_palette(IGNORED + 1)
 
     def __len__(self) -> int:

@@ -36,11 +36,11 @@ def draw_mask(
     for region in regions:
         inside = region_pixels(region, size)
         value = IGNORED if region.is_crowd and crowd == 'ignore' else region.label
-        layers.append((not region.is_crowd, -int(inside.sum()), inside, value))
-    mask = np.zeros(size, np.uint8)
+        layers.append((not region.is_crowd, -np.count_nonzero(inside), inside, value))
+    mask = np.zeros(size, np.uint8, order='F')  # as regions are
     for _, _, inside, value in sorted(layers, key=lambda layer: layer[:2]):
-        mask[inside] = value
-    return mask
+        np.copyto(mask, value, where=inside)
+    return np.ascontiguousarray(mask)
 
 
 def region_pixels(region: Region, size: Tuple[int, int]) -> np.ndarray:

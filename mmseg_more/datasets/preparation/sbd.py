@@ -1,7 +1,7 @@
 """SBD, the masks of VOC's further images: MATLAB files to PNGs."""
 
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 from PIL import Image
@@ -71,15 +71,22 @@ class _Conversion(Dataset):
         path = self.files[index]
         mask = read_sbd_mask(path)
         image = self.images / f'{path.stem}.jpg'
-        if image.is_file():
-            with Image.open(image) as opened:
-                width, height = opened.size
-            if mask.shape != (height, width):
-                raise ValueError(
-                    f'{path} has {mask.shape[0]}x{mask.shape[1]} pixels, its image '
-                    f'{image} {height}x{width}'
-                )
+        size = _image_size(image)
+        if size is not None and mask.shape != size:
+            raise ValueError(
+                f'{path} has {mask.shape[0]}x{mask.shape[1]} pixels, its image {image} '
+                f'{size[0]}x{size[1]}'
+            )
         write_bytes(self.out / f'{path.stem}.png', palette_png(mask, self.palette))
+
+
+def _image_size(path: Path) -> Optional[Tuple[int, int]]:
+    """``(H, W)`` of an image file; None where it is missing or broken."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except OSError:
+        return None
 
 
 def write_augmented_masks(
@@ -102,7 +109,8 @@ def write_augmented_masks(
         ValueError: If a file of SBD is damaged, or does not fit its image.
     """
     own = {path.stem: path for path in (voc_root / 'SegmentationClass').glob('*.png')}
-    done = {path.stem for path in out.glob('*.png')}
+    # an empty file: the machine, not only the process, went down
+    done = {path.stem for path in out.glob('*.png') if path.stat().st_size}
     for image_id in sorted(own.keys() - done):
         write_bytes(out / f'{image_id}.png', own[image_id].read_bytes())
     left = [files[image_id] for image_id in sorted(files.keys() - own.keys() - done)]

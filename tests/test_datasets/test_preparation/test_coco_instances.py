@@ -1,6 +1,7 @@
 import json
 import sys
 
+import pycocotools.mask as mask_utils
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,7 +64,6 @@ def test_compressed_counts(counts):
 
 
 def test_compressed_counts_of_pycocotools():
-    mask_utils = pytest.importorskip('pycocotools.mask')
     counts = [3, 40, 1, 1000, 7, 5, 944]
     packed = mask_utils.frPyObjects(dict(counts=counts, size=[40, 50]), 40, 50)
     assert decompress_counts(packed['counts'].decode()) == counts

@@ -2,6 +2,7 @@ import sys
 from array import array
 
 import numpy as np
+import pycocotools.mask as mask_utils
 import pytest
 
 from field_datasets import rectangle
@@ -35,7 +36,6 @@ def test_what_a_region_covers():
 
 
 def test_runs_are_those_of_pycocotools():
-    mask_utils = pytest.importorskip('pycocotools.mask')
     counts = [3, 2, 0, 7, 188]
     packed = mask_utils.frPyObjects(dict(counts=counts, size=list(SIZE)), *SIZE)
     np.testing.assert_array_equal(

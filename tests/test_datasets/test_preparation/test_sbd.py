@@ -84,3 +84,6 @@ def test_mask_of_another_size(roots, tmp_path):
     other = write_sbd(tmp_path / 'other', {'2008_000005': 1}, VOC_SIZE[::-1])
     with pytest.raises(ValueError, match='2008_000005.mat has 16x12 pixels, its image'):
         write_augmented_masks(find_sbd(other), roots[0], tmp_path / 'masks', 0)
+    # masks do not wait for images that are broken
+    (roots[0] / 'JPEGImages' / '2008_000005.jpg').write_bytes(b'')
+    assert write_augmented_masks(find_sbd(other), roots[0], tmp_path / 'masks', 0) == 3
