@@ -35,6 +35,8 @@ class _Array:
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, is_fortran, content = state
+        if isinstance(content, str):  # by Python 2
+            content = content.encode('latin1')
         if dtype.value.hasobject:
             values = np.empty(len(content), object)
             values[:] = content
@@ -132,7 +134,7 @@ def _read_object(path: Path, file: BinaryIO) -> Any:
     if not dtype.hasobject:
         raise ValueError(f'{path} holds an array of {dtype}, expected a dict of labels')
     try:
-        # Python 2 wrote the bytes of arrays as text
+        # as latin1 any bytes of Python 2 are text
         return _ArraysAndDicts(file, encoding='latin1').load()
     except UnsafePickleError as error:
         raise ValueError(

@@ -55,6 +55,20 @@ def test_protocols_and_versions_of_numpy(path, protocol, core):
     assert read_pickled_labels(path, CLASSES) == NAMES
 
 
+def test_written_by_python_2(path):
+    """Its pickles tell text from bytes in nothing."""
+    array = (
+        b'cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR'
+        b'(K\x01K\x03\x85cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R'
+        b'(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb'
+        b'\x89U\x0c' + np.array([1, 0, 1], '<f4').tobytes() + b'tb'
+    )
+    save_npy(path, None)
+    header = path.read_bytes()[: -len(pickle.dumps(None, 3))]
+    path.write_bytes(header + b'\x80\x02}U\x0b2007_000032' + array + b's.')
+    assert read_pickled_labels(path, CLASSES) == {'2007_000032': ['cat', 'bird']}
+
+
 class RunsOnUnpickling:
     """What a hostile file holds."""
 
