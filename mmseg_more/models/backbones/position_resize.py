@@ -39,8 +39,9 @@ def resize_by_products(table: Tensor, size: Tuple[int, int], offset: float) -> T
 def resize_on_gpu(table: Tensor, size: Tuple[int, int], offset: float) -> Tensor:
     """As :func:`resize_by_products` to a size that the table has not.
 
-    The matrices are kept for the next time. PyTorch's kernel gives a thread to each patch of the target, which walks through the
-    channels: for a few hundred patches it takes as long as half of a ViT-B.
+    The matrices are kept for the next time. PyTorch's kernel gives a thread to each patch
+    of the target, which walks through the channels: for a few hundred patches it takes as
+    long as half of a ViT-B.
     """
     rows, columns = (
         _kept_weights(n, n0, offset, table.device) for n, n0 in zip(size, table.shape[1:3])
