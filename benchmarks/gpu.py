@@ -152,7 +152,7 @@ def measure_step(
     cfg: Config, case: Case, device: torch.device, iters: int, trace: Path
 ) -> Dict[str, Any]:
     """Time, stages, memory and waits of one form of the step."""
-    torch._dynamo.reset()
+    torch.compiler.reset()
     benchmark = StepBenchmark(
         configured(cfg, case.options), case.batch_size, device, case.dtype
     )
@@ -167,7 +167,7 @@ def measure_maps(
     cfg: Config, case: Case, device: torch.device, iters: int, crf_batches: int
 ) -> Dict[str, Any]:
     """Time of the maps, and of masks with the CRF."""
-    torch._dynamo.reset()
+    torch.compiler.reset()
     benchmark = MapsBenchmark(
         configured(cfg, case.options), case.batch_size, device, case.dtype
     )

@@ -16,12 +16,14 @@
 #   DEVICE     default: cuda; cpu is for trying this script out
 #   MEASURE    arguments of benchmarks/gpu.py (default: the ViT-B of VOC at 448 pixels)
 #   TESTS      arguments of pytest (default: -n 6 -m "not slow")
-#   DEMO       arguments of tools/train.py (default: the whole demo)
+#   GOLDEN     files with reference figures (default: all)
+#   DRAW       arguments of make_shapes.py, DEMO settings of the demo's config
+#              (default: none, the whole demo)
 #   LIMIT      seconds for the measurements, and for what follows (default: 270 180)
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ $# -ne 1 ]; then
-    sed -n '2,21p' "${BASH_SOURCE[0]}"
+    sed -n '2,25p' "${BASH_SOURCE[0]}"
     exit 2
 fi
 OUT=$(mkdir -p "$1" && cd "$1" && pwd)
@@ -29,7 +31,10 @@ PYTHON=${PYTHON:-python3}
 DEVICE=${DEVICE:-cuda}
 MEASURE=${MEASURE:-configs/more/more_vit-b_voc.py --size 448}
 TESTS=${TESTS:--n 6 -p no:benchmark -m "not slow"}
-DEMO=${DEMO:-}
+GOLDEN=${GOLDEN:-tests/test_models/test_golden_steps.py
+    tests/test_models/test_golden_inference.py tests/test_models/test_category_graph.py
+    tests/test_models/test_losses/test_golden_losses.py
+    tests/test_localization/test_golden_ops.py}
 read -r MEASURE_LIMIT REST_LIMIT <<<"${LIMIT:-270 180}"
 LOGS=$(mktemp -d)
 SCRATCH=$(mktemp -d)
@@ -54,17 +59,17 @@ part measurements "$MEASURE_LIMIT" "$PYTHON" benchmarks/gpu.py "${measure[@]}" \
 rm -f "$OUT/trace.json"
 
 eval "tests=($TESTS)"
-read -ra demo <<<"$DEMO"
-golden=(tests/test_models/test_golden_steps.py tests/test_models/test_golden_inference.py
-    tests/test_models/test_losses/test_golden_losses.py
-    tests/test_models/test_category_graph.py tests/test_localization/test_golden_ops.py)
+read -ra golden <<<"${GOLDEN//$'\n'/ }"
+read -ra draw <<<"${DRAW:-}"
+read -ra demo <<<"${DEMO:-}"
 export OMP_NUM_THREADS=2
 part tests "$REST_LIMIT" "$PYTHON" -m pytest -q -p no:cacheprovider "${tests[@]}" &
 MMSEG_MORE_TEST_DEVICE=$DEVICE part reference-figures "$REST_LIMIT" \
     "$PYTHON" -m pytest -q -p no:cacheprovider "${golden[@]}" &
 part gpu-tests "$REST_LIMIT" "$PYTHON" -m pytest -q -rs -p no:cacheprovider tests/test_cuda.py &
 {
-    part drawing "$REST_LIMIT" "$PYTHON" tools/dataset_converters/make_shapes.py "$SCRATCH/shapes"
+    part drawing "$REST_LIMIT" "$PYTHON" tools/dataset_converters/make_shapes.py "$SCRATCH/shapes" \
+        "${draw[@]}"
     part demo "$REST_LIMIT" "$PYTHON" tools/train.py configs/more/more_vit-t_shapes.py \
         --work-dir "$SCRATCH/demo" --cfg-options \
         train_dataloader.dataset.data_root="$SCRATCH/shapes" \

@@ -16,7 +16,6 @@ from mmengine.config import Config
 
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
-from mmseg_more.engine.optim import enable_amp
 from mmseg_more.engine.training_checks import check_writable
 
 
@@ -63,10 +62,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     args.cfg = launch.load_config(
-        args.config, args.cfg_options, args.launcher, args.work_dir
+        args.config, args.cfg_options, args.launcher, args.work_dir, args.amp
     )
-    if args.amp:
-        enable_amp(args.cfg)
     if args.auto_scale_lr:
         launch.enable_auto_scale_lr(args.cfg)
     launch.prepare_machine(args.cfg)

@@ -19,7 +19,7 @@ from .config_arguments import DEFAULT_HOOKS
 from .config_check import check_config
 from .distributed import prepare_distributed
 from .hooks.utils import find_hooks
-from .optim import adapt_amp
+from .optim import adapt_amp, enable_amp
 
 
 def load_config(
@@ -27,12 +27,14 @@ def load_config(
     options: Optional[dict] = None,
     launcher: str = 'none',
     work_dir: Optional[str] = None,
+    amp: bool = False,
 ) -> Config:
     """Read a config, override it and check it.
 
     ``path`` may also be the name of a shipped model (:mod:`mmseg_more.model_index`), unless
     there is a file of that name. The work folder is, in this order: ``work_dir``, the
-    config's own, or ``./work_dirs/NAME_OF_THE_CONFIG``.
+    config's own, or ``./work_dirs/NAME_OF_THE_CONFIG``. With ``amp`` it trains in mixed
+    precision (:func:`~mmseg_more.engine.optim.enable_amp`), and its options are known keys.
 
     Raises:
         FileNotFoundError: If there is no such file; with the configs that there are.
@@ -61,6 +63,8 @@ def load_config(
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('./work_dirs', osp.splitext(osp.basename(path))[0])
     _drop_unset_hooks(cfg)
+    if amp:
+        enable_amp(cfg)
     check_config(cfg)
     return cfg
 

@@ -121,6 +121,7 @@ def test_amp_without_a_gpu(run, config, tmp_path):
         tmp_path / 'amp',
         '--cfg-options',
         'experiment_name=amp_' + config.stem,
+        'optim_wrapper.dtype=bfloat16',  # a key of mixed precision alone
     )
     exact, amp = read_record(tmp_path / 'exact'), read_record(tmp_path / 'amp')
     assert amp['dtype'] == 'torch.bfloat16'

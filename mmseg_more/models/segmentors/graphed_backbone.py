@@ -58,7 +58,7 @@ class GraphedBackbone:
 
     def _key(self, images: Tensor) -> Hashable:
         """What a captured pass depends on."""
-        autocast = torch.is_autocast_enabled() and torch.get_autocast_gpu_dtype()
+        autocast = torch.is_autocast_enabled('cuda') and torch.get_autocast_dtype('cuda')
         weights = tuple(weight.data_ptr() for weight in self.backbone.parameters())
         return images.shape, images.dtype, autocast, self.backbone.training, weights
 
@@ -68,8 +68,8 @@ class GraphedBackbone:
         # be those of this moment
         with torch.autocast(
             'cuda',
-            dtype=torch.get_autocast_gpu_dtype(),
-            enabled=torch.is_autocast_enabled(),
+            dtype=torch.get_autocast_dtype('cuda'),
+            enabled=torch.is_autocast_enabled('cuda'),
             cache_enabled=False,
         ):
             stream = torch.cuda.Stream()
