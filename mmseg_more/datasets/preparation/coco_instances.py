@@ -48,7 +48,7 @@ def read_instances(path: Path, classes: Sequence[str]) -> List[InstancesImage]:
         classes: Names of the K classes; categories may have any ids and order.
 
     Returns:
-        list: In the order of the file.
+        In the order of the file.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -102,7 +102,7 @@ def read_pickled_labels(path: Path, classes: Sequence[str]) -> ImageLabels:
         classes: The K class names, without background.
 
     Returns:
-        dict: Class names of each image, in the order of ``classes``.
+        Class names of each image, in the order of ``classes``.
 
     Raises:
         ValueError: If it is another file, or asks for anything but arrays and dicts; names

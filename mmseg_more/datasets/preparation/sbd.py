@@ -103,7 +103,7 @@ def write_augmented_masks(
         num_workers: Processes; 0: this one alone.
 
     Returns:
-        int: Number of masks in ``out`` then.
+        Number of masks in ``out`` then.
 
     Raises:
         ValueError: If a file of SBD is damaged, or does not fit its image.

@@ -82,7 +82,7 @@ def read_xml_labels(folder: Path, with_difficult: bool = True) -> ImageLabels:
             label files of the field.
 
     Returns:
-        dict: Class names of each image, in the order of VOC's classes.
+        Class names of each image, in the order of VOC's classes.
 
     Raises:
         ValueError: If an annotation is malformed, or names another class.
