@@ -6,10 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Optional, Sequence, Union
 
-import mmcv
+import cv2
 import numpy as np
 from mmengine import fileio
 from PIL import Image
+
+from .image_files import decode_image
 
 
 def read_rgb(
@@ -17,24 +19,26 @@ def read_rgb(
 ) -> np.ndarray:
     """An image file as RGB ``(H, W, 3)`` uint8.
 
+    It is decoded by :func:`~mmseg_more.image_files.decode_image`.
+
     Args:
         path: The file.
         size: ``(H, W)`` of the network's output for it. None: any.
         backend_args: As in ``LoadImageFromFile``.
 
     Raises:
-        ValueError: It has another size.
+        ValueError: It has another size, or does not decode as an image.
     """
-    image = mmcv.imfrombytes(
-        fileio.get(path, backend_args=backend_args), channel_order='rgb'
-    )
+    image = decode_image(fileio.get(path, backend_args=backend_args))
+    if image is None:
+        raise ValueError(f'{path} does not decode as an image')
     if size is not None and image.shape[:2] != tuple(size):
         raise ValueError(
             f'{path} has {image.shape[0]}x{image.shape[1]} pixels, its output '
             f'{size[0]}x{size[1]}: the pipeline must keep the size of the file in '
-            "`ori_shape`, and read it with LoadImageFromFile's defaults"
+            "`ori_shape`, and read it with LoadAnyImage, or LoadImageFromFile's defaults"
         )
-    return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def write_bytes(path: Union[str, Path], content: bytes, sync: bool = False) -> None:

@@ -57,7 +57,13 @@ NAMES = {
         'ImageLevelDataset',
         'PseudoLabelDataset',
     ),
-    'TRANSFORMS': ('LoadMask', 'PackImageLevelInputs', 'PILColorJitter', 'RandomRescale'),
+    'TRANSFORMS': (
+        'LoadAnyImage',
+        'LoadMask',
+        'PackImageLevelInputs',
+        'PILColorJitter',
+        'RandomRescale',
+    ),
     'OPTIM_WRAPPERS': ('CPUAmpOptimWrapper',),
 }
 

@@ -28,6 +28,7 @@ _DATASETS = ('mmseg_more.datasets.',)
 _TRANSFORMS = (
     'LoadImageFromFile',
     'LoadAnnotations',
+    'LoadAnyImage',
     'LoadMask',
     'Normalize',
     'PackImageLevelInputs',

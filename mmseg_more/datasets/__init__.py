@@ -3,12 +3,19 @@
 from .coco14 import COCO14ImageLevelDataset
 from .image_level_dataset import ImageLevelDataset
 from .pseudo_label_dataset import PseudoLabelDataset
-from .transforms import LoadMask, PackImageLevelInputs, PILColorJitter, RandomRescale
+from .transforms import (
+    LoadAnyImage,
+    LoadMask,
+    PackImageLevelInputs,
+    PILColorJitter,
+    RandomRescale,
+)
 from .voc import VOCImageLevelDataset
 
 __all__ = [
     'COCO14ImageLevelDataset',
     'ImageLevelDataset',
+    'LoadAnyImage',
     'LoadMask',
     'PILColorJitter',
     'PackImageLevelInputs',

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, Iterable, NamedTuple, Optional, Union
 
-import mmcv
 from mmengine import fileio
 from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.optim import OptimWrapper
@@ -15,6 +14,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..datasets.image_labels import name_few
+from ..image_files import decode_image
 
 
 def check_images(dataset: Any, num_images: int, seed: int = 0) -> None:
@@ -53,7 +53,7 @@ def _unreadable(path: str, backend_args: Any) -> Optional[str]:
         content = fileio.get(path, backend_args=backend_args)
         if not content:
             return 'it is empty'
-        if mmcv.imfrombytes(content) is None:
+        if decode_image(content) is None:
             return f'{len(content)} bytes do not decode as an image'
     except Exception as error:  # whatever a decoder has against it
         return f'{type(error).__name__}: {error}'

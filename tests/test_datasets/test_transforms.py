@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -7,7 +8,12 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
-from mmseg_more.datasets import PackImageLevelInputs, PILColorJitter, RandomRescale
+from mmseg_more.datasets import (
+    LoadAnyImage,
+    PackImageLevelInputs,
+    PILColorJitter,
+    RandomRescale,
+)
 
 from mmseg.registry import TRANSFORMS
 
@@ -21,6 +27,29 @@ def _mmseg_scope():
 
 def image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+class TestLoadAnyImage:
+    def test_is_load_image_from_file_for_plain_images(self, tmp_path):
+        path = str(tmp_path / 'a.png')
+        cv2.imwrite(path, image(6, 7))
+        steps = [
+            TRANSFORMS.build(dict(type=name))
+            for name in ('LoadAnyImage', 'LoadImageFromFile')
+        ]
+        ours, theirs = (step(dict(img_path=path)) for step in steps)
+        np.testing.assert_array_equal(ours.pop('img'), theirs.pop('img'))
+        assert ours == theirs
+
+    def test_floats(self, tmp_path):
+        cv2.imwrite(str(tmp_path / 'a.png'), image(6, 7))
+        loaded = LoadAnyImage(to_float32=True)(dict(img_path=str(tmp_path / 'a.png')))
+        assert loaded['img'].dtype == np.float32
+
+    def test_no_image(self, tmp_path):
+        (tmp_path / 'a.png').write_text('text')
+        with pytest.raises(ValueError, match='a.png does not decode as an image'):
+            LoadAnyImage()(dict(img_path=str(tmp_path / 'a.png')))
 
 
 class TestPILColorJitter:

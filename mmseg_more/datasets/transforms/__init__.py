@@ -1,7 +1,13 @@
 """Transforms of images with image labels."""
 
 from .formatting import PackImageLevelInputs
-from .loading import LoadMask
+from .loading import LoadAnyImage, LoadMask
 from .processing import PILColorJitter, RandomRescale
 
-__all__ = ['LoadMask', 'PILColorJitter', 'PackImageLevelInputs', 'RandomRescale']
+__all__ = [
+    'LoadAnyImage',
+    'LoadMask',
+    'PILColorJitter',
+    'PackImageLevelInputs',
+    'RandomRescale',
+]

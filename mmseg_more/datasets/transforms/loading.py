@@ -1,9 +1,48 @@
-"""Masks from files."""
+"""Images and masks from files."""
+
+from typing import Optional
 
 import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
 
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
+
+from ...image_files import decode_image
+
+
+@TRANSFORMS.register_module()
+class LoadAnyImage(BaseTransform):
+    """Load an image file of any kind, by the policy of :mod:`mmseg_more.image_files`.
+
+    Takes the place of ``LoadImageFromFile``. It gives the same for images of 8 bits
+    without transparency; what differs is said there. Reads ``img_path``; sets ``img``, BGR
+    ``(H, W, 3)``, ``img_shape`` and ``ori_shape``.
+
+    Args:
+        to_float32: Whether the pixels become float32; else they are uint8.
+        backend_args: As in ``LoadImageFromFile``.
+
+    Raises:
+        ValueError: If the file does not decode as an image.
+    """
+
+    def __init__(
+        self, to_float32: bool = False, backend_args: Optional[dict] = None
+    ) -> None:
+        self.to_float32 = to_float32
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Load ``img`` from ``img_path``."""
+        path = results['img_path']
+        image = decode_image(fileio.get(path, backend_args=self.backend_args))
+        if image is None:
+            raise ValueError(f'{path} does not decode as an image')
+        results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()

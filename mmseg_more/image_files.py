@@ -1,0 +1,167 @@
+"""Image files of any kind: which there are, and one policy of reading them.
+
+* Which way up: as a viewer shows it (EXIF), and so is everything that is made of it.
+* More than 8 bits: integers keep the 8 highest of those that the image uses, out of 8, 10,
+  12, 14 or 16, so that the 12 bits of a camera are not nearly black. Other numbers are
+  stretched from their smallest to their largest value.
+* Transparency: the image lies on white, so that what is hidden stays hidden.
+* Several pictures or pages: the first.
+
+An image of 8 bits without transparency is what ``mmcv.imfrombytes`` gives.
+"""
+
+import io
+import os
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+
+import cv2
+import numpy as np
+from PIL import Image
+
+IMAGE_SUFFIXES = (
+    '.jpg',
+    '.jpeg',
+    '.png',
+    '.bmp',
+    '.gif',
+    '.pgm',
+    '.ppm',
+    '.tif',
+    '.tiff',
+    '.webp',
+)
+"""Files that are taken for images, in lower case, by data sets and inference alike."""
+WHITE = 255
+_BITS = (8, 10, 12, 14, 16)
+_JPEG = b'\xff\xd8\xff'
+_TIFF = (b'II*\0', b'MM\0*')
+_EXIF = (b'eXIf', b'EXIF', b'Exif', b'exif')  # without one of these there is none
+_ORIENTATION = 0x0112
+# What EXIF's orientations ask for, of an array (H, W, ...)
+_TURNS: Dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels),
+}
+
+
+class FolderImages(NamedTuple):
+    """What a folder holds, paths below it with ``/``, sorted."""
+
+    images: List[str]
+    """Files with one of ``IMAGE_SUFFIXES``."""
+    left_out: List[str]
+    """All other files."""
+
+
+def find_images(folder: str, excluded: Sequence[str] = ()) -> FolderImages:
+    """The images below a folder, in its subfolders too.
+
+    Hidden files and folders (``.NAME``) are passed over, and so is a folder that a link
+    leads to and that holds the link itself.
+
+    Args:
+        folder: An existing folder.
+        excluded: Folders that are not looked into.
+    """
+    images: List[str] = []
+    left_out: List[str] = []
+    barred = {os.path.realpath(path) for path in excluded}
+    for current, folders, names in os.walk(folder, followlinks=True):
+        here = os.path.realpath(current)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith('.')
+            and os.path.realpath(os.path.join(current, name)) not in barred
+            and not _holds(os.path.realpath(os.path.join(current, name)), here)
+        ]
+        for name in names:
+            if not name.startswith('.'):
+                path = Path(os.path.relpath(os.path.join(current, name), folder)).as_posix()
+                known = name.lower().endswith(IMAGE_SUFFIXES)
+                (images if known else left_out).append(path)
+    return FolderImages(sorted(images), sorted(left_out))
+
+
+def _holds(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(os.path.join(folder, ''))
+
+
+def without_suffix(name: str) -> str:
+    """A name without the suffix of an image; any other suffix stays."""
+    for suffix in IMAGE_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def decode_image(content: bytes) -> Optional[np.ndarray]:
+    """An image file as BGR ``(H, W, 3)`` uint8, by the policy above.
+
+    Args:
+        content: Of the file.
+
+    Returns:
+        The pixels; None if they cannot be decoded.
+    """
+    if not content:
+        return None
+    encoded = np.frombuffer(content, np.uint8)
+    if content.startswith(_JPEG):  # 8 bits, and never transparent
+        return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    if stored is None:
+        return None
+    share = opacity(stored)
+    if share is not None:
+        return _turned(_on_white(stored[..., :3], share), content)
+    pixels = _to_8_bits(stored)
+    pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
+    return _turned(pixels, content)
+
+
+def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        used = next(bits for bits in _BITS if int(pixels.max()) < 1 << bits)
+        return (pixels >> (used - 8)).astype(np.uint8)
+    finite = np.nan_to_num(pixels.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = finite.min(), finite.max()
+    return np.round((finite - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)
+
+
+def opacity(stored: np.ndarray) -> Optional[np.ndarray]:
+    """Opacity ``(H, W)`` in [0, 1] of an image as it is stored; None: it has none."""
+    if stored.ndim < 3 or stored.shape[2] != 4:
+        return None
+    highest = {1: 0xFF, 2: 0xFFFF}.get(stored.dtype.itemsize, 1.0)
+    return stored[..., 3].astype(np.float64) / highest
+
+
+def _on_white(colors: np.ndarray, share: np.ndarray) -> np.ndarray:
+    share = share[..., None]
+    return np.round(_to_8_bits(colors) * share + WHITE * (1 - share)).astype(np.uint8)
+
+
+def _turned(pixels: np.ndarray, content: bytes) -> np.ndarray:
+    """Pixels as they are stored, turned as EXIF asks; OpenCV has turned those of a TIFF."""
+    if content.startswith(_TIFF) or not any(name in content for name in _EXIF):
+        return pixels
+    turn = _TURNS.get(orientation(content))
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def orientation(content: bytes) -> int:
+    """EXIF's orientation of an image file: 1 is upright, also where none is given."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # whatever Pillow has against a file that OpenCV reads
+        return 1
