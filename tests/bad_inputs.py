@@ -35,6 +35,14 @@ traceback is printed as well; that of a training or test is always in its log fi
 exception that shows a traceback without being asked is a fault of the program.
 (`tools/infer.py` ends with 1 if it could not read some of the images, and names them.)
 
+**Images** are .jpg, .jpeg, .png, .bmp, .gif, .pgm, .ppm, .tif, .tiff and .webp, for data
+sets and inference alike; other files of a folder are counted and named in a warning.
+Training with `LoadAnyImage` (as in the configs of `make_config`) and inference read them by
+one policy: upright as EXIF says, and so are masks; of more than 8 bits the 8 highest that
+the image uses, out of 8, 10, 12, 14 or 16; transparency on white; of several pictures the
+first. MMSegmentation's `LoadImageFromFile` takes the highest 8 of 16 bits, and what is
+hidden under transparency.
+
 A **broken image in a training** is left out, with a warning, and another takes its place,
 up to a share of `max_broken=0.01` of the data set's images (an argument of
 `ImageLevelDataset` and those built on it; 0 makes the first one an error). All are named
@@ -103,7 +111,7 @@ def dataset(folder: Path, **options: Any) -> ImageLevelDataset:
         data_prefix=dict(img_path='images', seg_map_path='masks'),
         label_file='labels.json',
         metainfo=dict(classes=CLASSES),
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackImageLevelInputs')],
+        pipeline=[dict(type='LoadAnyImage'), dict(type='PackImageLevelInputs')],
     )
     return ImageLevelDataset(**{**settings, **options})
 
@@ -118,6 +126,15 @@ def image_case(name: str, content: bytes, expected: str, file: str = 'x.png') ->
         write(folder / 'images' / file, content)
         height, width = dataset(folder)[0]['inputs'].shape[1:]
         return f'an image of {height} x {width}'
+
+    return Case('Images', name, expected, run)
+
+
+def brightness_case(name: str, content: bytes, expected: str) -> Case:
+    def run(folder: Path) -> str:
+        write(folder / 'images' / 'x.png', content)
+        pixels = dataset(folder)[0]['inputs']
+        return f'values from {pixels.min()} to {pixels.max()}'
 
     return Case('Images', name, expected, run)
 
@@ -146,9 +163,24 @@ def folder_named_as_an_image(folder: Path) -> str:
     return f'{len(dataset(folder))} image in the data set, {len(found)} in the inference'
 
 
+SIZE = 'an image of 20 x 30'
 IMAGES = [
     image_case('CMYK', encoded(Image.new('CMYK', (30, 20)), 'JPEG'), 'an image of 20 x 30'),
     image_case('16 bit', png(PIXELS.astype(np.uint16) * 256), 'an image of 20 x 30'),
+    brightness_case(
+        '16 bit that hold 12, from 0 to 4095: the 8 highest that are used count',
+        png(np.array([[0, 4095]], np.uint16)),
+        'values from 0 to 255',
+    ),
+    brightness_case(
+        'black under full transparency: laid on white',
+        png(np.zeros((2, 2, 4), np.uint8)),
+        'values from 255 to 255',
+    ),
+    image_case('WebP', encoded(Image.fromarray(PIXELS), 'WEBP'), SIZE, 'x.webp'),
+    image_case('BMP', encoded(Image.fromarray(PIXELS), 'BMP'), SIZE, 'x.bmp'),
+    image_case('GIF', encoded(Image.fromarray(PIXELS), 'GIF'), SIZE, 'x.gif'),
+    image_case('TIFF', encoded(Image.fromarray(PIXELS), 'TIFF'), SIZE, 'x.TIFF'),
     image_case('alpha', png(np.dstack([PIXELS, PIXELS[..., 0]])), 'an image of 20 x 30'),
     image_case(
         'palette', encoded(Image.fromarray(PIXELS).quantize(8)), 'an image of 20 x 30'
@@ -178,7 +210,8 @@ IMAGES = [
     image_case(
         'name without a suffix of an image',
         png(PIXELS),
-        'error: no image (.jpg, .jpeg, .png) below images',
+        'error: no image (.jpg, .jpeg, .png, .bmp, .gif, .pgm, .ppm, .tif, .tiff, .webp) '
+        'below images',
         'x.dat',
     ),
     Case(
@@ -299,6 +332,11 @@ LABELS = [
         'labels [1]',
     ),
     label_case(
+        'labels of an image that does not exist: named in a warning',
+        b'{"x": ["cat"], "y": ["cap"]}',
+        'labels [0]',
+    ),
+    label_case(
         'pickle', b'', 'error: the label file labels.pkl must be .json or .csv', '.pkl'
     ),
 ]
@@ -315,7 +353,7 @@ def mask_case(name: str, content: Optional[bytes], expected: str) -> Case:
             folder,
             test_mode=True,
             pipeline=[
-                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnyImage'),
                 dict(type='LoadMask'),
                 dict(type='PackImageLevelInputs'),
             ],

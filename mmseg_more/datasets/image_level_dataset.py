@@ -14,9 +14,9 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from ..image_files import IMAGE_SUFFIXES, decode_image
 from .image_labels import label_indices, name_few, read_label_file, read_voc_annotation
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 MASK_NUMBERINGS = ('metainfo', 'dataset')
 # Masks are PNGs of 8 bits whose value 255 stands for "ignored": 0 is background, and 254
 # the last class.
@@ -221,7 +221,7 @@ class ImageLevelDataset(BaseSegDataset):
                 else f'no image ({", ".join(self.img_suffix)}) below '
                 f'{self.data_prefix["img_path"]}'
             )
-        labels = self._load_labels(ids)
+        labels = self._load_labels(ids, images)
         if labels is not None:
             ids = self._without_unlabeled(ids, labels)
         masks = self._find_masks(ids) if self.with_masks else None
@@ -262,10 +262,12 @@ class ImageLevelDataset(BaseSegDataset):
                 'correct `data_root` or `data_prefix`'
             )
         found: Dict[str, str] = {}
+        others: List[str] = []
         for name in fileio.list_dir_or_file(
             folder, list_dir=False, recursive=True, backend_args=self.backend_args
         ):
             if not name.lower().endswith(tuple(suffixes)):
+                others.append(name)
                 continue
             image_id = self._image_id(name, suffixes)
             if image_id in found:
@@ -274,6 +276,13 @@ class ImageLevelDataset(BaseSegDataset):
                     f'{osp.join(folder, name)}; keep one'
                 )
             found[image_id] = osp.join(folder, name)
+        if others and prefix == 'img_path':
+            print_log(
+                f'{len(others)} files in {folder} are left out, as they are not '
+                f'{", ".join(suffixes)}: {name_few(sorted(others))}',
+                logger='current',
+                level=logging.WARNING,
+            )
         return found
 
     def _read_split(self, images: Dict[str, str]) -> List[str]:
@@ -313,12 +322,23 @@ class ImageLevelDataset(BaseSegDataset):
             raise FileNotFoundError(
                 f'{len(missing)} of {len(ids)} images have no mask '
                 f'({self.seg_map_suffix}) in {self.data_prefix["seg_map_path"]}: '
-                f'{name_few(missing)}; add them, or set `with_masks=False` to do without'
+                f'{name_few(missing)}; add them, or set `with_masks=False` to do without '
+                '(the pipeline then has no LoadAnnotations, and the evaluator no metric '
+                'that compares with masks)'
             )
         return masks
 
-    def _load_labels(self, ids: List[str]) -> Optional[Dict[str, List[int]]]:
-        """Label indices by image ID, None if there is no source of labels."""
+    def _load_labels(
+        self, ids: List[str], images: Container[str]
+    ) -> Optional[Dict[str, List[int]]]:
+        """Label indices by image ID, None if there is no source of labels.
+
+        Args:
+            ids: The images of the split.
+            images: All IDs that the folder holds.
+        """
+        classes, own = self._metainfo['classes'], self.METAINFO.get('classes', ())
+        unused = set(own) - set(classes) if set(classes) <= set(own) else set()
         if self.label_file:
             source = self.label_file
             keys = read_label_file(source)
@@ -331,6 +351,7 @@ class ImageLevelDataset(BaseSegDataset):
                     f'suffix: {name_few(twice)}; keep one line of each'
                 )
             self._check_labelled(ids, labels, source)
+            self._name_labels_without_image(labels, images, {*classes[1:], *unused})
         elif self.data_prefix.get('xml_path'):
             source = self.data_prefix['xml_path']
             annotations = self._find_files('xml_path', ('.xml',))
@@ -345,8 +366,6 @@ class ImageLevelDataset(BaseSegDataset):
                 'training needs image labels: give `label_file`, or '
                 '`xml_path` in `data_prefix`'
             )
-        classes, own = self._metainfo['classes'], self.METAINFO.get('classes', ())
-        unused = set(own) - set(classes) if set(classes) <= set(own) else set()
         return {
             image_id: label_indices(
                 labels[image_id], classes[1:], unused, f'{source}, image {image_id!r}'
@@ -362,6 +381,23 @@ class ImageLevelDataset(BaseSegDataset):
                 f'{source} has no labels for {len(missing)} of {len(ids)} images: '
                 f'{name_few(missing)}; add them (an empty list for no class)'
             )
+
+    def _name_labels_without_image(
+        self, labels: Dict[str, List[str]], images: Container[str], known: Container[str]
+    ) -> None:
+        """Log which labels are of no image in the folder, and what is odd about them."""
+        orphans = [image_id for image_id in labels if image_id not in images]
+        if not orphans:
+            return
+        names = dict.fromkeys(name for image_id in orphans for name in labels[image_id])
+        unknown = [name for name in names if name not in known]
+        print_log(
+            f'{self.label_file} has labels of {len(orphans)} images that are not in '
+            f'{self.data_prefix["img_path"]}, and are passed over: {name_few(orphans)}'
+            + (f'; their classes {name_few(unknown)} are not known' if unknown else ''),
+            logger='current',
+            level=logging.WARNING,
+        )
 
     def _without_unlabeled(self, ids: List[str], labels: Dict[str, list]) -> List[str]:
         """Drop or keep the images of no class, and log how many there are."""
@@ -451,7 +487,8 @@ class ImageLevelDataset(BaseSegDataset):
                 content = fileio.get(info[key], backend_args=self.backend_args)
             except OSError as error:
                 return f'{info[key]} cannot be read ({error.strerror or error})'
-            if not content or _decode(content) is None:
+            decode = decode_image if key == 'img_path' else _decode
+            if not content or decode(content) is None:
                 return f'{info[key]} ({len(content)} bytes) does not decode as an image'
         return None
 

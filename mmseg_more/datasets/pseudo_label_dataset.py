@@ -2,7 +2,7 @@
 
 import json
 import os.path as osp
-from typing import Dict, List, Optional
+from typing import Container, Dict, List, Optional
 
 from mmseg.registry import DATASETS
 
@@ -117,6 +117,6 @@ class PseudoLabelDataset(VOCImageLevelDataset):
             )
         return files
 
-    def _load_labels(self, ids: List[str]) -> None:
+    def _load_labels(self, ids: List[str], images: Container[str]) -> None:
         """None are needed."""
         return None

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from PIL import Image
 
 from mmseg_more.datasets import (
     COCO14ImageLevelDataset,
@@ -223,6 +224,34 @@ class TestFolder:
         ]
         assert dataset[0]['data_samples'].gt_label.tolist() == [0]
         assert dataset[3]['inputs'].shape == (3, 8, 9)
+
+    @pytest.mark.parametrize('suffix', ['.webp', '.bmp', '.TIFF', '.gif'])
+    def test_images_of_other_types(self, voc_root, suffix):
+        path = voc_root / 'JPEGImages' / 'b.jpg'
+        Image.open(path).save(path.with_suffix(suffix))
+        path.unlink()
+        assert [self.build(voc_root).get_data_info(i)['img_id'] for i in range(3)] == [
+            'a',
+            'b',
+            'c',
+        ]
+
+    def test_what_is_left_out_is_named(self, voc_root, monkeypatch):
+        messages = []
+        monkeypatch.setattr(
+            'mmseg_more.datasets.image_level_dataset.print_log',
+            lambda message, **_: messages.append(message),
+        )
+        (voc_root / 'JPEGImages' / 'd.heic').touch()
+        labels = {'a': ['cat'], 'b': ['dog'], 'c': ['dog'], 'x.jpg': ['cat'], 'y': ['cap']}
+        (voc_root / 'labels.json').write_text(json.dumps(labels))
+        # of the images that are there, those of another split need no mention
+        (voc_root / 'train.txt').write_text('a\nb\n')
+        self.build(voc_root, ann_file='train.txt')
+        other_file, other_labels = messages
+        assert other_file.startswith('1 files in') and other_file.endswith("'d.heic'")
+        assert 'has labels of 2 images that are not in' in other_labels
+        assert other_labels.endswith("'x', 'y'; their classes 'cap' are not known")
 
     def test_csv(self, voc_root):
         (voc_root / 'labels.csv').write_text('image,labels\na,cat\nb,dog;cat\nc.jpg,\n')
