@@ -4,7 +4,9 @@
     python tools/infer.py photos configs/more/more_vit-b_voc.py more_voc.pth \\
         --source lam --multi-scale --crf --maps cam lam
 
-OUT gets ``pred/NAME.png`` (palette PNGs, 0 is background), ``vis/NAME.png`` (pictures) and
+Folders are looked through with their subfolders; what is no image is counted and named.
+OUT gets ``pred/NAME.png`` (palette PNGs, 0 is background; name, subfolder and size of the
+image, upright as a viewer shows it), ``vis/NAME.png`` (pictures) and
 ``scores.json`` (of each image the predicted classes, scores, and the confidence: the mean
 IoU that its mask is expected to have). Images that cannot be read
 are reported by name, the rest goes on, and the exit status is 1; it is 2, and nothing is
@@ -154,6 +156,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     print(f'{len(errors) - len(failed)} of {len(errors)} images: {args.out_dir}')
     for error in failed:
         print(f'error: {error}', file=sys.stderr)
+    print(
+        f'next: correct the masks in {args.out_dir}/pred, where scores.json has the lowest '
+        'image_confidence first'
+    )
     return 1 if failed else 0
 
 

@@ -2,14 +2,14 @@
 
 import os
 import os.path as osp
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from logging import WARNING
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
+from mmengine.logging import print_log
 
 from ..datasets.image_labels import name_few
-
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp')
-"""Files of a folder that are taken for images, in lower case."""
+from ..image_files import IMAGE_SUFFIXES, find_images, without_suffix
 
 InputType = Union[str, 'os.PathLike', np.ndarray]
 InputsType = Union[InputType, Sequence[InputType]]
@@ -21,51 +21,48 @@ class InferenceInput(NamedTuple):
     position: int
     """Its place among the inputs."""
     name: str
-    """What its files are called, without suffix."""
+    """What its files are called, without suffix; of an image in a subfolder of a folder
+    that was given, its path below that folder."""
     path: Optional[str]
     """File or address; None for an array."""
     pixels: Optional[np.ndarray]
     """BGR ``(H, W, 3)`` uint8; None for a file, which is read later."""
 
 
-def list_inputs(inputs: InputsType) -> List[InferenceInput]:
+def list_inputs(inputs: InputsType, excluded: Sequence[str] = ()) -> List[InferenceInput]:
     """Find out which images are meant, before the first one is read.
 
     Args:
-        inputs: Path or address of an image, folder (its images, not those of folders
+        inputs: Path or address of an image, folder (its images and those of the folders
             below it, by name), array ``(H, W, 3)`` (BGR) or ``(H, W)`` (gray) of uint8,
             or a list of those.
+        excluded: Folders below those that are not looked into, as that of the results.
 
     Returns:
         The images in order. Files are called as they are, arrays ``array_00000000``
-        and so on.
+        and so on. What a folder holds beside images is counted and named in a warning.
 
     Raises:
         FileNotFoundError: If a path does not exist.
         TypeError: If an input is none of these.
         ValueError: If an array is no image, or if there are no images at all.
     """
-    sources: List[Any] = []
+    items: List[InferenceInput] = []
     for given in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
         if isinstance(given, np.ndarray):
-            sources.append(_as_bgr(given))
+            name = f'array_{len(items):08d}'
+            items.append(InferenceInput(len(items), name, None, _as_bgr(given)))
         elif isinstance(given, (str, os.PathLike)):
-            sources.extend(_files(os.fspath(given)))
+            for name, path in _files(os.fspath(given), excluded):
+                items.append(InferenceInput(len(items), name, path, None))
         else:
             raise TypeError(
                 'an input is a path, a folder or an array (H, W, 3) of '
                 f'uint8, got {type(given).__name__}'
             )
-    if not sources:
+    if not items:
         raise ValueError('no inputs: give at least one image')
-    return [_named(index, source) for index, source in enumerate(sources)]
-
-
-def _named(index: int, source: Union[str, np.ndarray]) -> InferenceInput:
-    if isinstance(source, str):
-        name = osp.splitext(osp.basename(source))[0]
-        return InferenceInput(index, name, source, None)
-    return InferenceInput(index, f'array_{index:08d}', None, source)
+    return items
 
 
 def check_names(inputs: Sequence[InferenceInput]) -> None:
@@ -75,8 +72,8 @@ def check_names(inputs: Sequence[InferenceInput]) -> None:
         if item.name in paths:
             raise ValueError(
                 f'{paths[item.name]} and {item.path} would both be written as '
-                f'{item.name}.png: run them one after the other, with an output folder '
-                'each'
+                f'{item.name}.png: rename one, or run them one after the other, with an '
+                'output folder each'
             )
         paths[item.name] = item.path
 
@@ -88,22 +85,25 @@ def is_single(inputs: InputsType) -> bool:
     return not isinstance(inputs, (list, tuple))
 
 
-def _files(path: str) -> List[str]:
-    if '://' in path:
-        return [path]
+def _files(path: str, excluded: Sequence[str]) -> List[Tuple[str, str]]:
+    """Names and paths of the images that a path stands for."""
     if osp.isdir(path):
-        names = sorted(
-            name
-            for name in os.listdir(path)
-            if name.lower().endswith(IMAGE_SUFFIXES)
-            and not name.startswith('.')
-            and not osp.isdir(osp.join(path, name))
-        )
-        if not names:
+        found = find_images(path, excluded)
+        if not found.images:
             raise ValueError(
                 f'the folder {path} holds no image ({", ".join(IMAGE_SUFFIXES)})'
             )
-        return [osp.join(path, name) for name in names]
+        if found.left_out:
+            print_log(
+                f'{len(found.left_out)} files in {path} are no images, and left out: '
+                f'{name_few(found.left_out)}',
+                'current',
+                WARNING,
+            )
+        return [(without_suffix(name), osp.join(path, name)) for name in found.images]
+    named = [(osp.splitext(osp.basename(path))[0], path)]
+    if '://' in path:
+        return named
     if not osp.exists(path):
         folder = osp.dirname(path) or '.'
         near = sorted(os.listdir(folder)) if osp.isdir(folder) else []
@@ -115,7 +115,7 @@ def _files(path: str) -> List[str]:
                 else f'{folder} is no folder, or an empty one.'
             )
         )
-    return [path]
+    return named
 
 
 def _as_bgr(pixels: np.ndarray) -> np.ndarray:

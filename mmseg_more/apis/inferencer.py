@@ -233,12 +233,13 @@ class MoReInferencer(BaseInferencer):
         steps = without_annotations(
             dataset.get('pipeline') or cfg.get('test_pipeline') or []
         )
-        if not steps or type_name(steps[0]) != 'LoadImageFromFile':
+        if not steps or type_name(steps[0]) not in ('LoadAnyImage', 'LoadImageFromFile'):
             raise ValueError(
                 'inference needs `test_dataloader.dataset.pipeline` in the config, with '
-                f'LoadImageFromFile first; got {[type_name(step) for step in steps]}'
+                'LoadAnyImage or LoadImageFromFile first; got '
+                f'{[type_name(step) for step in steps]}'
             )
-        self.loader = TRANSFORMS.build({**steps[0], 'type': 'InferencerLoader'})
+        self.loader = _InputLoader(steps[0])
         return Compose(steps[1:])
 
     def _init_collate(self, cfg: Config) -> Callable:
@@ -327,7 +328,8 @@ class MoReInferencer(BaseInferencer):
             As :meth:`__call__`; what is wrong with the arguments at once.
         """
         _, masking, drawing, _ = self._dispatch_kwargs(**kwargs)
-        items, settings = list_inputs(inputs), self.settings(**masking)
+        excluded = [out_dir] if out_dir else []
+        items, settings = list_inputs(inputs, excluded), self.settings(**masking)
         if out_dir:
             check_names(items)
             drawing['img_out_dir'] = img_out_dir and osp.join(out_dir, img_out_dir)
@@ -492,7 +494,7 @@ class MoReInferencer(BaseInferencer):
     ) -> Union[LoadedImage, ImageResult]:
         name = item.path or item.name
         try:
-            loaded = self.loader(item.path if item.pixels is None else item.pixels)
+            loaded = self.loader(item)
         except OSError as error:
             return ImageResult(item, None, f'{name} cannot be read: {error}')
         except Exception:  # of OpenCV, Pillow, ...: the other images go on
@@ -601,6 +603,33 @@ class MoReInferencer(BaseInferencer):
         if return_datasamples:
             return preds
         return {key: [part[key] for part in preds] for key in RESULT_KEYS}
+
+
+class _InputLoader:
+    """Loads a file or takes an array, as the first step of a pipeline would.
+
+    ``LoadImageFromFile`` with its defaults is replaced by ``LoadAnyImage``, which differs
+    for images of more than 8 bits and transparent ones alone; with a decoder of its own
+    it stays.
+
+    Args:
+        step: Config of the loading step.
+    """
+
+    def __init__(self, step: Mapping[str, Any]) -> None:
+        options = {name: value for name, value in step.items() if name != 'type'}
+        if set(options) <= {'to_float32', 'backend_args'}:
+            step = dict(options, type='LoadAnyImage')
+        self.from_file = TRANSFORMS.build(dict(step))
+        to_float32 = options.get('to_float32', False)
+        self.from_array = TRANSFORMS.build(
+            dict(type='LoadImageFromNDArray', to_float32=to_float32)
+        )
+
+    def __call__(self, item: InferenceInput) -> dict:
+        if item.pixels is not None:
+            return self.from_array(dict(img=item.pixels))
+        return self.from_file(dict(img_path=item.path))
 
 
 def _check_sizes(images: Sequence[LoadedImage]) -> None:

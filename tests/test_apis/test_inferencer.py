@@ -19,6 +19,7 @@ from mmseg_more import localization as L
 from mmseg_more import masks
 from mmseg_more.apis import ImageResult, MoReInferencer, make_settings
 from mmseg_more.apis.inference_inputs import list_inputs
+from mmseg_more.apis.inferencer import _InputLoader
 from mmseg_more.checkpoints import convert_official
 from mmseg_more.datasets import VOCImageLevelDataset
 from mmseg_more.masks import Calibration, MapThreshold
@@ -619,6 +620,36 @@ def test_inputs_are_named_after_files():
     assert [item.position for item in found] == [0, 1, 2]
 
 
+def test_folders_are_looked_through(tmp_path, monkeypatch):
+    for name in ('b.png', 'a.WEBP', 'sub/b.gif', 'sub/notes.txt', 'out/pred/b.png'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    messages = []
+    monkeypatch.setattr(
+        'mmseg_more.apis.inference_inputs.print_log', lambda text, *_: messages.append(text)
+    )
+    # a second run into the same folder takes none of the first run's results
+    found = list_inputs(str(tmp_path), excluded=[str(tmp_path / 'out')])
+    assert [item.name for item in found] == ['a', 'b', 'sub/b']
+    assert [item.path for item in found][2] == str(tmp_path / 'sub' / 'b.gif')
+    assert messages == [
+        f"1 files in {tmp_path} are no images, and left out: 'sub/notes.txt'"
+    ]
+
+
+@pytest.mark.parametrize('options, black', [({}, False), (dict(color_type='color'), True)])
+def test_images_are_read_by_the_policy_unless_the_config_has_a_decoder(
+    tmp_path, options, black
+):
+    path = tmp_path / 'deep.png'
+    cv2.imwrite(str(path), np.full((4, 5), 4095, np.uint16))
+    load = _InputLoader(dict(type='LoadImageFromFile', **options))
+    (item,) = list_inputs(str(path))
+    assert load(item)['img'].max() == (15 if black else 255)
+    (item,) = list_inputs(noise(2, 3))
+    assert load(item)['ori_shape'] == (2, 3)
+
+
 # -------------------------------------------------------- what ends in the middle
 @pytest.mark.parametrize('batch_size', [1, 3])
 def test_network_that_fails_on_one_image(
@@ -652,10 +683,10 @@ def test_scores_of_a_run_that_is_interrupted(inferencer, folder, tmp_path, monke
     """Ctrl-C while the third image is read: the scores of two are there."""
     load = inferencer.loader
 
-    def interrupted(path):
-        if str(path).endswith('c.jpg'):
+    def interrupted(item):
+        if str(item.path).endswith('c.jpg'):
             raise KeyboardInterrupt
-        return load(path)
+        return load(item)
 
     monkeypatch.setattr(inferencer, 'loader', interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -78,6 +78,8 @@ def test_folders_and_files(infer, files, capsys):
     captured = capsys.readouterr()
     assert 'Inference' in captured.out and '100%' in captured.out  # the progress bar
     assert f'3 of 3 images: {files}/out' in captured.out
+    last = captured.out.splitlines()[-1]
+    assert last.startswith(f'next: correct the masks in {files}/out/pred')
 
 
 def test_a_corrupt_image_is_named_and_the_rest_goes_on(infer, files, capsys):
