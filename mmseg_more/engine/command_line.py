@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import traceback
+import warnings
 from contextlib import contextmanager
 from typing import (
     Any,
@@ -32,6 +33,16 @@ MISTAKE = 2
 """Exit status of a command that was given something it cannot work with."""
 # the disk is full, its quota is used up, it cannot be written to
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# beginnings of warnings of MMEngine and MMSegmentation about themselves, in any run
+_OF_OTHERS = (
+    'pkg_resources is deprecated',
+    '``build_loss`` would be deprecated',
+    'Default ``avg_non_ignore`` is False',
+    'Failed to add <class .*VisBackend',
+    'The draw is False',
+)
+# what this package raises where it refuses something
+_REFUSALS = (ValueError, TypeError, KeyError, OSError, ImportError)
 _RAISED_BY_BUILDING = ('is not in the', 'got an unexpected keyword argument', 'missing ')
 
 Function = TypeVar('Function', bound=Callable[..., Any])
@@ -111,6 +122,8 @@ def command(function: Function) -> Function:
 
     @functools.wraps(function)
     def main(*args: Any, **kwargs: Any) -> Any:
+        for beginning in _OF_OTHERS:
+            warnings.filterwarnings('ignore', beginning, UserWarning)
         with ends_in_one_line():
             try:
                 return function(*args, **kwargs)
@@ -158,11 +171,13 @@ def mistake(error: BaseException) -> Optional[str]:
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, OSError) and (error.filename or error.errno in _DISK):
         return _one_line(_describe(error))
-    if isinstance(error, (ValueError, TypeError, OSError, ImportError)) and frames:
+    if isinstance(error, _REFUSALS) and frames:
         last = frames[-1]
         line = linecache.getline(last.filename, last.lineno or 0).strip()
         if _is_ours(last.filename) and line.startswith('raise'):
-            return _one_line(str(error))
+            # of a KeyError str() is the message in quotation marks
+            is_key = isinstance(error, KeyError) and error.args
+            return _one_line(str(error.args[0] if is_key else error))
     if isinstance(error, (KeyError, TypeError)) and _built_from_config(frames):
         text = str(error.args[0]) if error.args else ''
         if any(sign in text for sign in _RAISED_BY_BUILDING):

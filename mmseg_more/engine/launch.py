@@ -20,6 +20,7 @@ from .config_check import check_config
 from .distributed import prepare_distributed
 from .hooks.utils import find_hooks
 from .optim import adapt_amp, enable_amp
+from .truth import check_truth
 
 
 def load_config(
@@ -214,7 +215,13 @@ def choose_resumed(cfg: Config) -> Optional[str]:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The Runner, or the class that ``runner_type`` names."""
+    """The Runner, or the class that ``runner_type`` names.
+
+    Raises:
+        ValueError: If what is scored needs masks, and the data have none
+            (:func:`check_truth`).
+    """
+    check_truth(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

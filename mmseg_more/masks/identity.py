@@ -10,7 +10,7 @@ from torch import nn
 from ..engine.hooks.utils import innermost
 from ..engine.type_name import type_name
 
-_LOADERS_OF_TRUTH = ('LoadAnnotations', 'LoadMask')
+TRUTH_LOADERS = ('LoadAnnotations', 'LoadMask')
 _IRRELEVANT = frozenset(
     (
         'init_cfg',
@@ -76,7 +76,7 @@ def without_annotations(pipeline: Sequence[Any]) -> List[Any]:
             step = without_annotations(step)
             if not step:
                 continue
-        elif type_name(step) in _LOADERS_OF_TRUTH:
+        elif type_name(step) in TRUTH_LOADERS:
             continue
         elif type_name(step) == 'TestTimeAug':
             step = dict(step, transforms=without_annotations(step['transforms']))

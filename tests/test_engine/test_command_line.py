@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import warnings
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from mmseg_more.engine.command_line import (
     mistake,
     pixel_limit,
 )
+from mmseg_more.evaluation.sample import read_field
 
 from mmseg.registry import MODELS
 
@@ -65,6 +67,23 @@ def test_the_traceback_by_the_environment_and_in_the_log(
     printed = capsys.readouterr().err
     assert 'Traceback' in printed and printed.splitlines()[-1].startswith('error: ')
     assert 'Traceback' in (tmp_path / 'run.log').read_text()
+
+
+def test_a_missing_field_is_a_mistake():
+    assert mistake(raised(read_field, {}, 'gt_sem_seg')).startswith(
+        '"gt_sem_seg" is missing on the data sample of an image'
+    )
+    # one that nobody raised on purpose
+    assert mistake(raised({}.__getitem__, 'gt_sem_seg')) is None
+
+
+def test_warnings_of_others_about_themselves_are_not_shown(recwarn):
+    def warn():
+        warnings.warn('pkg_resources is deprecated as an API. See ...', stacklevel=2)
+        warnings.warn('a warning of ours', stacklevel=2)
+
+    command(warn)()
+    assert [str(warning.message) for warning in recwarn] == ['a warning of ours']
 
 
 def test_faults_of_the_program_are_not_caught():
