@@ -11,7 +11,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
-from typing import Container, Dict, Iterable, List, Sequence, Set, Tuple, Union
+from typing import Callable, Container, Dict, Iterable, List, Sequence, Set, Tuple, Union
 
 ImageLabels = Dict[str, List[str]]
 CSV_HEADER = ['image', 'labels']
@@ -72,7 +72,7 @@ def read_label_file(path: Union[str, Path]) -> ImageLabels:
     return labels
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The text of a label file, which Windows may have begun with a byte order mark."""
     try:
         return path.read_bytes().decode('utf-8-sig')  # line ends as they are
@@ -82,7 +82,8 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _check_entries(path: Path, count: int) -> None:
+def check_entries(path: Path, count: int) -> None:
+    """Raise ValueError if a label file has more entries than ``MAX_ENTRIES``."""
     if count > MAX_ENTRIES:
         raise ValueError(
             f'the label file {path} has {count} entries, more than the {MAX_ENTRIES} that '
@@ -106,9 +107,21 @@ def _unique_keys(pairs: List[Tuple[str, object]]) -> dict:
 
 
 def _read_json(path: Path) -> ImageLabels:
-    text = _read_text(path)
+    content = read_json_object(path)
+    if {'images', 'annotations', 'categories'} <= content.keys():
+        return coco_labels(content, path, lambda name: Path(name).stem)
+    return content
+
+
+def read_json_object(path: Path) -> dict:
+    """The object that a JSON label file holds.
+
+    Raises:
+        ValueError: If it is malformed, holds a key twice, or no object.
+    """
+    text = read_text(path)
     if '"annotations"' not in text:  # no COCO instances, which have many keys per image
-        _check_entries(path, text.count(':'))
+        check_entries(path, text.count(':'))
     try:
         content = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
@@ -126,17 +139,26 @@ def _read_json(path: Path) -> ImageLabels:
             '{"ID": ["class", ...]}, not a '
             f'{type(content).__name__}'
         )
-    if {'images', 'annotations', 'categories'} <= content.keys():
-        return _from_coco(content, path)
     return content
 
 
-def _from_coco(content: dict, path: Path) -> ImageLabels:
-    """Class names per image, in the order of the categories' ids."""
+def coco_labels(
+    content: dict, path: Path, image_key: Callable[[str], str] = str
+) -> ImageLabels:
+    """Class names per image of COCO instances, in the order of the categories' ids.
+
+    Args:
+        content: ``images``, ``annotations`` and ``categories``.
+        path: Where it was read, for the errors.
+        image_key: What an image is called, of its ``file_name``.
+
+    Raises:
+        ValueError: If it is malformed, or two images are called the same.
+    """
     try:
         names = {entry['id']: entry['name'] for entry in content['categories']}
         files = _unique_keys(
-            [(entry['id'], Path(entry['file_name']).stem) for entry in content['images']]
+            [(entry['id'], image_key(entry['file_name'])) for entry in content['images']]
         )
         present: Dict[int, Set[int]] = {image_id: set() for image_id in files}
         for entry in content['annotations']:
@@ -157,8 +179,8 @@ def _from_coco(content: dict, path: Path) -> ImageLabels:
 
 def _read_csv(path: Path) -> ImageLabels:
     labels: ImageLabels = {}
-    text = _read_text(path)
-    _check_entries(path, text.count('\n'))
+    text = read_text(path)
+    check_entries(path, text.count('\n'))
     try:
         rows = list(csv.reader(io.StringIO(text, newline=''), strict=True))
     except csv.Error as error:

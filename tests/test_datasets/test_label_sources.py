@@ -1,0 +1,139 @@
+"""Labels of a user's own images, in the forms that there are."""
+
+import json
+
+import pytest
+
+from mmseg_more.datasets.label_sources import match_labels, read_labels
+
+EXPECTED = {'a.jpg': ['cat'], 'b.png': ['cat', 'dog'], 'c.jpg': []}
+IMAGES = ['a.jpg', 'b.png', 'c.jpg']
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(name, text, images=IMAGES):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_labels(path, images)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    'text, form',
+    [
+        ('image,labels\na.jpg,cat\nb.png,cat;dog\nc.jpg,\n', "names, delimiter ','"),
+        ('Image;Labels\na.jpg;cat\nb.png;cat,dog\nc.jpg;\n', "names, delimiter ';'"),
+        ('file name\tclass\na.jpg\tcat\nb.png\tcat|dog\nc.jpg\t\n', 'delimiter tab'),
+        ('path|species\na.jpg|cat\nb.png|cat,dog\nc.jpg|\n', "delimiter '|'"),
+        ('image,labels\na.jpg,cat\nb.png,cat,dog\nc.jpg\n', 'names'),
+        ('a.jpg,cat\nb.png,cat;dog\nc.jpg,\n', 'names without a header'),
+        ('a.jpg;cat\r\nb.png;cat,dog\r\nc.jpg;\r\n', 'names without a header'),
+        ('\ufeffimage,label\n\na.jpg,cat\nb.png,dog\nb.png,cat\nc.jpg,\n', 'names'),
+        ('image,cat,dog\na.jpg,1,0\nb.png,1,1\nc.jpg,0,0\n', 'a column for each class'),
+        ('id,cat,dog\na.jpg,x,\nb.png,x,x\nc.jpg,,\n', 'a column for each class'),
+        ('filename,width,class,xmin\na.jpg,9,cat,1\nb.png,9,cat,2\nb.png,9,dog,3\n'
+         'c.jpg,9,,0\n', "column 'class'"),
+    ],
+)  # fmt: skip
+def test_tables(read, text, form):
+    source = read('labels.csv', text)
+    found = {name: sorted(names) for name, names in source.labels.items()}
+    assert found == EXPECTED
+    assert form in source.form
+
+
+def test_quoted_names(read):
+    source = read('labels.tsv', '"a, b.jpg";"cat"\n"c;d.jpg";dog\n')
+    assert source.labels == {'a, b.jpg': ['cat'], 'c;d.jpg': ['dog']}
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('a.jpg\nb.jpg\n', 'the first line has no delimiter'),
+        ('', 'the first line has no delimiter'),
+        ('image,labels\n,cat\n', 'row 2: the name of the image is empty'),
+        ('image,a,b\nx.jpg,cat,4\n', 'does not say where the classes are'),
+        ('image,cat\nx.jpg,1,1\n', 'more columns than the header'),
+        ('image,labels\na.jpg,cat\n'.encode('utf-16'), 'save it as UTF-8'),
+    ],
+)
+def test_tables_that_cannot_be_understood(read, text, message):
+    with pytest.raises(ValueError, match=message):
+        read('labels.csv', text)
+
+
+def test_json(read):
+    assert read('l.json', json.dumps(EXPECTED)) == ('JSON', EXPECTED)
+    content = dict(
+        images=[dict(id=1, file_name='x/a.jpg'), dict(id=2, file_name='y/a.jpg')],
+        annotations=[dict(image_id=2, category_id=3)],
+        categories=[dict(id=3, name='cat')],
+    )
+    source = read('l.json', json.dumps(content))
+    # folders are kept, so that images of one name in two folders are two
+    assert source == ('COCO JSON', {'x/a.jpg': [], 'y/a.jpg': ['cat']})
+
+
+def test_voc_xml(tmp_path):
+    (tmp_path / 'below').mkdir()
+    for name, classes in (('a', ['cat']), ('below/b', [])):
+        objects = ''.join(f'<object><name>{c}</name></object>' for c in classes)
+        (tmp_path / f'{name}.xml').write_text(f'<annotation>{objects}</annotation>')
+    source = read_labels(tmp_path, [])
+    assert source == ('VOC XML', {'a': ['cat'], 'below/b': []})
+
+
+def test_names_of_folders():
+    images = ['cat/a.jpg', 'cat/deep/b.jpg', 'background/c.jpg', 'd.jpg']
+    source = read_labels('folders', images)
+    matched = match_labels(source.labels, images)
+    assert matched.labels == {'background/c': [], 'cat/a': ['cat'], 'cat/deep/b': ['cat']}
+    assert matched.unlabelled == ['d']
+
+
+def test_what_is_no_source(tmp_path):
+    with pytest.raises(FileNotFoundError, match="do not exist; .* 'folders'"):
+        read_labels(tmp_path / 'none.csv', [])
+    with pytest.raises(ValueError, match="holds no annotation .*'folders'"):
+        read_labels(tmp_path, [])
+    (tmp_path / 'l.pkl').touch()
+    with pytest.raises(ValueError, match='labels are a .json or .csv'):
+        read_labels(tmp_path / 'l.pkl', [])
+
+
+@pytest.mark.parametrize(
+    'name, image',
+    [
+        ('a', 'a.jpg'),
+        ('a.jpg', 'a.jpg'),
+        ('a.png', 'a.jpg'),  # what the file became
+        ('photos/a.jpg', 'a.jpg'),
+        ('C:\\photos\\sub\\a.jpg', 'sub/a.jpg'),
+        ('./sub/a.jpg', 'sub/a.jpg'),
+        ('a.jpg', 'sub/a.jpg'),
+        ('x.v2', 'x.v2.jpg'),
+    ],
+)
+def test_names_that_mean_an_image(name, image):
+    matched = match_labels({name: ['cat', 'cat', 'Background']}, [image])
+    assert matched.labels == {image[:-4]: ['cat']}
+    assert not matched.unlabelled and not matched.orphans
+
+
+def test_names_that_mean_none():
+    images = ['x/a.jpg', 'y/a.jpg', 'sub/b.jpg', 'c.jpg']
+    labels = {'a.jpg': ['cat'], 'other/b.jpg': ['cat'], 'C.jpg': ['cat']}
+    matched = match_labels(labels, images)
+    assert matched.orphans == list(labels)
+    assert matched.unlabelled == ['c', 'sub/b', 'x/a', 'y/a']
+
+
+def test_two_labels_of_one_image():
+    assert match_labels({'a': ['cat'], 'a.jpg': ['cat']}, ['a.jpg']).labels == {
+        'a': ['cat']
+    }
+    with pytest.raises(ValueError, match="'a' twice, as 'a' and 'a.jpg', with different"):
+        match_labels({'a': ['cat'], 'a.jpg': ['dog']}, ['a.jpg'])
