@@ -11,8 +11,11 @@ been interrupted (docs/questions.md).
 
 import argparse
 import os
+from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import find_latest_checkpoint
 
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
@@ -78,6 +81,16 @@ def train(cfg: Config) -> None:
     if resumed:
         runner.logger.info(resumed)
     runner.train()
+    if is_main_process():
+        print(
+            f'next: python -m mmseg_more infer IMAGES {runner.work_dir}/'
+            f'{Path(cfg.filename).name} {runner.work_dir}/{_newest(runner.work_dir)}'
+        )
+
+
+def _newest(work_dir: str) -> str:
+    """Name of the checkpoint that a training wrote last."""
+    return Path(find_latest_checkpoint(work_dir) or 'CHECKPOINT').name
 
 
 @command
