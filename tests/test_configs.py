@@ -74,7 +74,9 @@ def test_builds(path):
         )
     model = MODELS.build(model_cfg)
     build_hooks(cfg)
-    METRICS.build(cfg.val_evaluator)
+    evaluators = cfg.val_evaluator
+    for metric in evaluators if isinstance(evaluators, list) else [evaluators]:
+        METRICS.build(metric)
     for pipeline in (cfg.train_pipeline, cfg.val_pipeline, cfg.tta_pipeline):
         for transform in pipeline:
             TRANSFORMS.build(transform)

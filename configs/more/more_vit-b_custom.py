@@ -1,6 +1,8 @@
-# A template: MoRe, ViT-B/16, on images of your own. Copy it and change its settings.
+# A template: MoRe, ViT-B/16, on images of your own. Copy it and change its settings; or let
+#   python -m mmseg_more make_config IMAGES LABELS --out mine.py
+# write a config that fits the images.
 #
-#   data/mine/images/ID.jpg   or .jpeg, .png; ID may lead through folders: roof/img_001
+#   data/mine/images/ID.jpg   or .png, .webp, ...; ID may lead through folders: roof/img_001
 #   data/mine/labels.json     {"ID": ["cat", "dog"], "ID": []}, or labels.csv with the line
 #                             image,labels and then a line ID,cat;dog per image
 #   data/mine/train.txt       the IDs to train on, one per line
@@ -38,15 +40,36 @@ _dataset = dict(
     label_file=label_file,
     metainfo=dict(classes=classes),
 )
+train_pipeline = [
+    dict(type='LoadAnyImage'),
+    dict(
+        type='mmpretrain.RandomResizedCrop',
+        scale=(448, 448),
+        crop_ratio_range=(0.32, 1.0),
+        interpolation='bicubic',
+        backend='pillow',
+    ),
+    dict(type='RandomFlip', prob=0.5),
+    dict(
+        type='RandomApply',
+        prob=0.5,
+        transforms=[
+            dict(
+                type='PILColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
+            )
+        ],
+    ),
+    dict(type='PackImageLevelInputs'),
+]
 val_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnyImage'),
     dict(type='Resize', scale=(448, 448), keep_ratio=False),
-    *([dict(type='LoadAnnotations')] if mask_folder else []),
+    *([dict(type='LoadMask')] if mask_folder else []),
     dict(type='PackImageLevelInputs'),
 ]
 test_pipeline = val_pipeline
 train_dataloader = dict(
-    dataset=dict(_dataset, ann_file=train_split, pipeline={{_base_.train_pipeline}})
+    dataset=dict(_dataset, ann_file=train_split, pipeline=train_pipeline)
 )
 val_dataloader = dict(
     dataset=dict(
@@ -59,8 +82,26 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 if mask_folder is None:
-    # precision, recall and F1 of the image labels
-    val_evaluator = dict(_delete_=True, type='mmpretrain.MultiLabelMetric')
+    # precision, recall, F1 and mAP of the image labels; maps are judged by health/score
+    val_evaluator = [
+        dict(type='mmpretrain.MultiLabelMetric', thr=0.5),
+        dict(type='mmpretrain.AveragePrecision'),
+    ]
     test_evaluator = val_evaluator
-    # they say nothing about maps: the last checkpoints are kept, not the best one
-    default_hooks = dict(checkpoint=dict(save_best=None))
+    tta_pipeline = [
+        dict(type='LoadAnyImage'),
+        dict(
+            type='TestTimeAug',
+            transforms=[
+                [
+                    dict(type='Resize', scale=(side, side), keep_ratio=False)
+                    for side in (448, 560, 672)
+                ],
+                [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+                [dict(type='PackImageLevelInputs')],
+            ],
+        ),
+    ]
+    default_hooks = dict(
+        checkpoint=dict(save_best='health/score'), health=dict(type='HealthHook')
+    )
