@@ -1,5 +1,6 @@
 """Runs that must not start."""
 
+import importlib
 from types import SimpleNamespace
 from unittest import mock
 
@@ -223,6 +224,7 @@ def runner_of(model, dataset=()):
         hooks=[],
         seed=0,
         train_dataloader=SimpleNamespace(dataset=dataset),
+        optim_wrapper=None,
         _train_loop=TRAINING,
     )
 
@@ -253,6 +255,18 @@ def test_weights_that_come_from_a_file(work_dir):
     assert not warned(model)
     model = tiny_model()
     assert not warned(model, checkpoint=dict(state_dict=model.state_dict()))
+
+
+def test_a_cpu_that_is_faster_in_bfloat16(work_dir, monkeypatch):
+    module = importlib.import_module('mmseg_more.engine.hooks.sanity_check_hook')
+    sizes = []
+    monkeypatch.setattr(module, 'amp_hint', lambda *args: sizes.append(args[2]) or 'faster')
+    runner = runner_of(tiny_model())
+    HOOKS.build(dict(type='SanityCheckHook')).before_train(runner)
+    runner.logger.info.assert_called_once_with('faster')
+    assert sizes == [(448, 448)]
+    HOOKS.build(dict(type='SanityCheckHook')).before_train(runner_of(Net()))
+    assert len(sizes) == 1
 
 
 def test_random_weights_in_a_runner(tmp_path):
