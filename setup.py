@@ -106,6 +106,7 @@ setup(
         'lite': requirements('lite'),
         'deploy': requirements('deploy'),
         'coco': requirements('coco'),
+        'annotation': requirements('annotation'),
         'tests': requirements('tests') + requirements('deploy') + requirements('coco'),
         'optional': requirements('optional'),
     },

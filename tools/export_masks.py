@@ -1,7 +1,7 @@
 """Hand masks to a labelling tool, those of the least certain images first.
 
     python tools/export_masks.py work_dirs/masks --to coco --out masks.json
-    python tools/export_masks.py work_dirs/masks --to labelstudio --images photos --out tasks
+    python tools/export_masks.py work_dirs/masks --to yolo --images photos --out labels
 
 DIR is a folder of masks with its manifest.json. coco writes a file .json, cvat a .zip, the
 others a folder. docs/annotation.md tells how each tool takes them, and what is lost.

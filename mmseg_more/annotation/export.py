@@ -53,7 +53,7 @@ def export_masks(source: MaskSource, tool: str, out: Union[str, Path]) -> None:
         raise ValueError(f'tool must be one of {", ".join(FORMATS)}, got {tool!r}')
     files, suffix = FORMATS[tool]
     out = Path(out)
-    if out.suffix != suffix and suffix:
+    if suffix and out.suffix != suffix:
         raise ValueError(f'{out}: the file for {tool} ends in {suffix}')
     if os.path.lexists(out):
         raise FileExistsError(

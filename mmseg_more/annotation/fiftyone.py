@@ -5,7 +5,7 @@ import io
 import json
 import zlib
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def fiftyone_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
             for region in mask.regions
             if region.score is not None
         ]
-        sample = dict(
+        sample: Dict[str, Any] = dict(
             filepath=prefix + mask.image,
             prediction=dict(_cls='Segmentation', mask=_packed(mask.labels)),
             class_scores=dict(_cls='Classifications', classifications=scores),

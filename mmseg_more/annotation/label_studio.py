@@ -1,7 +1,7 @@
 """Label Studio: tasks with predictions of its brush, whose run lengths are its own."""
 
 import json
-from typing import Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -41,7 +41,7 @@ def label_studio_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
             if region.score is not None:
                 result['score'] = region.score
             results.append(result)
-        prediction = dict(model_version='mmseg_more', result=results)
+        prediction: Dict[str, Any] = dict(model_version='mmseg_more', result=results)
         if mask.score is not None:
             prediction['score'] = mask.score
         data = {_TO: prefix + quote(mask.image), 'name': mask.name}

@@ -130,8 +130,8 @@ class MaskSource:
         missing = sorted(set(self.entries) - set(files))
         if missing:
             raise FileNotFoundError(
-                f'{len(missing)} of {len(self.entries)} images of {self.folder.root} are not '
-                f'in {self.images}: {name_few(missing)}'
+                f'{len(missing)} of {len(self.entries)} images of {self.folder.root} are '
+                f'not in {self.images}: {name_few(missing)}'
             )
         return {name: files[name] for name in self.entries}
 
@@ -187,7 +187,7 @@ def _unchanged(path: Path, noted: Optional[Dict[str, Any]]) -> bytes:
     content = path.read_bytes()
     if noted and noted.get('sha256') != hashlib.sha256(content).hexdigest():
         raise ValueError(
-            f'{path} has changed since it was made, so that its scores are of another mask: '
-            'make it again by the same tools/test.py command'
+            f'{path} has changed since it was made, so that its scores are of another '
+            'mask: make it again by the same tools/test.py command'
         )
     return content

@@ -52,7 +52,7 @@ def folder(tmp_path):
         images[name] = dict(
             size=list(labels.shape),
             classes=present,
-            confidence={shown: 0.75 for shown in present},
+            confidence=dict.fromkeys(present, 0.75),
             files=dict(mask=noted),
         )
         if name in SCORES:
