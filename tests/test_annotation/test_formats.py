@@ -42,7 +42,11 @@ def check(found, truth):
 
 
 def tool_reader(name):
-    return pytest.importorskip(name, reason='pip install -r requirements/annotation.txt')
+    return pytest.importorskip(
+        name,
+        reason=f'no {name}: pip install -r requirements/annotation.txt',
+        exc_type=ImportError,  # also where a library of the system is missing
+    )
 
 
 # ------------------------------------------------------------------------------------ COCO
@@ -89,7 +93,7 @@ def test_cvat(export, truth, order):
 
 
 def test_cvat_by_datumaro(export, truth, tmp_path):
-    tool_reader('datumaro')
+    tool_reader('datumaro.plugins.data_formats.voc.base')
     from datumaro.plugins.data_formats.voc.base import VocSegmentationBase
 
     with zipfile.ZipFile(export('cvat')) as archive:
@@ -167,7 +171,7 @@ def test_label_studio(export, truth, order):
 
 
 def test_label_studio_by_its_sdk(export, truth):
-    tool_reader('label_studio_sdk')
+    tool_reader('label_studio_sdk.converter.brush')
     from label_studio_sdk.converter.brush import decode_rle
 
     def decode(runs, shape):
@@ -207,7 +211,7 @@ def test_labelme(export, truth, order):
 
 
 def test_labelme_by_its_own_utils(export, truth):
-    tool_reader('labelme')
+    tool_reader('labelme._label_file')
     from labelme._label_file import _load_shape_json_obj
     from labelme.utils.shape import shapes_to_label
 
