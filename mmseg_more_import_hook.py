@@ -22,7 +22,8 @@ class ImportHook:
       (mmcv-lite), and mmseg is loaded or being loaded, ``mmseg_more/missing_extension.py``
       takes their place. Compiled operations that are there are found as ever.
     * ``mmengine.config.utils``: MMEngine's list of packages whose configs can be named
-      ``PACKAGE::...`` gets the entry ``mmseg_more`` (``mmseg_more/compat.py``).
+      ``PACKAGE::...`` gets the entry ``mmseg_more``, and with the fork OneDL one of mmseg
+      that fits (``mmseg_more/compat.py``).
     """
 
     @staticmethod
@@ -57,9 +58,21 @@ def _with_config_name(spec):
         load(module)
         packages = getattr(module, 'MODULE2PACKAGE', {})
         packages.setdefault('mmseg_more', 'mmseg_more.version')
+        if 'mmseg' in packages and not _is_installed(packages['mmseg']):
+            packages['mmseg'] = 'mmseg'
 
     spec.loader.exec_module = exec_module
     return spec
+
+
+def _is_installed(distribution):
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def install():

@@ -97,13 +97,17 @@ setup(
     # the checkout's own folder of the same name and taken it for a package without content.
     package_dir={'': '.'},
     package_data={'mmseg_more': ['py.typed']},
-    # Without mmcv, as in MMSegmentation: which of its two distributions fits depends on the
-    # machine, and pip would put the files of mmcv-lite over those of a full mmcv, whose
-    # compiled operations other packages need. `import mmseg_more` says what is missing;
-    # `pip install mmseg_more[lite]` takes mmcv-lite along.
-    install_requires=requirements('mminstall') + requirements('runtime'),
+    # Without the OpenMMLab packages, of which there are two stacks with the same modules,
+    # and without mmcv, as in MMSegmentation: which distribution fits depends on the machine,
+    # and pip would put the files of one over those of another. `import mmseg_more` says what
+    # is missing, and what lies over each other; docs/stacks.md names the extras.
+    install_requires=requirements('runtime'),
     extras_require={
-        'lite': requirements('lite'),
+        # for a machine with a full mmcv, whose compiled operations other packages need
+        'openmmlab': requirements('mminstall'),
+        'lite': requirements('mminstall') + requirements('lite'),
+        'onedl': requirements('onedl'),
+        'mim': requirements('mim'),
         'deploy': requirements('deploy'),
         'coco': requirements('coco'),
         'annotation': requirements('annotation'),

@@ -14,17 +14,17 @@ import runpy
 import sys
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, Optional
 
 import torch
 from mmengine.infer import BaseInferencer
 from packaging.requirements import Requirement
 
 from . import __version__, missing_extension
-from .compat import installed_version
+from .compat import installed_stack, installed_version, installed_versions
 from .engine.command_line import command
 from .model_index import index_folder, shipped_models
-from .version import REQUIRED
+from .version import STACKS, TORCH
 
 
 def own_tools() -> Dict[str, Path]:
@@ -50,12 +50,9 @@ def _tools(folder: Path) -> Dict[str, Path]:
 def overview() -> str:
     """Versions, what is missing, and what can be typed."""
     lines = [f'mmseg_more {__version__}, Python {platform.python_version()}']
-    for _, distributions, _ in REQUIRED:
-        lines.extend(
-            f'{name} {number}'
-            for name, number in zip(distributions, map(installed_version, distributions))
-            if number is not None
-        )
+    for _, distributions, _ in (*STACKS[installed_stack()], TORCH):
+        versions = installed_versions(distributions)
+        lines.extend(f'{name} {number}' for name, number in versions.items())
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'
     has_operations = sys.modules.get('mmcv._ext') is not missing_extension
     lines.append(f'GPU: {device}')
@@ -78,12 +75,16 @@ def missing_packages() -> Iterator[str]:
     except PackageNotFoundError:
         yield 'mmseg_more is not installed, only found: pip install -e . in its checkout'
         return
-    groups: Dict[str, List[str]] = {'required': [], 'optional': []}
+    stack = installed_stack()
+    extras = {'': 'required', stack: 'required', 'optional': 'optional'}
+    if stack == 'openmmlab':  # the fork has a mim of its own (docs/stacks.md)
+        extras['mim'] = 'to use mim'
+    groups: Dict[str, List[str]] = {group: [] for group in extras.values()}
     for requirement in requirements:
         number = installed_version(requirement.name)
         fits = number is not None and requirement.specifier.contains(number, True)
-        group = _group(requirement)
-        if group in groups and not fits:
+        group = _group(requirement, extras)
+        if group is not None and not fits:
             requirement.marker = None
             groups[group].append(f'"{requirement}"')
     for group, missing in groups.items():
@@ -91,11 +92,13 @@ def missing_packages() -> Iterator[str]:
         yield f'missing, {group}: {remedy}'
 
 
-def _group(requirement: Requirement) -> str:
-    if requirement.marker is None:
-        return 'required'
-    is_optional = requirement.marker.evaluate(dict(extra='optional'))
-    return 'optional' if is_optional else 'of another extra'
+def _group(requirement: Requirement, extras: Dict[str, str]) -> Optional[str]:
+    """The group of the first extra that the requirement belongs to; None if of none."""
+    marker = requirement.marker
+    for extra, group in extras.items():
+        if marker is None or marker.evaluate(dict(extra=extra)):
+            return group
+    return None
 
 
 def find_tool(name: str) -> Path:

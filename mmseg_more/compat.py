@@ -1,4 +1,4 @@
-"""What lets MMSegmentation 1.2 run on today's PyTorch, without compiling mmcv.
+"""What lets MMSegmentation run on today's PyTorch, without compiling mmcv.
 
 Adjustments, all made by :func:`apply` before anything of MMCV, MMSegmentation or
 MMPretrain is imported, and none of which replaces something that works already:
@@ -8,12 +8,12 @@ MMPretrain is imported, and none of which replaces something that works already:
   operation says what to install when it is called. An installed mmseg_more does this also
   if mmseg is imported first (``mmseg_more_import_hook``).
 * MMEngine knows a fixed list of packages whose configs can be named ``PACKAGE::...``:
-  mmseg_more becomes one of them.
+  mmseg_more becomes one of them, and so does mmseg where a fork has renamed it.
 * Since PyTorch 2.6 ``torch.load`` reads tensors only, and rejects the logs and random
   states that MMEngine stores beside them. Exactly the types MMEngine writes are allowed.
-* MMEngine opens a downloaded checkpoint without that restriction, and runs a config that a
-  checkpoint holds when a training resumes from it. Neither happens any more
-  (docs/security.md).
+* MMEngine opens a downloaded checkpoint without that restriction, the fork OneDL any that
+  cannot be opened with it, and both run a config that a checkpoint holds when a training
+  resumes from it. None of this happens any more (docs/security.md).
 * ``auto_scale_lr`` scales the rate that MMEngine logs as ``base_lr`` too.
 * MMPretrain's optional multi-modal models fail to import beside a recent
   ``transformers``; they are left out.
@@ -24,37 +24,31 @@ import sys
 from functools import partial, wraps
 from importlib.metadata import PackageNotFoundError, version
 from pickle import UnpicklingError
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from mmseg_more import missing_extension
-from mmseg_more.version import REQUIRED
+from mmseg_more.version import STACKS, TORCH
 
 _EXT = 'mmcv._ext'
 _HISTORY_METHODS = ('min', 'max', 'current', 'mean')
 
 
-def check_versions(required: Sequence[Tuple[str, Tuple[str, ...], str]] = REQUIRED) -> None:
+def check_versions() -> None:
     """Check that the installed OpenMMLab packages and PyTorch are of versions that fit.
 
     Only the packages' metadata is read, so that the message comes before any import
     that a wrong version would break.
 
-    Args:
-        required: (module, distributions that provide it, version range) of each.
-
     Raises:
         ImportError: If one is missing or of another version; the message names all
             that do not fit, the ranges that do and the command that installs them.
+            Likewise if packages of both stacks lie over each other.
     """
     from packaging.specifiers import SpecifierSet
 
     problems, remedy = [], []
-    for module, distributions, fitting in required:
-        found = {
-            name: number
-            for name, number in zip(distributions, map(installed_version, distributions))
-            if number is not None
-        }
+    for module, distributions, fitting in (*STACKS[installed_stack()], TORCH):
+        found = installed_versions(distributions)
         if not found:
             problems.append(f'{module} is not installed, {fitting} fits')
             remedy.append(f'"{distributions[-1]}{fitting}"')
@@ -68,6 +62,35 @@ def check_versions(required: Sequence[Tuple[str, Tuple[str, ...], str]] = REQUIR
             + '; '.join(problems)
             + f'. Run: pip install {" ".join(remedy)}'
         )
+
+
+def installed_stack() -> str:
+    """The key of ``STACKS`` of which packages are installed; the first, if of none.
+
+    Raises:
+        ImportError: If packages of several are: they have the same files, and those
+            that came last have replaced the others'.
+    """
+    found = {
+        stack: installed_versions(name for package in packages for name in package[1])
+        for stack, packages in STACKS.items()
+    }
+    stacks = [stack for stack, versions in found.items() if versions]
+    if len(stacks) > 1:
+        names = [name for stack in stacks for name in found[stack]]
+        raise ImportError(
+            'packages of OpenMMLab and of its fork OneDL are installed over each other: '
+            f'{", ".join(names)}. Keep one of the two (docs/stacks.md). Run: '
+            f'pip uninstall -y {" ".join(names)}; then for OpenMMLab '
+            'pip install "mmseg_more[lite]", or for OneDL pip install "mmseg_more[onedl]"'
+        )
+    return stacks[0] if stacks else next(iter(STACKS))
+
+
+def installed_versions(distributions: Iterable[str]) -> Dict[str, str]:
+    """Versions of those of the distributions that are installed, by name."""
+    found = {name: installed_version(name) for name in distributions}
+    return {name: number for name, number in found.items() if number is not None}
 
 
 def installed_version(distribution: str) -> Optional[str]:
@@ -90,10 +113,15 @@ def allow_config_names() -> None:
     MMEngine asks pip where the distribution lies whose name is in its list, and is told
     where packages are installed, also for one that is not there (``pip install -e``). A
     module is looked up by Python instead: any of this package leads to its folder.
+
+    The list of OneDL's MMEngine still has OpenMMLab's name of MMSegmentation, which is not
+    installed there.
     """
     from mmengine.config.utils import MODULE2PACKAGE
 
     MODULE2PACKAGE.setdefault('mmseg_more', 'mmseg_more.version')
+    if installed_version(MODULE2PACKAGE['mmseg']) is None:
+        MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 
 def _history_buffer_method(owner: Any, name: str) -> Callable:
@@ -152,16 +180,21 @@ def allow_mmengine_checkpoints() -> None:
     torch.serialization.add_safe_globals([*checkpoint_globals()])
 
 
-def restrict_downloads() -> None:
-    """Open checkpoints of the network as strictly as those of a disk.
+def restrict_loading() -> None:
+    """Open every checkpoint as strictly as ``torch.load`` does by default.
 
     PyTorch's function for downloads, which MMEngine calls for ``http://``, ``https://``,
     ``torchvision://``, ``openmmlab://`` and ``mmcls://``, loads any object by default.
+    OneDL's MMEngine has a function for files that lets a checkpoint call ``getattr``, and
+    that opens without restriction what it could not open with it.
     """
     import mmengine.runner.checkpoint as checkpoint
+    import torch
     from torch.hub import load_state_dict_from_url
 
     checkpoint.load_url = partial(load_state_dict_from_url, weights_only=True)
+    if hasattr(checkpoint, '_safe_torch_load'):
+        checkpoint._safe_torch_load = torch.load
 
 
 def leave_out_config_text() -> None:
@@ -230,7 +263,7 @@ def apply() -> None:
     install_missing_extension()
     allow_config_names()
     allow_mmengine_checkpoints()
-    restrict_downloads()
+    restrict_loading()
     leave_out_config_text()
     scale_logged_rate()
     skip_multimodal()

@@ -1,4 +1,4 @@
-"""Stands for ``mmcv._ext``, mmcv's compiled operations, where mmcv-lite is installed.
+"""Stands for ``mmcv._ext``, mmcv's compiled operations, where mmcv has none (mmcv-lite).
 
 MMSegmentation imports them, and MoRe uses none: whatever is asked of this module is an
 operation that says what to install when it is called. The module imports nothing, because
@@ -15,12 +15,13 @@ def __getattr__(name: str) -> Callable:
 
     def missing_op(*args: Any, **kwargs: Any) -> None:
         raise ImportError(
-            f'the operation {name!r} is compiled code of mmcv, and mmcv-lite is '
-            'installed, which has none. MoRe does not need it; a model that does '
-            'needs the full package: `pip uninstall mmcv-lite`, then '
+            f'the operation {name!r} is compiled code of mmcv, and the installed mmcv '
+            'has none. MoRe does not need it; a model that does needs the full package '
+            'in place of mmcv-lite: `pip uninstall mmcv-lite`, then '
             '`pip install "mmcv>=2.1.0,<2.2.0"` (see '
             'https://mmcv.readthedocs.io/en/latest/get_started/installation.html '
-            'for a build that fits your PyTorch)'
+            'for a build that fits your PyTorch), or onedl-mmcv built with them '
+            '(docs/stacks.md)'
         )
 
     missing_op.__name__ = missing_op.__qualname__ = name

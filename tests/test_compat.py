@@ -11,57 +11,74 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 import mmseg_more
 from mmseg_more import compat
-from mmseg_more.version import REQUIRED
+from mmseg_more.version import STACKS, TORCH
+
+OPENMMLAB = dict(
+    mmengine='0.10.7', mmcv_lite='2.1.0', mmsegmentation='1.2.2', mmpretrain='1.2.0'
+)
+ONEDL = dict(
+    onedl_mmengine='0.10.12',
+    onedl_mmcv='2.3.6',
+    onedl_mmsegmentation='1.4.2',
+    onedl_mmpretrain='1.3.6',
+)
 
 
 def fake_versions(monkeypatch, **installed):
-    """Let the installed distributions appear to be these; None: not installed."""
+    """Let these distributions appear to be installed, and of both stacks no others."""
     real = compat.version
+    stacks = {
+        name for packages in STACKS.values() for _, names, _ in packages for name in names
+    }
 
     def version(name):
-        number = installed.get(name.replace('-', '_'), real)
-        if number is None:
+        number = installed.get(name.replace('-', '_'))
+        if number is None and name in stacks:
             raise PackageNotFoundError(name)
-        return real(name) if number is real else number
+        return number or real(name)
 
     monkeypatch.setattr(compat, 'version', version)
 
 
 def test_versions_that_fit(monkeypatch):
-    fake_versions(
-        monkeypatch,
-        mmengine='0.10.7',
-        mmcv=None,
-        mmcv_lite='2.1.0',
-        mmsegmentation='1.2.2',
-        mmpretrain='1.2.0',
-    )
+    fake_versions(monkeypatch, **OPENMMLAB)
     compat.check_versions()
-    fake_versions(monkeypatch, mmcv='2.1.0', mmcv_lite=None)
+    assert compat.installed_stack() == 'openmmlab'
+    fake_versions(monkeypatch, **{**OPENMMLAB, 'mmcv_lite': None, 'mmcv': '2.1.0'})
     compat.check_versions()
+    fake_versions(monkeypatch, **ONEDL)
+    compat.check_versions()
+    assert compat.installed_stack() == 'onedl'
 
 
 @pytest.mark.parametrize(
-    'module, distribution, number',
+    'stack, module, distribution, number',
     [
-        ('mmengine', 'mmengine', '0.11.0'),
-        ('mmengine', 'mmengine', '0.11.0rc3'),
-        ('mmengine', 'mmengine', '0.9.1'),
-        ('mmcv', 'mmcv_lite', '2.2.0'),
-        ('mmcv', 'mmcv', '2.0.1'),
-        ('mmseg', 'mmsegmentation', '1.2.1'),
-        ('mmpretrain', 'mmpretrain', '1.1.0'),
-        ('torch', 'torch', '2.5.1+cu124'),
+        (OPENMMLAB, 'mmengine', 'mmengine', '0.11.0'),
+        (OPENMMLAB, 'mmengine', 'mmengine', '0.11.0rc3'),
+        (OPENMMLAB, 'mmengine', 'mmengine', '0.9.1'),
+        (OPENMMLAB, 'mmcv', 'mmcv_lite', '2.2.0'),
+        (OPENMMLAB, 'mmcv', 'mmcv', '2.0.1'),
+        (OPENMMLAB, 'mmseg', 'mmsegmentation', '1.2.1'),
+        (OPENMMLAB, 'mmpretrain', 'mmpretrain', '1.1.0'),
+        (OPENMMLAB, 'torch', 'torch', '2.5.1+cu124'),
+        (ONEDL, 'mmengine', 'onedl_mmengine', '0.10.10'),
+        (ONEDL, 'mmcv', 'onedl_mmcv', '2.4.0'),
+        (ONEDL, 'mmseg', 'onedl_mmsegmentation', '1.4.1'),
+        (ONEDL, 'mmpretrain', 'onedl_mmpretrain', '1.4.0'),
+        (ONEDL, 'torch', 'torch', '2.5.1+cu124'),
     ],
 )
-def test_a_version_that_does_not_fit(monkeypatch, module, distribution, number):
-    fake_versions(monkeypatch, **{distribution: number})
-    fitting = {name: bounds for name, _, bounds in REQUIRED}[module]
+def test_a_version_that_does_not_fit(monkeypatch, stack, module, distribution, number):
+    fake_versions(monkeypatch, **{**stack, distribution: number})
+    packages = (*STACKS['openmmlab' if stack is OPENMMLAB else 'onedl'], TORCH)
+    fitting = {name: bounds for name, _, bounds in packages}[module]
     name = distribution.replace('_', '-')
     with pytest.raises(ImportError) as error:
         compat.check_versions()
@@ -70,7 +87,7 @@ def test_a_version_that_does_not_fit(monkeypatch, module, distribution, number):
 
 
 def test_a_missing_package_and_all_problems_at_once(monkeypatch):
-    fake_versions(monkeypatch, mmcv=None, mmcv_lite=None, mmengine='0.7.0')
+    fake_versions(monkeypatch, **{**OPENMMLAB, 'mmcv_lite': None, 'mmengine': '0.7.0'})
     with pytest.raises(ImportError) as error:
         compat.check_versions()
     assert 'mmcv is not installed, >=2.1.0,<2.2.0 fits' in str(error.value)
@@ -78,19 +95,56 @@ def test_a_missing_package_and_all_problems_at_once(monkeypatch):
     assert '"mmcv-lite>=2.1.0,<2.2.0"' in str(error.value)
 
 
+def test_no_package_at_all(monkeypatch):
+    """OpenMMLab's are asked for, and the fork where a part of it is there."""
+    fake_versions(monkeypatch)
+    with pytest.raises(ImportError, match='"mmengine>=.*"mmcv-lite>=.*"mmpretrain>='):
+        compat.check_versions()
+    fake_versions(monkeypatch, onedl_mmengine='0.10.12')
+    with pytest.raises(ImportError, match='Run: pip install "onedl-mmcv>='):
+        compat.check_versions()
+
+
+def test_both_stacks_over_each_other(monkeypatch):
+    """Whatever the versions are."""
+    fake_versions(monkeypatch, mmengine='0.7.0', mmcv='2.1.0', **ONEDL)
+    with pytest.raises(ImportError) as error:
+        compat.check_versions()
+    names = 'mmengine mmcv onedl-mmengine onedl-mmcv onedl-mmsegmentation onedl-mmpretrain'
+    assert f'over each other: {names.replace(" ", ", ")}.' in str(error.value)
+    assert f'pip uninstall -y {names}; then' in str(error.value)
+    assert '"mmseg_more[lite]"' in str(error.value)
+    assert '"mmseg_more[onedl]"' in str(error.value)
+
+
 def test_importing_the_package_checks_the_versions(monkeypatch):
-    fake_versions(monkeypatch, mmengine='0.9.0')
+    fake_versions(monkeypatch, **{**OPENMMLAB, 'mmengine': '0.9.0'})
     with pytest.raises(ImportError, match='mmengine 0.9.0 is installed'):
         importlib.reload(mmseg_more)
 
 
-def test_required_versions_are_those_of_the_requirements(repo_root):
-    files = [repo_root / 'requirements' / f'{name}.txt' for name in ('mminstall', 'lite')]
-    text = '\n'.join(path.read_text() for path in files)
+@pytest.mark.parametrize(
+    'stack, files', [('openmmlab', ('mminstall', 'lite')), ('onedl', ('onedl',))]
+)
+def test_required_versions_are_those_of_the_requirements(repo_root, stack, files):
+    text = '\n'.join((repo_root / f'requirements/{name}.txt').read_text() for name in files)
     lines = [line for line in text.splitlines() if line and not line.startswith('#')]
     runtime = (repo_root / 'requirements/runtime.txt').read_text().splitlines()
     lines.extend(line for line in runtime if line.startswith('torch>'))
-    assert sorted(lines) == sorted(names[-1] + bounds for _, names, bounds in REQUIRED)
+    checked = [names[-1] + bounds for _, names, bounds in (*STACKS[stack], TORCH)]
+    # setuptools is asked for by MMEngine, and no package of OpenMMLab
+    assert sorted(line for line in lines if 'setuptools' not in line) == sorted(checked)
+
+
+@pytest.mark.parametrize('name', ['mmsegmentation', 'no-such-distribution'])
+def test_configs_of_mmseg_have_a_name(monkeypatch, name):
+    """Also where MMEngine's list has the name of a distribution that is not there."""
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', name)
+    compat.allow_config_names()
+    config = get_config('mmseg::_base_/models/segformer_mit-b0.py')
+    assert config.model.backbone.type == 'MixVisionTransformer'
 
 
 class TestMissingExtension:
@@ -256,6 +310,21 @@ class TestCheckpointLoader:
         with pytest.raises(pickle.UnpicklingError):
             CheckpointLoader.load_checkpoint(address, 'cpu')
         assert not (tmp_path / 'ran').exists() and len(list(folder.iterdir())) == 1
+
+    def test_a_file_is_not_opened_without_the_restriction(self, tmp_path):
+        """As OneDL's MMEngine does where it does not know an object."""
+        torch.save(dict(state_dict=Harm(tmp_path / 'ran')), tmp_path / 'a.pth')
+        with pytest.raises(pickle.UnpicklingError):
+            CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu')
+        assert not (tmp_path / 'ran').exists()
+
+    def test_the_function_of_the_fork_is_replaced(self, monkeypatch):
+        """Neither its second try without restriction nor its ``getattr`` is left."""
+        import mmengine.runner.checkpoint as checkpoint
+
+        monkeypatch.setattr(checkpoint, '_safe_torch_load', None, raising=False)
+        compat.restrict_loading()
+        assert checkpoint._safe_torch_load is torch.load
 
     def test_a_download_of_ours_is_read(self, tmp_path, monkeypatch):
         monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))

@@ -57,6 +57,20 @@ def test_name_of_the_configs(found, tmp_path, line):
     assert ('mmseg_more' in getattr(module, 'MODULE2PACKAGE', {})) is bool(line)
 
 
+@pytest.mark.parametrize(
+    'name, expected', [('pytest', 'pytest'), ('no-such-distribution', 'mmseg')]
+)
+def test_mmseg_of_the_fork(found, tmp_path, name, expected):
+    """Its MMEngine has the name of a distribution that is not there."""
+    (tmp_path / 'names.py').write_text(f"MODULE2PACKAGE = {{'mmseg': '{name}'}}")
+    found[CONFIG_NAMES] = importlib.util.spec_from_file_location(
+        CONFIG_NAMES, tmp_path / 'names.py'
+    )
+    module = importlib.util.module_from_spec(ImportHook.find_spec(CONFIG_NAMES))
+    module.__spec__.loader.exec_module(module)
+    assert module.MODULE2PACKAGE['mmseg'] == expected
+
+
 def test_installed_once_and_only_if_it_is_switched_on(monkeypatch):
     monkeypatch.setattr(sys, 'meta_path', [importlib.machinery.PathFinder])
     monkeypatch.setenv('MMSEG_MORE_IMPORT_HOOK', '0')

@@ -34,14 +34,21 @@ def test_overview():
     assert ' more_vit-b_coco more_vit-b_voc ' in text and 'publish_model' in text
 
 
-def test_missing_packages(monkeypatch):
-    lines = ['torch>=2.6', 'pebble>=99', 'openmim==0.0.1; extra == "optional"']
-    lines.append('pytest>=99; extra == "tests"')
+@pytest.mark.parametrize('stack', ['openmmlab', 'onedl'])
+def test_missing_packages(monkeypatch, stack):
+    lines = ['torch>=2.6', 'pebble>=99', 'tensorboard==0.0.1; extra == "optional"']
+    lines += ['pytest>=99; extra == "tests"', 'openmim==0.0.1; extra == "mim"']
+    lines += ['setuptools<1; extra == "openmmlab"', 'setuptools<2; extra == "onedl"']
     monkeypatch.setattr(runner, 'requires', lambda name: lines)
-    assert list(runner.missing_packages()) == [
-        'missing, required: pip install "pebble>=99"',
-        'missing, optional: pip install "openmim==0.0.1"',
+    monkeypatch.setattr(runner, 'installed_stack', lambda: stack)
+    setuptools = 'setuptools<1' if stack == 'openmmlab' else 'setuptools<2'
+    expected = [
+        f'missing, required: pip install "pebble>=99" "{setuptools}"',
+        'missing, optional: pip install "tensorboard==0.0.1"',
+        'missing, to use mim: pip install "openmim==0.0.1"',
     ]
+    # the fork has a mim of its own, and openmim the same files
+    assert list(runner.missing_packages()) == expected[: 3 if stack == 'openmmlab' else 2]
 
 
 def test_checkout_that_is_not_installed(monkeypatch):

@@ -13,6 +13,7 @@ from mmengine.registry import Registry
 from packaging.requirements import Requirement
 
 import mmseg_more
+from mmseg_more.version import STACKS
 
 NAMES = {
     'MODELS': (
@@ -86,7 +87,20 @@ def read_requirements(repo_root, name):
     return lines, [Requirement(line) for line in lines if line and line[0] != '#']
 
 
-@pytest.mark.parametrize('name', ['runtime', 'mminstall', 'lite', 'tests', 'optional'])
+REQUIREMENTS = (
+    'runtime',
+    'mminstall',
+    'lite',
+    'onedl',
+    'mim',
+    'deploy',
+    'coco',
+    'tests',
+    'optional',
+)
+
+
+@pytest.mark.parametrize('name', REQUIREMENTS)
 def test_bounds_have_reasons(repo_root, name):
     """Every requirement is explained by the comment above it (or above its group)."""
     lines, requirements = read_requirements(repo_root, name)
@@ -146,27 +160,42 @@ def test_requirements_are_the_files_lines(repo_root, setup_module):
     arguments = setup_module['arguments']
     lines = {
         name: {str(line) for line in read_requirements(repo_root, name)[1]}
-        for name in ('mminstall', 'runtime', 'lite', 'deploy', 'coco', 'tests', 'optional')
+        for name in REQUIREMENTS
     }
     required = set(map(str, map(Requirement, arguments['install_requires'])))
-    assert required == lines['mminstall'] | lines['runtime']
+    assert required == lines.pop('runtime')
     extras = {
         name: {str(Requirement(line)) for line in found}
         for name, found in arguments['extras_require'].items()
     }
     lines['tests'] |= lines['deploy'] | lines['coco']  # they are tested, not skipped
-    names = ('lite', 'deploy', 'coco', 'tests', 'optional')
-    assert extras == {name: lines[name] for name in names}
+    lines['openmmlab'] = lines.pop('mminstall')
+    lines['lite'] |= lines['openmmlab']
+    assert extras == lines
 
 
-def test_full_mmcv_is_kept(setup_module):
-    """No requirement puts mmcv-lite's files over it, or the other way round."""
+def test_no_extra_has_two_distributions_of_a_module(setup_module):
+    """No requirement puts files of one over those of another; mmcv is the user's choice."""
     arguments = setup_module['arguments']
-    names = {Requirement(line).name for line in arguments['install_requires']}
-    assert not names & {'mmcv', 'mmcv-lite'}
-    assert {'mmengine', 'mmsegmentation', 'torch', 'pydensecrf2', 'pebble'} <= names
-    (lite,) = arguments['extras_require']['lite']
-    assert Requirement(lite).name == 'mmcv-lite'
+    names = {
+        extra: {Requirement(line).name for line in lines}
+        for extra, lines in arguments['extras_require'].items()
+    }
+    names[''] = {Requirement(line).name for line in arguments['install_requires']}
+    stacks = {
+        stack: {name for _, distributions, _ in packages for name in distributions}
+        for stack, packages in STACKS.items()
+    }
+    found = {
+        extra: [stack for stack in stacks if stacks[stack] & names[extra]]
+        for extra in names
+    }
+    assert found.pop('openmmlab') == found.pop('lite') == ['openmmlab']
+    assert found.pop('onedl') == ['onedl']
+    assert not any(found.values())
+    assert not names['openmmlab'] & {'mmcv', 'mmcv-lite'}
+    assert names['lite'] == names['openmmlab'] | {'mmcv-lite'}
+    assert {'torch', 'pydensecrf2', 'pebble'} <= names['']
 
 
 def copy_of_checkout(repo_root, folder):

@@ -8,7 +8,7 @@
 # every checkout with the same requirements shares; what the tests need on top of them lies
 # in a folder of its own beside them. .venv refers to both and holds this project alone. What
 # is finished is not done again, what was interrupted starts over. What nothing here needs,
-# such as mim, comes by .venv/bin/python -m pip install -r requirements/optional.txt.
+# such as mim, comes by .venv/bin/python -m pip install -r requirements/mim.txt.
 #
 # Settings, all optional:
 #   PYTHON               the interpreter (default: python3.11 where there is one, else python3)
