@@ -98,9 +98,9 @@ setup(
     package_dir={'': '.'},
     package_data={'mmseg_more': ['py.typed']},
     # Without the OpenMMLab packages, of which there are two stacks with the same modules,
-    # and without mmcv, as in MMSegmentation: which distribution fits depends on the machine,
-    # and pip would put the files of one over those of another. `import mmseg_more` says what
-    # is missing, and what lies over each other; docs/stacks.md names the extras.
+    # and without mmcv, as in MMSegmentation: which distribution fits depends on the
+    # machine, and pip would put the files of one over those of another. `import mmseg_more`
+    # says what is missing, and what lies over each other; docs/stacks.md names the extras.
     install_requires=requirements('runtime'),
     extras_require={
         # for a machine with a full mmcv, whose compiled operations other packages need

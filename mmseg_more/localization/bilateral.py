@@ -32,7 +32,8 @@ def import_densecrf() -> ModuleType:
         from pydensecrf import densecrf
     except ImportError as error:
         raise ImportError(
-            'pydensecrf is not installed; install it with "pip install pydensecrf2"'
+            'pydensecrf is not installed; install it with "pip install pydensecrf2" '
+            "(Python 3.12 or older), or take the backend 'lattice', which needs nothing"
         ) from error
     return densecrf
 

@@ -95,6 +95,7 @@ def test_chunks(step_benchmark):
 
 
 def test_energy_takes_the_other_backend(step_benchmark):
+    pytest.importorskip('pydensecrf')
     loss = step_benchmark.model.loss_schedule.losses['energy']
     # 2 x 32 x 32 pixels are few: pydensecrf is chosen
     with STEP_OPTIONS['energy'].absent(step_benchmark.model, images_of(step_benchmark)):
