@@ -103,6 +103,26 @@ def test_without_the_python(run, tmp_path, monkeypatch):
     assert row[-2].startswith('not installed: [stacks] no Python 3.10 is on the PATH')
 
 
+def test_an_installation_that_fails(run, tmp_path, monkeypatch):
+    """The first error of pip stands in the row."""
+    python = tmp_path / 'bin' / 'python3.10'
+    python.parent.mkdir()
+    # asked for a venv, it makes one whose pip fails when it installs the package
+    python.write_text(
+        '#!/bin/sh\n[ "$2" = venv ] || exit 0\nmkdir -p "$3/bin"\n'
+        'cat >"$3/bin/python" <<END\n#!/bin/sh\n'
+        'case "\\$*" in *torch*) echo "  ERROR: Failed building wheel for a"\n'
+        'echo "error: failed-wheel-build"; exit 1;; esac\nEND\nchmod +x "$3/bin/python"\n'
+    )
+    python.chmod(0o755)
+    monkeypatch.setenv('PATH', str(python.parent), prepend=os.pathsep)
+    assert run(str(tmp_path / 'out'), 'floor-3.10').returncode == 1
+    (row,) = rows(tmp_path / 'out')
+    assert row[-2] == 'not installed: ERROR: Failed building wheel for a'
+    # the next run installs it anew
+    assert not (tmp_path / 'out' / 'floor-3.10' / '.complete').exists()
+
+
 def test_an_unknown_stack(run, tmp_path):
     result = run(str(tmp_path), 'floor-2.7')
     assert result.returncode == 2

@@ -92,7 +92,10 @@ run_stack() {
     local environment=$FOLDER/$name log=$FOLDER/$name.log
     : >"$log"
     if ! install_stack "$environment" "$python" "$extra" "$extras" >>"$log" 2>&1; then
-        result="not installed: $(grep -E '^(ERROR|error|\[stacks\])' "$log" | tail -n 1)"
+        # what pip says first is the cause, and "Failed building" comes amid other output
+        result=$(grep -oE '(ERROR: (Failed|No matching|Cannot|Could)|\[stacks\]).*' "$log" |
+            head -n 1)
+        result="not installed: ${result:-$(tail -n 1 "$log")}"
     else
         cells=$(versions "$environment/bin/python")
         say "$name: testing ($cells)"
