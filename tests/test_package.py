@@ -95,6 +95,7 @@ REQUIREMENTS = (
     'mim',
     'deploy',
     'coco',
+    'annotation',
     'tests',
     'optional',
 )
