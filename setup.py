@@ -96,7 +96,7 @@ setup(
     # after the search path, where Python, started in the folder above a checkout, has found
     # the checkout's own folder of the same name and taken it for a package without content.
     package_dir={'': '.'},
-    package_data={'mmseg_more': ['py.typed']},
+    package_data={'mmseg_more': ['py.typed', 'report/templates/*']},
     # Without the OpenMMLab packages, of which there are two stacks with the same modules,
     # and without mmcv, as in MMSegmentation: which distribution fits depends on the
     # machine, and pip would put the files of one over those of another. `import mmseg_more`

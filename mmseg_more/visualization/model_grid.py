@@ -1,6 +1,6 @@
 """A grid of pictures that follows images through a trained model."""
 
-from typing import Dict, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -61,15 +61,11 @@ def run_stages(model: MoRe, data: dict) -> Stages:
     batch = model.data_preprocessor(pseudo_collate([data]), False)
     inputs, samples = batch['inputs'], batch['data_samples']
     sample = samples[0]
-    pseudo_label = _pseudo_label(model, inputs, sample)
-    before = model.localization_request
-    model.localization_request = LocalizationRequest(
+    pseudo_label = refined_label(model, inputs, sample)
+    request = LocalizationRequest(
         maps=MAPS, cam_scales=model.localizer.scales, lam_scales=(1.0,)
     )
-    try:
-        sample = model.predict(inputs, samples)[0]
-    finally:
-        model.localization_request = before
+    sample = localization_of(model, inputs, samples, request)
     present = sample.gt_score.nonzero().flatten().tolist()
     labels = dict(
         zip(
@@ -84,8 +80,36 @@ def run_stages(model: MoRe, data: dict) -> Stages:
     )
 
 
-def _pseudo_label(model: MoRe, inputs: Tensor, sample: SegDataSample) -> Tensor:
-    """Refined label ``(H, W)`` at the original size."""
+def localization_of(
+    model: MoRe, inputs: Tensor, samples: List[SegDataSample], request: LocalizationRequest
+) -> SegDataSample:
+    """What the model predicts for one image, with the maps of a request.
+
+    Args:
+        model: In evaluation mode; the request that it has stays.
+        inputs: Normalised image ``(1, 3, H, W)``.
+        samples: Its data sample alone, with meta information; gets the results.
+        request: Maps, and their scales.
+    """
+    before = model.localization_request
+    model.localization_request = request
+    try:
+        return model.predict(inputs, samples)[0]
+    finally:
+        model.localization_request = before
+
+
+def refined_label(model: MoRe, inputs: Tensor, sample: SegDataSample) -> Tensor:
+    """The label that the segmentation loss would train on.
+
+    Args:
+        model: In evaluation mode.
+        inputs: Normalised image ``(1, 3, H, W)``.
+        sample: With ``gt_score`` and meta information.
+
+    Returns:
+        Dense labels at the original size, int64 ``(H0, W0)``, 255 where none is sure.
+    """
     present = present_classes(sample.gt_score[None].to(inputs.device))
     cams = model.localizer.training_cams(inputs, classes=present)
     labels = model.training_labeler.label(
