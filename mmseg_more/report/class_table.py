@@ -27,7 +27,7 @@ def class_columns(figures: RunFigures) -> List[Column]:
     labelled, shown = figures.num_labelled, figures.num_shown
     columns = []
     if labelled.any():
-        columns.append(Column('images labelled', _numbers(labelled), 0))
+        columns.append(Column('images labelled', [None, *_numbers(labelled[1:])], 0))
     columns.append(Column('images that show it', _numbers(shown), 0))
     share = 100 * figures.num_pixels / figures.num_pixels.sum().clamp_min(1)
     columns.append(Column('pixels %', _numbers(share)))

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..datasets.image_labels import name_few
 from ..masks.folder import MANIFEST, MaskFolder, read_manifest
 from ..masks.images import MaskImage
-from .seen_image import MASK, SeenImage
+from .seen_image import MASK, PREDICTION, SeenImage
 
 
 class ReportedMasks:
@@ -62,8 +62,10 @@ class ReportedMasks:
             ValueError: If it has another size, or is no image of labels.
         """
         mask = _read_mask(self.folder.mask_path(seen.name), seen.image.shape[:2])
+        labels = dict(seen.labels)
+        prediction = {PREDICTION: labels.pop(PREDICTION)} if PREDICTION in labels else {}
         return seen._replace(
-            labels={MASK: mask, **seen.labels},
+            labels={**labels, MASK: mask, **prediction},
             confidence=self.entries[seen.name].get('image_confidence'),
         )
 

@@ -4,21 +4,21 @@ from typing import Any, Iterator, Sequence
 
 import torch
 from mmengine.dataset import pseudo_collate
-from torch import nn
 
+from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 
 from ..masks.confidence import confidence_of
 from ..masks.images import MaskImage
 from ..masks.probabilities import seg_probabilities
 from ..models.segmentors.more import MoRe
-from ..models.structures import MAP_NAMES, LocalizationRequest
+from ..models.structures import LocalizationRequest
 from ..visualization.model_grid import localization_of, refined_label
 from .seen_image import PREDICTION, TRAINING_LABEL, SeenImage, seen_sample
 
 
 def see_by_model(
-    model: nn.Module,
+    model: BaseSegmentor,
     dataset: Any,
     images: Sequence[MaskImage],
     request: LocalizationRequest,
@@ -58,11 +58,7 @@ def _with_localization(
     sample = localization_of(model, inputs, samples, request._replace(policy=policy))
     return _with_prediction(seen, sample)._replace(
         pred_score=sample.pred_score.float().cpu(),
-        maps={
-            name: sample.get(name).data.float().cpu()
-            for name in MAP_NAMES
-            if name in request.maps
-        },
+        maps={name: sample.get(name).data.float().cpu() for name in request.maps},
         map_indices=sample.map_indices.cpu(),
     )
 

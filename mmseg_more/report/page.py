@@ -1,6 +1,6 @@
 """The page: figures and gallery as one HTML file that needs no other."""
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -32,7 +32,7 @@ def render_page(
         palette: ``C`` RGB colours, background first.
 
     Returns:
-        HTML, UTF-8; of names that are not, the bytes are written as ``\\xNN`` or ``\\uNNNN``.
+        HTML, UTF-8. Bytes of a file name that are not are written as ``\\uNNNN``.
     """
     environment = Environment(
         loader=PackageLoader('mmseg_more.report'),

@@ -12,8 +12,7 @@ from ..evaluation import LocalizationMetric
 from ..evaluation.thresholds import MapThresholds
 from ..masks.config import mask_dataloader
 from ..models.structures import LocalizationRequest
-
-PAGE_MAPS = ('cam', 'lam', 'attention')
+from ..visualization.model_grid import MAPS
 
 
 def report_dataset(cfg: Config, split: str) -> Any:
@@ -38,10 +37,10 @@ def report_dataset(cfg: Config, split: str) -> Any:
 
 
 def shown_maps(cfg: Config) -> LocalizationRequest:
-    """CAM, LAM and attention at the scales that the config evaluates them at."""
+    """Attention, CAM and LAM at the scales that the config evaluates them at."""
     hooks = find_hooks(cfg, 'LocalizationHook') or [dict(type='LocalizationHook')]
     request: LocalizationRequest = HOOKS.build(dict(hooks[0])).request
-    return request._replace(maps=PAGE_MAPS, ms_scales=(), seg_scales=())
+    return request._replace(maps=MAPS, ms_scales=(), seg_scales=())
 
 
 def evaluated_thresholds(cfg: Config) -> MapThresholds:

@@ -13,18 +13,18 @@ let current = -1;
 const valueOf = {
   iou: (image) => (classChoice.value ? image.ious[classChoice.value] : image.iou) ?? Infinity,
   confidence: (image) => image.confidence ?? Infinity,
-  name: () => 0,
+  name: (image) => image.name,
 };
 
 function arrange() {
   const label = Number(classChoice.value);
   const of = (card) => images[Number(card.dataset.index)];
   const value = (card) => valueOf[order.value](of(card));
-  const compareNames = (a, b) => (of(a).name < of(b).name ? -1 : Number(of(a).name > of(b).name));
   visible = cards.filter((card) => !label || of(card).classes.includes(label));
   visible.sort((a, b) => {
     const first = value(a), second = value(b);
-    return first === second ? compareNames(a, b) : first < second ? -1 : 1;
+    // equal ones stay in the order of the page
+    return first === second ? a.dataset.index - b.dataset.index : first < second ? -1 : 1;
   });
   for (const card of cards) {
     card.hidden = true;
