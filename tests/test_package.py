@@ -235,6 +235,9 @@ def test_wheel_carries_what_mim_needs(repo_root, tmp_path):
         'mmseg_more/.mim/tools/test.py',
         'mmseg_more/.mim/model-index.yml',
         'mmseg_more/py.typed',
+        'mmseg_more/report/templates/page.css',
+        'mmseg_more/report/templates/page.html',
+        'mmseg_more/report/templates/page.js',
         'mmseg_more.pth',
         'mmseg_more_import_hook.py',
     } <= names
