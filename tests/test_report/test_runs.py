@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 
 import mask_run
 import stock_model
+from mmseg_more.masks.calibration import Calibration, MapThreshold
 from mmseg_more.masks.images import list_images
 from mmseg_more.report import ReportedMasks, see_by_model, see_files
 from mmseg_more.report.settings import evaluated_thresholds, report_dataset, shown_maps
@@ -100,12 +101,19 @@ def test_images_of_the_training_are_seen_without_masks(cfg):
         report_dataset(cfg, 'val')
 
 
-def test_scales_and_thresholds_are_those_of_the_evaluation(cfg):
+def test_scales_and_thresholds_are_those_of_the_evaluation(cfg, tmp_path):
     cfg.val_evaluator = dict(type='LocalizationMetric', bkg=dict(cam=0.3, lam=0.6))
     cfg.default_hooks = dict(hook=dict(type='LocalizationHook', cam_scales=(1.0, 2.0)))
     assert shown_maps(cfg).cam_scales == (1.0, 2.0)
     thresholds = evaluated_thresholds(cfg)
     assert thresholds.bkg['cam'] == 0.3 and thresholds.bkg['lam'] == 0.6
+    # of a file, those of the maps of several scales, as the hook asks for
+    kinds = dict(raw=MapThreshold(0.1, {}), ms=MapThreshold(0.8, {}))
+    thresholds = {kind: dict(cam=value, lam=value) for kind, value in kinds.items()}
+    Calibration(thresholds).save(tmp_path / 'file.json')
+    cfg.val_evaluator = dict(type='LocalizationMetric', bkg=str(tmp_path / 'file.json'))
+    found = evaluated_thresholds(cfg)
+    assert found.bkg['cam'] == 0.8 and found.bkg['lam'] == 0.1
     cfg.val_evaluator = cfg.test_evaluator = dict(type='IoUMetric')
     assert evaluated_thresholds(cfg).bkg['lam'] == 0.5
 
