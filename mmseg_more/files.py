@@ -90,6 +90,19 @@ def palette_png(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> bytes:
     colors = np.zeros((256, 3), np.uint8)
     colors[: len(palette)] = palette
     image.putpalette(colors.flatten().tolist())
+    return _saved(image)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels as a PNG file.
+
+    Args:
+        pixels: uint8, gray ``(H, W)`` or RGB ``(H, W, 3)``.
+    """
+    return _saved(Image.fromarray(pixels))
+
+
+def _saved(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, 'PNG')
     return buffer.getvalue()

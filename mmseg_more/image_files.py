@@ -110,14 +110,39 @@ def decode_image(content: bytes) -> Optional[np.ndarray]:
     Returns:
         The pixels; None if they cannot be decoded.
     """
+    stored = stored_pixels(content)
+    return None if stored is None else shown_pixels(stored, content)
+
+
+def stored_pixels(content: bytes) -> Optional[np.ndarray]:
+    """Pixels of an image file with the bits and channels that it has.
+
+    Those of a JPEG, which has 8 bits and no transparency, are BGR and upright already.
+
+    Args:
+        content: Of the file.
+
+    Returns:
+        ``(H, W)`` or ``(H, W, C)``; None if they cannot be decoded.
+    """
     if not content:
         return None
-    encoded = np.frombuffer(content, np.uint8)
-    if content.startswith(_JPEG):  # 8 bits, and never transparent
-        return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-    if stored is None:
-        return None
+    is_jpeg = content.startswith(_JPEG)
+    return cv2.imdecode(
+        np.frombuffer(content, np.uint8),
+        cv2.IMREAD_COLOR if is_jpeg else cv2.IMREAD_UNCHANGED,
+    )
+
+
+def shown_pixels(stored: np.ndarray, content: bytes) -> np.ndarray:
+    """Stored pixels as BGR ``(H, W, 3)`` uint8, by the policy above.
+
+    Args:
+        stored: From :func:`stored_pixels`.
+        content: Of the same file.
+    """
+    if content.startswith(_JPEG):
+        return stored
     share = opacity(stored)
     if share is not None:
         return _turned(_on_white(stored[..., :3], share), content)

@@ -76,6 +76,14 @@ def make_data(folder, images=IMAGES, classes=CLASSES):
     return folder
 
 
+def make_masks(data, images=IMAGES):
+    """A mask of class 1 everywhere for each image."""
+    for name, (size, _) in images.items():
+        path = data / 'masks' / f'{name}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.ones(size, np.uint8))
+
+
 def save_weights(path, seed, classes=CLASSES):
     torch.manual_seed(seed)
     model = MODELS.build(config(path.parent, classes).model)

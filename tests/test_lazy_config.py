@@ -6,15 +6,13 @@ import sys
 import zipfile
 from pathlib import Path
 
-import cv2
 import mmengine.config.config
-import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from golden import ROOT
-from mask_run import IMAGES, config, make_data
+from mask_run import config, make_data, make_masks
 from mmseg_more.apis import MoReInferencer
 from mmseg_more.engine.config_check import check_config
 from mmseg_more.engine.launch import load_config
@@ -98,10 +96,7 @@ def small(example, tmp_path, monkeypatch):
     with DefaultScope.overwrite_default_scope('mmseg'):
         data = make_data(tmp_path / 'data')
         cfg = config(data)
-    for name, ((height, width), _) in IMAGES.items():
-        path = data / 'masks' / f'{name}.png'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.ones((height, width), np.uint8))
+    make_masks(data)
     for split in ('val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
         dataset.test_mode, dataset.data_prefix.seg_map_path = True, 'masks'

@@ -14,19 +14,17 @@ import argparse
 from pathlib import Path
 from typing import Iterator, List, Optional, Sequence
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 
-from mmseg_more.datasets.preparation.progress import with_progress
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
 from mmseg_more.files import write_bytes
 from mmseg_more.masks import SPLITS
 from mmseg_more.masks.images import MaskImage, list_images
+from mmseg_more.progress import with_progress
 from mmseg_more.report import (
     Gallery,
     ReportedMasks,
@@ -38,8 +36,7 @@ from mmseg_more.report import (
     see_files,
 )
 from mmseg_more.report.settings import evaluated_thresholds, report_dataset, shown_maps
-
-from mmseg.registry import MODELS
+from mmseg_more.spread import spread_indices
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -106,9 +103,7 @@ def see_images(
     """The images, with what the model makes of them if there is one."""
     if args.checkpoint is None:
         return see_files(dataset, images)
-    model = MODELS.build(args.cfg.model)
-    load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
-    model.to(args.device).eval()
+    model = launch.load_model(args.cfg, args.checkpoint, args.device)
     return see_by_model(model, dataset, images, shown_maps(args.cfg))
 
 
@@ -133,9 +128,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     masks = None if args.masks is None else ReportedMasks(args.masks, classes)
     if masks is not None:
         images = masks.of_split(images)
-    if args.limit is not None and args.limit < len(images):
-        chosen = np.linspace(0, len(images) - 1, args.limit).round().astype(int)
-        images = [images[i] for i in chosen]
+    if args.limit is not None:
+        images = [images[i] for i in spread_indices(len(images), args.limit)]
     figures = RunFigures(classes, evaluated_thresholds(cfg))
     gallery = Gallery(round(1e6 * args.max_mb))
     seen_images = see_images(args, dataset, images)

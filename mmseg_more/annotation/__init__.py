@@ -6,11 +6,11 @@ turns it into the files of that tool; :func:`export_masks` writes these, all or 
 
 from .export import FORMATS, ExportFormat, export_masks
 from .polygons import outlines
-from .source import IGNORED, IGNORED_NAME, MaskSource, Region, ScoredMask
+from .source import IGNORED_NAME, MaskSource, Region, ScoredMask
 
 __all__ = [
     'FORMATS',
-    'IGNORED',
+    'IGNORED_NAME',
     'IGNORED_NAME',
     'ExportFormat',
     'MaskSource',

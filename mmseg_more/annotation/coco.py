@@ -5,6 +5,7 @@ from typing import Iterator, List, Tuple
 
 import numpy as np
 
+from ..datasets.preparation.coco_masks import import_mask_utils
 from .source import MaskSource
 
 
@@ -14,12 +15,7 @@ def coco_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
     Raises:
         ImportError: If pycocotools is missing; says what to install.
     """
-    try:
-        from pycocotools import mask as coco_mask
-    except ImportError as error:
-        raise ImportError(
-            'COCO needs pycocotools: pip install "mmseg_more[coco]"'
-        ) from error
+    coco_mask = import_mask_utils()
     images: List[dict] = []
     annotations: List[dict] = []
     for mask in source:

@@ -1,12 +1,13 @@
 """CVAT's "Segmentation mask 1.1": coloured PNGs and a map of the colours."""
 
-import io
 from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
-from PIL import Image
 
-from .source import IGNORED, IGNORED_NAME, MaskSource
+from ..datasets.image_level_dataset import voc_palette
+from ..files import png
+from ..localization.pseudo_label import IGNORE_INDEX
+from .source import IGNORED_NAME, MaskSource
 
 Color = Tuple[int, int, int]
 
@@ -33,12 +34,10 @@ def cvat_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
     for label, color in colors.items():
         table[label] = color
     for mask in source:
-        buffer = io.BytesIO()
-        Image.fromarray(table[mask.labels]).save(buffer, 'PNG')
-        yield f'SegmentationClass/{mask.name}.png', buffer.getvalue()
+        yield f'SegmentationClass/{mask.name}.png', png(table[mask.labels])
     listed = dict(enumerate(names))
     if source.with_ignored:
-        listed[IGNORED] = IGNORED_NAME
+        listed[IGNORE_INDEX] = IGNORED_NAME
     lines = ['# label:color_rgb:parts:actions']
     for label, name in listed.items():
         red, green, blue = colors[label]
@@ -52,21 +51,14 @@ def cvat_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
 
 def _distinct_colors(source: MaskSource) -> Dict[int, Color]:
     """A colour of its own for each label; that of the palette where it is still free."""
+    of_voc = [(red, green, blue) for red, green, blue in voc_palette(256)]
     colors: Dict[int, Color] = {0: (0, 0, 0)}
-    for label in [*range(1, len(source.classes)), IGNORED]:
+    for label in [*range(1, len(source.classes)), IGNORE_INDEX]:
         wanted: List[Color] = []
         if label < len(source.palette):
             red, green, blue = source.palette[label]
             wanted.append((red, green, blue))
-        wanted.extend(_voc_color(index) for index in [label, *range(1, 256)])
+        wanted.extend(of_voc[index] for index in [label, *range(1, 256)])
         taken = set(colors.values())
         colors[label] = next(color for color in wanted if color not in taken)
     return colors
-
-
-def _voc_color(label: int) -> Color:
-    """Colour of a label in PASCAL VOC: its bits, dealt out to the three channels."""
-    channels = [0, 0, 0]
-    for bit in range(8):
-        channels[bit % 3] |= (label >> bit & 1) << (7 - bit // 3)
-    return channels[0], channels[1], channels[2]

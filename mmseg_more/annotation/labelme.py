@@ -7,8 +7,8 @@ import json
 from typing import Iterator, List, Tuple
 
 import numpy as np
-from PIL import Image
 
+from ..files import png
 from .source import MaskSource, Region
 
 VERSION = '5.3.0'
@@ -52,15 +52,13 @@ def _shape(region: Region) -> dict:
     rows, columns = (np.flatnonzero(region.pixels.any(axis)) for axis in (1, 0))
     top, bottom = int(rows[0]), int(rows[-1])
     left, right = int(columns[0]), int(columns[-1])
-    buffer = io.BytesIO()
     inside = region.pixels[top : bottom + 1, left : right + 1]
-    Image.fromarray(inside.astype(np.uint8)).save(buffer, 'PNG')
     score = '' if region.score is None else f'score {region.score}'
     return dict(
         label=region.name,
         points=[[left, top], [right, bottom]],
         shape_type='mask',
-        mask=base64.b64encode(buffer.getvalue()).decode(),
+        mask=base64.b64encode(png(inside.astype(np.uint8))).decode(),
         flags={},
         group_id=None,
         description=score,

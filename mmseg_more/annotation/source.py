@@ -1,6 +1,5 @@
 """A folder of masks as a labelling tool needs it: regions with names and scores."""
 
-import hashlib
 import io
 import math
 from pathlib import Path
@@ -11,12 +10,12 @@ from PIL import Image
 
 from ..datasets.image_labels import name_few
 from ..image_files import find_images, without_suffix
+from ..localization.pseudo_label import IGNORE_INDEX
 from ..masks import MANIFEST, MaskFolder, read_manifest
+from ..masks.folder import fingerprint
 
-IGNORED = 255
-"""Pixels of which a mask says nothing."""
 IGNORED_NAME = 'ignored'
-"""Class under which tools show them."""
+"""Class under which tools show pixels of which a mask says nothing."""
 
 
 class Region(NamedTuple):
@@ -116,7 +115,7 @@ class MaskSource:
         names = dict(enumerate(self.classes))
         del names[0]
         if self.with_ignored:
-            names[IGNORED] = IGNORED_NAME
+            names[IGNORE_INDEX] = IGNORED_NAME
         return names
 
     def _find_images(self) -> Dict[str, str]:
@@ -148,18 +147,18 @@ class MaskSource:
                 f'pixels, which {MANIFEST} says it is'
             )
         present = [int(label) for label in np.unique(labels) if label]
-        unknown = [label for label in present if len(self.classes) <= label != IGNORED]
+        unknown = [label for label in present if len(self.classes) <= label != IGNORE_INDEX]
         if unknown:
             raise ValueError(
                 f'{path} has label {unknown[0]}, the {len(self.classes)} classes of '
                 f'{MANIFEST} end at {len(self.classes) - 1}'
             )
-        if IGNORED in present:
+        if IGNORE_INDEX in present:
             self.with_ignored.append(name)
         scores = entry.get('confidence', {})
         regions = []
         for label in present:
-            label_name = IGNORED_NAME if label == IGNORED else self.classes[label]
+            label_name = IGNORED_NAME if label == IGNORE_INDEX else self.classes[label]
             regions.append(
                 Region(label, label_name, labels == label, scores.get(label_name))
             )
@@ -173,7 +172,7 @@ def _checked_classes(classes: Any, path: Path) -> List[str]:
     if IGNORED_NAME in classes:
         raise ValueError(
             f'{path} has a class {IGNORED_NAME!r}, the name under which pixels of label '
-            f'{IGNORED} are exported: rename the class'
+            f'{IGNORE_INDEX} are exported: rename the class'
         )
     return classes
 
@@ -185,7 +184,7 @@ def _unchanged(path: Path, noted: Optional[Dict[str, Any]]) -> bytes:
             f'the mask {path} is missing: make it again by the same tools/test.py command'
         )
     content = path.read_bytes()
-    if noted and noted.get('sha256') != hashlib.sha256(content).hexdigest():
+    if noted and noted != fingerprint(content):
         raise ValueError(
             f'{path} has changed since it was made, so that its scores are of another '
             'mask: make it again by the same tools/test.py command'

@@ -5,9 +5,10 @@ from typing import Iterator, List, Tuple
 
 import numpy as np
 
+from ..localization.pseudo_label import IGNORE_INDEX
 from .labelme import order_csv
 from .polygons import outlines
-from .source import IGNORED, MaskSource
+from .source import MaskSource
 
 
 def yolo_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
@@ -20,7 +21,7 @@ def yolo_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
         lines = [
             _line(region.label - 1, polygon, mask.labels.shape)
             for region in mask.regions
-            if region.label != IGNORED
+            if region.label != IGNORE_INDEX
             for polygon in outlines(region.pixels)
         ]
         yield f'labels/{mask.name}.txt', ''.join(lines).encode()

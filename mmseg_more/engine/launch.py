@@ -10,14 +10,21 @@ from typing import Dict, List, Optional
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
-from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
+from mmengine.runner import (
+    IterBasedTrainLoop,
+    Runner,
+    find_latest_checkpoint,
+    load_checkpoint,
+)
 
-from mmseg.registry import METRICS, RUNNERS
+from mmseg.models import BaseSegmentor
+from mmseg.registry import METRICS, MODELS, RUNNERS
 
 from ..model_index import shipped_config, shipped_models
 from .config_arguments import DEFAULT_HOOKS
 from .config_check import check_config
 from .distributed import prepare_distributed
+from .evaluators import evaluator_list
 from .hooks.utils import find_hooks
 from .optim import adapt_amp, enable_amp
 from .truth import check_truth
@@ -125,6 +132,17 @@ def check_checkpoint(path: str) -> None:
             else 'Training writes iter_N.pth into its work_dir.'
         )
     )
+
+
+def load_model(cfg: Config, checkpoint: str, device: str) -> BaseSegmentor:
+    """The model of a config with all weights of a checkpoint, in evaluation mode.
+
+    Raises:
+        RuntimeError: If a weight is missing, left over or of another shape.
+    """
+    model = MODELS.build(cfg.model)
+    load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    return model.to(device).eval()
 
 
 def require_whole_checkpoint(cfg: Config) -> None:
@@ -242,9 +260,7 @@ def set_output_dir(cfg: Config, folder: str) -> None:
     Raises:
         ValueError: If none of ``cfg.test_evaluator`` has an ``output_dir``.
     """
-    evaluators = cfg.test_evaluator
-    if not isinstance(evaluators, (list, tuple)):
-        evaluators = [evaluators]
+    evaluators = evaluator_list(cfg.test_evaluator)
     found = False
     for evaluator in evaluators:
         kind = evaluator['type']

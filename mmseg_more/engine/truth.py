@@ -2,7 +2,9 @@
 
 from typing import Any, Iterator, Mapping, Optional
 
-from ..masks.identity import TRUTH_LOADERS, type_name
+from ..masks.identity import TRUTH_LOADERS
+from .evaluators import evaluator_list
+from .type_name import type_name
 
 _METRICS = frozenset(
     (
@@ -71,9 +73,7 @@ def _truth_loaders(pipeline: Any) -> Iterator[str]:
 
 def _metric_of_truth(evaluators: Any) -> Optional[str]:
     """Name of the first metric that needs masks; None: there is none."""
-    if isinstance(evaluators, Mapping):
-        evaluators = [evaluators]
-    for evaluator in evaluators or ():
+    for evaluator in evaluator_list(evaluators):
         if type_name(evaluator) in _METRICS and not evaluator.get('format_only'):
             return type_name(evaluator)
     return None

@@ -77,9 +77,8 @@ def linear_weights(source: int, target: int, device: torch.device) -> Tensor:
     Returns:
         float64 ``(target, source)``.
     """
-    line = torch.eye(source, dtype=torch.float64, device=device)[
-        None
-    ]  # a channel for each pixel
+    # a channel for each pixel
+    line = torch.eye(source, dtype=torch.float64, device=device)[None]
     return F.interpolate(line, size=target, mode='linear', align_corners=False)[0].t()
 
 

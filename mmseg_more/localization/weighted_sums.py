@@ -8,6 +8,7 @@ from torch import Tensor
 
 _ELEMENTS = 1024  # sums times channels that one block of threads works on
 _MOST_CHANNELS = 32
+_HAS_TRITON = find_spec('triton') is not None
 
 
 def weighted_sums(
@@ -30,7 +31,7 @@ def weighted_sums(
     Returns:
         float32 ``(P, C)``. No gradient.
     """
-    if table.is_cuda and find_spec('triton') is not None:
+    if table.is_cuda and _HAS_TRITON:
         return sums_by_triton(table, rows, weights, starts)
     return F.embedding_bag(rows, table, starts, mode='sum', per_sample_weights=weights)
 

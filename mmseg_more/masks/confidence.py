@@ -1,14 +1,13 @@
 """How sure a mask is: of each pixel, and one figure of the whole."""
 
-import io
 import json
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from ..files import png
 from .probabilities import ClassProbabilities
 
 PIXEL_LEVELS = 255
@@ -294,6 +293,4 @@ def confidence_png(pixels: np.ndarray) -> bytes:
         pixels: ``(H, W)`` in [0, 1].
     """
     levels = np.rint(np.asarray(pixels, np.float32) * PIXEL_LEVELS).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(levels).save(buffer, 'PNG')
-    return buffer.getvalue()
+    return png(levels)

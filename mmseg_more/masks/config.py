@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmseg.registry import DATASETS, HOOKS
 
 from ..datasets import COCO14ImageLevelDataset, ImageLevelDataset, VOCImageLevelDataset
+from ..engine.evaluators import evaluator_list
 from ..engine.hooks.utils import add_hook, remove_hooks
 from ..engine.type_name import type_name
 from .calibration import as_calibration
@@ -124,9 +125,7 @@ def evaluated_bkg(cfg: Config, source: Optional[str]) -> Union[float, str, None]
     A number, or the name of a file of thresholds
     (:class:`~mmseg_more.masks.calibration.Calibration`).
     """
-    evaluators = cfg.get('test_evaluator') or []
-    if not isinstance(evaluators, (list, tuple)):
-        evaluators = [evaluators]
+    evaluators = evaluator_list(cfg.get('test_evaluator'))
     for evaluator in evaluators:
         bkg = evaluator.get('bkg')
         bkg = bkg.get(source) if isinstance(bkg, Mapping) else bkg

@@ -87,7 +87,7 @@ class MaskFolder:
             write_bytes(path, content)
         except OSError as error:
             raise _explained(error, path) from error
-        self._written[path] = _fingerprint(content)
+        self._written[path] = fingerprint(content)
 
     def _paths(self, name: str) -> Dict[str, Path]:
         """The files of an image, by the names that its entry gives them."""
@@ -361,7 +361,7 @@ def _as_json(value: Mapping[str, Any]) -> Dict[str, Any]:
     return json.loads(json.dumps(value, default=str))
 
 
-def _fingerprint(content: bytes) -> Dict[str, Any]:
+def fingerprint(content: bytes) -> Dict[str, Any]:
     """What tells a file from one that was cut or overwritten."""
     return dict(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
@@ -378,7 +378,7 @@ def _is_whole(path: Path, noted: Any) -> bool:
     if noted == {}:
         # a file of no bytes: the machine, not only the process, went down
         return path.stat().st_size > 0
-    return noted == _fingerprint(path.read_bytes())
+    return noted == fingerprint(path.read_bytes())
 
 
 def _entries(journals: List[Path]) -> Iterator[dict]:

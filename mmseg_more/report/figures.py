@@ -14,9 +14,8 @@ from ..evaluation.functional import (
     segmentation_figures,
 )
 from ..evaluation.thresholds import MapThresholds
+from ..localization.pseudo_label import IGNORE_INDEX
 from .seen_image import JUDGED, SeenImage
-
-IGNORE_INDEX = 255
 
 
 class ImageFigures(NamedTuple):

@@ -3,7 +3,8 @@
 import bisect
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .figures import IGNORE_INDEX, ImageFigures
+from ..localization.pseudo_label import IGNORE_INDEX
+from .figures import ImageFigures
 from .pictures import draw_pictures
 from .seen_image import SeenImage
 

@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from mmseg.registry import DATASETS, HOOKS, METRICS
 
+from ..engine.evaluators import evaluator_list
 from ..engine.hooks.utils import find_hooks
 from ..engine.type_name import type_name
 from ..evaluation import LocalizationMetric
@@ -45,9 +46,7 @@ def shown_maps(cfg: Config) -> LocalizationRequest:
 
 def evaluated_thresholds(cfg: Config) -> MapThresholds:
     """Background threshold and sweep of each map, as the config evaluates them."""
-    evaluators = cfg.get('val_evaluator') or cfg.get('test_evaluator') or []
-    if not isinstance(evaluators, (list, tuple)):
-        evaluators = [evaluators]
+    evaluators = evaluator_list(cfg.get('val_evaluator') or cfg.get('test_evaluator'))
     own = [part for part in evaluators if type_name(part) == 'LocalizationMetric']
     metric = METRICS.build(dict(own[0])) if own else LocalizationMetric()
     metric.localization_request = shown_maps(cfg)

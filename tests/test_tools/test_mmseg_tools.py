@@ -4,12 +4,11 @@ import sys
 import time
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 
-from mask_run import CLASSES, IMAGES, config, make_data
+from mask_run import CLASSES, IMAGES, config, make_data, make_masks
 from mmseg_more import __main__ as runner
 from mmseg_more.datasets import ImageLevelDataset
 
@@ -33,10 +32,7 @@ def files(tmp_path_factory):
     with DefaultScope.overwrite_default_scope('mmseg'):
         data = make_data(folder / 'data', IMAGES_OF_MMSEG)
     cfg = config(data)
-    for name, ((height, width), _) in IMAGES_OF_MMSEG.items():
-        path = data / 'masks' / f'{name}.png'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.ones((height, width), np.uint8))
+    make_masks(data, IMAGES_OF_MMSEG)
     for split in ('val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
         dataset.type = 'ConfusedDataset'

@@ -10,16 +10,15 @@ import argparse
 from typing import Optional, Sequence
 
 import mmcv
-import numpy as np
 import torch
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.spread import spread_indices
 from mmseg_more.visualization import draw_model_grid
 
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import DATASETS
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -51,15 +50,12 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse_args(argv)
     init_default_scope(args.cfg.get('default_scope', 'mmseg'))
-    model = MODELS.build(args.cfg.model)
-    load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
-    model.to(args.device).eval()
+    model = launch.load_model(args.cfg, args.checkpoint, args.device)
     dataset = DATASETS.build(args.cfg.val_dataloader.dataset)
-    num = min(args.num, len(dataset))
-    indices = np.linspace(0, len(dataset) - 1, num).round().astype(int)
-    picture = draw_model_grid(model, dataset, indices.tolist())
+    indices = spread_indices(len(dataset), args.num)
+    picture = draw_model_grid(model, dataset, indices)
     mmcv.imwrite(mmcv.rgb2bgr(picture), args.out)
-    print(f'{num} images of {len(dataset)}: {args.out}')
+    print(f'{len(indices)} images of {len(dataset)}: {args.out}')
 
 
 if __name__ == '__main__':

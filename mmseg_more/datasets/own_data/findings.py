@@ -8,7 +8,7 @@ import difflib
 from collections import Counter, defaultdict
 from itertools import combinations
 from statistics import median
-from typing import Dict, Iterator, List, NamedTuple, Sized
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Sized
 
 from ..image_labels import name_few
 from .survey import Survey
@@ -70,6 +70,15 @@ def _count(things: Sized, name: str) -> str:
     return f'{len(things)} {name}' + ('' if len(things) == 1 else 's')
 
 
+def _listed(
+    severity: str, things: Sequence[str], name: str, what: str, remedy: str
+) -> Iterator[Finding]:
+    """A finding that counts and names things, if there are any."""
+    if things:
+        named = f'{_count(things, name)} {what}: {name_few(things)}'
+        yield Finding(severity, named, remedy)
+
+
 def images_by_class(labels: Dict[str, List[str]]) -> Dict[str, set]:
     """IDs of the images of each class, by its name."""
     images: Dict[str, set] = defaultdict(set)
@@ -82,12 +91,8 @@ def images_by_class(labels: Dict[str, List[str]]) -> Dict[str, set]:
 # -------------------------------------------------------------------- files and labels
 def _unreadable(survey: Survey) -> Iterator[Finding]:
     broken = [f'{i.path} ({i.problem})' for i in survey.images if i.size is None]
-    if broken:
-        yield Finding(
-            ERROR,
-            f'{_count(broken, "image")} that cannot be read: {name_few(broken)}',
-            'Replace or delete them; make_config leaves them out',
-        )
+    remedy = 'Replace or delete them; make_config leaves them out'
+    yield from _listed(ERROR, broken, 'image', 'that cannot be read', remedy)
 
 
 def _two_files(survey: Survey) -> Iterator[Finding]:
@@ -95,24 +100,25 @@ def _two_files(survey: Survey) -> Iterator[Finding]:
     for image in survey.images:
         files[image.image_id].append(image.path)
     twice = [' and '.join(paths) for paths in files.values() if len(paths) > 1]
-    if twice:
-        yield Finding(
-            ERROR,
-            f'{_count(twice, "name")} shared by two images: {name_few(twice)}',
-            'Rename or move one of each: their masks would have one name, and no data set '
-            'takes a folder with both',
-        )
+    yield from _listed(
+        ERROR,
+        twice,
+        'name',
+        'shared by two images',
+        'Rename or move one of each: their masks would have one name, and no data set '
+        'takes a folder with both',
+    )
 
 
 def _without_labels(survey: Survey) -> Iterator[Finding]:
-    if survey.unlabelled:
-        yield Finding(
-            ERROR,
-            f'{_count(survey.unlabelled, "image")} without labels: '
-            f'{name_few(survey.unlabelled)}',
-            'Add them to the labels, with an empty list if they show none of the classes; '
-            'make_config leaves them out',
-        )
+    yield from _listed(
+        ERROR,
+        survey.unlabelled,
+        'image',
+        'without labels',
+        'Add them to the labels, with an empty list if they show none of the classes; '
+        'make_config leaves them out',
+    )
 
 
 def _without_images(survey: Survey) -> Iterator[Finding]:
@@ -128,13 +134,8 @@ def _without_images(survey: Survey) -> Iterator[Finding]:
 
 
 def _left_out(survey: Survey) -> Iterator[Finding]:
-    if survey.left_out:
-        yield Finding(
-            NOTE,
-            f'{_count(survey.left_out, "file")} of a type that is not read: '
-            f'{name_few(survey.left_out)}',
-            'Convert those that are images (to PNG or JPEG)',
-        )
+    remedy = 'Convert those that are images (to PNG or JPEG)'
+    yield from _listed(NOTE, survey.left_out, 'file', 'of a type that is not read', remedy)
 
 
 def _duplicates(survey: Survey) -> Iterator[Finding]:
@@ -143,25 +144,20 @@ def _duplicates(survey: Survey) -> Iterator[Finding]:
         if image.size and not image.is_blank:
             groups[image.digest].append(image.image_id)
     copies = [ids for ids in groups.values() if len(ids) > 1]
-    if copies:
-        yield Finding(
-            WARNING,
-            f'{_count(copies, "picture")} in several files: '
-            f'{name_few(" = ".join(ids) for ids in copies)}',
-            'Keep one of each; make_config keeps them on one side of the split',
-        )
+    yield from _listed(
+        WARNING,
+        [' = '.join(ids) for ids in copies],
+        'picture',
+        'in several files',
+        'Keep one of each; make_config keeps them on one side of the split',
+    )
     at_odds = [
-        ids
+        ' = '.join(ids)
         for ids in copies
         if len({frozenset(survey.labels[i]) for i in ids if i in survey.labels}) > 1
     ]
-    if at_odds:
-        yield Finding(
-            ERROR,
-            f'{_count(at_odds, "picture")} with other labels in the copy: '
-            f'{name_few(" = ".join(ids) for ids in at_odds)}',
-            'Correct the labels, or keep one of the copies',
-        )
+    remedy = 'Correct the labels, or keep one of the copies'
+    yield from _listed(ERROR, at_odds, 'picture', 'with other labels in the copy', remedy)
 
 
 # ------------------------------------------------------------------------------ classes
@@ -289,13 +285,13 @@ def _sizes(survey: Survey) -> Iterator[Finding]:
             'if what is looked for is small in them',
         )
     long = [path for path, size in sizes.items() if max(size) > LONG * min(size)]
-    if long:
-        yield Finding(
-            NOTE,
-            f'{_count(long, "image")} more than {LONG:g} times as long as wide: '
-            f'{name_few(long)}',
-            'The network sees a square of them, distorted: cut them into parts',
-        )
+    yield from _listed(
+        NOTE,
+        long,
+        'image',
+        f'more than {LONG:g} times as long as wide',
+        'The network sees a square of them, distorted: cut them into parts',
+    )
 
 
 def _kinds(survey: Survey) -> Iterator[Finding]:
@@ -310,16 +306,10 @@ def _kinds(survey: Survey) -> Iterator[Finding]:
     )
     for what, applies, policy in policies:
         paths = [image.path for image in survey.images if image.size and applies(image)]
-        if paths:
-            named = f'{_count(paths, "image")} {what}: {name_few(paths)}'
-            yield Finding(NOTE, named, policy)
+        yield from _listed(NOTE, paths, 'image', what, policy)
     blank = [image.path for image in survey.images if image.is_blank]
-    if blank:
-        yield Finding(
-            WARNING,
-            f'{_count(blank, "image")} of a single colour: {name_few(blank)}',
-            'Delete them, or give them an empty list of classes',
-        )
+    remedy = 'Delete them, or give them an empty list of classes'
+    yield from _listed(WARNING, blank, 'image', 'of a single colour', remedy)
 
 
 def count_types(survey: Survey) -> Dict[str, int]:

@@ -8,12 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
-import cv2
-import numpy as np
-from rich.console import Console
-from rich.progress import track
-
-from ...image_files import decode_image, find_images, opacity, orientation, without_suffix
+from ...image_files import (
+    find_images,
+    opacity,
+    orientation,
+    shown_pixels,
+    stored_pixels,
+    without_suffix,
+)
+from ...progress import with_progress
 from ..label_sources import match_labels, read_labels
 
 
@@ -101,11 +104,10 @@ def make_survey(
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let other threads run
         facts = pool.map(partial(look_at_image, str(folder)), found.images)
         images = list(
-            track(
+            with_progress(
                 facts,
                 'Images',
-                total=len(found.images),
-                console=Console(stderr=True),
+                len(found.images),
                 transient=True,
                 disable=not show_progress,
             )
@@ -124,13 +126,11 @@ def look_at_image(folder: str, path: str) -> ImageFacts:
         content = Path(folder, path).read_bytes()
     except OSError as error:
         return ImageFacts(path, None, problem=error.strerror or str(error))
-    pixels = decode_image(content)
-    if pixels is None:
+    stored = stored_pixels(content)
+    if stored is None:
         problem = f'{len(content)} bytes that are no image' if content else 'empty'
         return ImageFacts(path, None, problem=problem)
-    stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert stored is not None, 'it has been decoded'
-    share = opacity(stored)
+    pixels, share = shown_pixels(stored, content), opacity(stored)
     return ImageFacts(
         path,
         (pixels.shape[0], pixels.shape[1]),

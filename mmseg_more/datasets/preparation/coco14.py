@@ -8,12 +8,12 @@ from torch.utils.data import Dataset
 
 from ...files import palette_png, write_bytes
 from ...masks.identity import file_sha256
+from ...progress import in_processes
 from ..coco14 import COCO14ImageLevelDataset
 from ..image_level_dataset import voc_palette
 from .coco_instances import InstancesImage
-from .coco_masks import CROWD_MODES, IGNORED, draw_mask, import_mask_utils
-from .image_files import ImageState, check_image
-from .progress import in_processes
+from .coco_masks import CROWD_MODES, draw_mask, import_mask_utils
+from .image_state import ImageState, check_image
 
 CLASSES = tuple(COCO14ImageLevelDataset.METAINFO['classes'][1:])
 EXPECTED_IMAGES = dict(train2014=82783, val2014=40504)
@@ -111,7 +111,7 @@ class _Drawing(Dataset):
         self.crowd = crowd
         # an empty file: the machine, not only the process, went down
         self.done = {path.stem for path in folder.glob('*.png') if path.stat().st_size}
-        self.palette = voc_palette(IGNORED + 1)
+        self.palette = voc_palette(256)
 
     def __len__(self) -> int:
         return len(self.images)

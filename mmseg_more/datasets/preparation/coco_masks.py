@@ -4,10 +4,10 @@ from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 
+from ...localization.pseudo_label import IGNORE_INDEX
 from .coco_instances import Region
 
 CROWD_MODES = ('ignore', 'class')
-IGNORED = 255
 
 
 def draw_mask(
@@ -35,7 +35,7 @@ def draw_mask(
     layers: List[Tuple[bool, int, np.ndarray, int]] = []
     for region in regions:
         inside = region_pixels(region, size)
-        value = IGNORED if region.is_crowd and crowd == 'ignore' else region.label
+        value = IGNORE_INDEX if region.is_crowd and crowd == 'ignore' else region.label
         layers.append((not region.is_crowd, -np.count_nonzero(inside), inside, value))
     mask = np.zeros(size, np.uint8, order='F')  # as regions are
     for _, _, inside, value in sorted(layers, key=lambda layer: layer[:2]):

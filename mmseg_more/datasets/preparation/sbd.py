@@ -9,8 +9,8 @@ from scipy.io import loadmat
 from torch.utils.data import Dataset
 
 from ...files import palette_png, write_bytes
+from ...progress import in_processes
 from ..image_level_dataset import voc_palette
-from .progress import in_processes
 
 _MASKS_BELOW = ('cls', 'dataset/cls', 'benchmark_RELEASE/dataset/cls')
 _NUM_LABELS = 21  # with the background

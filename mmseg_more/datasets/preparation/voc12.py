@@ -6,9 +6,9 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from prettytable import PrettyTable
 
+from ...progress import with_progress
 from ..image_labels import ImageLabels, label_indices, name_few, read_voc_annotation
 from ..voc import VOCImageLevelDataset
-from .progress import with_progress
 from .split_lists import read_split
 
 CLASSES = tuple(VOCImageLevelDataset.METAINFO['classes'][1:])

@@ -2,7 +2,6 @@
 
 from typing import Optional, Sequence
 
-import numpy as np
 from mmengine.config import Config
 
 from mmseg.registry import DATASETS, METRICS
@@ -12,6 +11,7 @@ from ...engine.type_name import type_name
 from ...masks.calibration import CALIBRATED_MAPS
 from ...masks.config import MASK_HOOKS, mask_dataloader
 from ...models.structures import MASK_SCALES
+from ...spread import spread_indices
 from .metric import CalibrationMetric
 
 
@@ -57,8 +57,7 @@ def use_calibration(
     dataset = cfg.test_dataloader.dataset
     size = len(DATASETS.build(dict(dataset, pipeline=[])))
     if size > num_images:
-        spread = np.linspace(0, size - 1, num_images).round().astype(int)
-        dataset.indices = spread.tolist()
+        dataset.indices = spread_indices(size, num_images)
     cfg.test_evaluator = [metric]
     remove_hooks(cfg, 'LocalizationHook', *MASK_HOOKS)
     add_hook(

@@ -4,6 +4,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from mmengine.config import Config
 
+from ...engine.evaluators import evaluator_list
 from ...engine.hooks.utils import add_hook, find_hooks, remove_hooks
 from ...engine.type_name import type_name
 from ...masks.calibration import SCALE_KINDS, as_calibration
@@ -51,9 +52,7 @@ def use_protocols(
         )
     if not cfg.get('test_dataloader'):
         raise ValueError('the protocols need `test_dataloader` in the config')
-    evaluators = cfg.get('test_evaluator') or []
-    if not isinstance(evaluators, (list, tuple)):
-        evaluators = [evaluators]
+    evaluators = evaluator_list(cfg.get('test_evaluator'))
     known = ('LocalizationMetric', LocalizationMetric)
     metric = dict(
         type=ProtocolMetric.__name__,

@@ -23,7 +23,7 @@ from mmseg_more.datasets.preparation.coco14 import (
     usable_images,
 )
 from mmseg_more.datasets.preparation.coco_instances import read_instances
-from mmseg_more.datasets.preparation.image_files import ImageState
+from mmseg_more.datasets.preparation.image_state import ImageState
 
 
 @pytest.fixture

@@ -10,7 +10,11 @@ Item = TypeVar('Item')
 
 
 def with_progress(
-    items: Iterable[Item], title: str, total: Optional[int] = None
+    items: Iterable[Item],
+    title: str,
+    total: Optional[int] = None,
+    transient: bool = False,
+    disable: bool = False,
 ) -> Iterator[Item]:
     """The items, with a bar on standard error that shows the time left.
 
@@ -20,8 +24,18 @@ def with_progress(
         items: What is worked on.
         title: What the bar is called.
         total: Number of items, unless they have a length.
+        transient: Whether nothing of the bar is left at the end.
+        disable: Whether there is no bar.
     """
-    return iter(track(items, title, total=total, console=Console(stderr=True)))
+    bar = track(
+        items,
+        title,
+        total=total,
+        console=Console(stderr=True),
+        transient=transient,
+        disable=disable,
+    )
+    return iter(bar)
 
 
 def in_processes(tasks: Dataset, num_workers: int, title: str) -> Iterator[Any]:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from field_datasets import cut_off
-from mmseg_more.datasets.preparation.image_files import check_image
+from mmseg_more.datasets.preparation.image_state import check_image
 
 SIZE = (30, 50)
 
