@@ -97,16 +97,21 @@ class SignalHook(Hook):
         for number in SIGNALS:
             self._before[number] = signal.signal(number, self._receive)
         if _WORKER_ENDED and callable(signal.getsignal(_WORKER_ENDED)):
-            # PyTorch's, of its data loaders
-            self._before[_WORKER_ENDED] = signal.signal(_WORKER_ENDED, self._worker_ended)
+            before = signal.signal(_WORKER_ENDED, self._worker_ended)
+            if before != self._worker_ended:  # it stays after an end by a signal
+                self._before[_WORKER_ENDED] = before  # PyTorch's, of its data loaders
         self._is_idle = isinstance(runner.train_loop, IterBasedTrainLoop)
 
     def _stop_listening(self) -> None:
         self._is_idle = False
+        # Workers that the signal has reached die when they get to it, until this process
+        # has ended. In one that goes on PyTorch finds out when it waits for a worker.
+        kept = {_WORKER_ENDED} if self._received else set()
         for number, handler in self._before.items():
-            if handler is not None:
+            if handler is not None and number not in kept:
                 signal.signal(number, handler)
-        self._before, self._runner = {}, None
+        self._before = {n: h for n, h in self._before.items() if n in kept}
+        self._runner = None
 
     def _receive(self, number: int, frame: Any) -> None:
         if os.getpid() != self._owner:

@@ -15,6 +15,7 @@ import ending_run
 import iteration_run
 from ending_run import group_members, progress, start, wait_for
 from mmseg_more.engine.checkpoint_files import damage
+from mmseg_more.engine.hooks import signal_hook
 from mmseg_more.engine.hooks.signal_hook import resume_command
 from tiny_run import CONFIG
 
@@ -260,6 +261,31 @@ def without_handover(said):
         r'Traceback [^\n]*\n  File "[^"]*resource_sharer.py"(?:.*\n  .*)*\n\w+Error.*\n'
     )
     return re.sub(thread, '', said)
+
+
+def test_a_worker_that_dies_after_the_end_is_not_missed(tmp_path, monkeypatch):
+    """Until the process has ended; a next training hears of its own workers again."""
+    monkeypatch.setattr(signal_hook, '_SECONDS_TO_HEAR', 0)
+
+    def of_loaders(number, frame):
+        raise RuntimeError('a worker has died')
+
+    hook = signal_hook.SignalHook()
+    runner = SimpleNamespace(iter=0, train_loop=None)
+    listeners = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)}
+    signal.signal(signal.SIGCHLD, of_loaders)
+    try:
+        for _ in range(2):
+            hook.before_train(runner)
+            with pytest.raises(RuntimeError, match='has died'):
+                signal.getsignal(signal.SIGCHLD)(signal.SIGCHLD, None)
+            hook._receive(signal.SIGTERM, None)
+            hook._stop_listening()
+            signal.getsignal(signal.SIGCHLD)(signal.SIGCHLD, None)
+            assert signal.getsignal(signal.SIGTERM) == listeners[signal.SIGTERM]
+    finally:
+        for number, handler in listeners.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.slow
