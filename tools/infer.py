@@ -157,8 +157,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for error in failed:
         print(f'error: {error}', file=sys.stderr)
     print(
-        f'next: correct the masks in {args.out_dir}/pred, where scores.json has the lowest '
-        'image_confidence first'
+        f'next: correct the masks in {args.out_dir}/pred, those with the lowest '
+        f'image_confidence in {args.out_dir}/scores.json first'
     )
     return 1 if failed else 0
 
