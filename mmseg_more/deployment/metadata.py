@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List, Mapping, Optional
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..engine.type_name import type_name
 from ..version import __version__
@@ -34,13 +34,20 @@ def describe(
         source=graph.source if is_maps else None,
         classes=list(dataset_meta['classes']),
         palette=[list(color) for color in dataset_meta['palette']],
-        channels='RGB' if preprocessor.channel_conversion else 'BGR',
+        channels='RGB' if _converts_channels(preprocessor) else 'BGR',
         mean=_decimals(preprocessor.mean),
         std=_decimals(preprocessor.std),
         input_size=_input_size(pipeline or []),
         patch_size=graph.model.backbone.patch_size,
         mmseg_more=__version__,
     )
+
+
+def _converts_channels(preprocessor: nn.Module) -> bool:
+    """Whether BGR becomes RGB; OneDL's MMSegmentation has another name for it."""
+    if hasattr(preprocessor, 'channel_conversion'):
+        return bool(preprocessor.channel_conversion)
+    return bool(preprocessor._channel_conversion)
 
 
 def _decimals(values: Tensor) -> List[float]:

@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO, Dict, Mapping, NoReturn, Optional, Sequence, Tuple
 
 import numpy as np
@@ -129,7 +130,8 @@ def _read_object(path: Path, file: BinaryIO) -> Any:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         _, _, dtype = read_header(file)
-    except (ValueError, KeyError) as error:
+    # NumPy reads the header as Python, whose tokens can end anywhere
+    except (ValueError, KeyError, SyntaxError, TokenError) as error:
         raise ValueError(f'{path} is no .npy file: {error}') from error
     if not dtype.hasobject:
         raise ValueError(f'{path} holds an array of {dtype}, expected a dict of labels')

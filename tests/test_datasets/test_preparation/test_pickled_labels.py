@@ -172,6 +172,15 @@ def test_other_files(path):
         read_pickled_labels(path, CLASSES)
 
 
+@pytest.mark.parametrize('damage', [(b"'descr'", b"xdescr'"), (b'{', b'(')])
+def test_a_damaged_header(path, damage):
+    """Each Python has its own error for what does not come to an end."""
+    np.save(path, vectors())
+    path.write_bytes(path.read_bytes().replace(*damage, 1))
+    with pytest.raises(ValueError, match='is no .npy file'):
+        read_pickled_labels(path, CLASSES)
+
+
 def test_any_damage_is_one_error(path):
     np.save(path, vectors())
     content = path.read_bytes()
