@@ -129,7 +129,7 @@ def make(recipe, item, image, size=None, workers=0):
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_the_crf_of_a_large_image_is_that_of_the_low_size(workers):
+def test_the_crf_of_a_large_image_is_that_of_the_low_size(workers, one_thread):
     image, low = picture((60, 40)), (30, 20)
     item = example(low)
     made = make(recipe(crf=CRF, max_pixels=600), item, image, (60, 40), workers)
