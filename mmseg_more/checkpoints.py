@@ -1,9 +1,10 @@
-"""Conversion of foreign state dicts: official MoRe, timm ViT, mmpretrain ViT.
+"""Conversion of foreign state dicts: official MoRe, pretrained ViTs.
 
 Pure functions on state dicts: nothing here reads files or edits its input. The command
 lines over them are in tools/model_converters/.
 """
 
+import math
 import re
 from collections import OrderedDict
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -11,6 +12,8 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 import torch
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
+
+from .vit_names import family_of, rename_vit
 
 StateDict = Mapping[str, Tensor]
 
@@ -157,43 +160,86 @@ def official_conversion(state_dict: Mapping) -> Conversion:
 
 
 def convert_plain_vit(
-    checkpoint: Mapping, target: StateDict, num_registers: int, grid_size: Tuple[int, int]
+    checkpoint: Mapping,
+    target: StateDict,
+    num_registers: int,
+    grid_size: Tuple[int, int],
+    family: str = 'vit',
 ) -> Conversion:
-    """Turn a plain ViT (timm or mmpretrain names) into a MoRe backbone.
+    """Turn a pretrained ViT into a MoRe backbone.
 
-    The one class token is repeated for all extra tokens, and so is its
-    position, except that register positions are drawn from a truncated
-    normal of std 1 (the default CPU generator). Patch positions are resized
-    bicubically if the grid differs.
+    Names are recognised: the authors' own, timm's, those of transformers and of OpenMMLab
+    (:mod:`mmseg_more.vit_names`). The one class token is repeated for all classes, and so
+    is its position. Registers of the file come first. Those it has not are, where registers
+    have positions, class tokens whose positions are drawn from a truncated normal of std 1,
+    else they are drawn from one of std 0.02 (the default CPU generator). Patch positions
+    are resized bicubically if the grid differs.
 
     Args:
         checkpoint: State dict or checkpoint of a ViT with one class token.
         target: ``state_dict()`` of the backbone to start.
         num_registers: R.
         grid_size: ``(h, w)`` of the backbone's position grid.
+        family: Of the backbone. Defaults to 'vit'.
 
     Returns:
         Keys and shapes of ``target``, and a record of every key.
 
     Raises:
-        ValueError: If it is no ViT with one class token, or a shape differs; names the
-            key and both shapes.
+        ValueError: If it is no ViT with one class token, is of another family, has more
+            registers, or a shape differs; names the key and both shapes.
     """
-    source, records, prefix = unwrap_state_dict(checkpoint), [], ''
-    if any(key.startswith('backbone.') for key in source):
-        prefix = 'backbone.'  # a whole classifier of mmpretrain
-        records = [
-            KeyRecord(k, None, tuple(v.shape), 'outside of the backbone')
-            for k, v in source.items()
-            if not k.startswith(prefix)
-        ]
-        source = {k[len(prefix) :]: v for k, v in source.items() if k.startswith(prefix)}
-    for key in ('cls_token', 'pos_embed'):
-        if key not in source:
+    source, keys = rename_vit(unwrap_state_dict(checkpoint))
+    _check_source(source, target, family)
+    tokens = _start_tokens(source, target, num_registers, grid_size)
+    converted: Dict[str, Tensor] = OrderedDict()
+    records: List[KeyRecord] = []
+    for key in keys:
+        name, note = key.target, key.note
+        if name == 'registers' and num_registers:
+            name, note = 'cls_token', 'the first registers'
+        elif name in tokens:
+            note = tokens[name].note
+        if name is None or name not in target:
+            note = note or 'the backbone has no such weight'
+            records.append(KeyRecord(key.source, None, key.shape, note))
+            continue
+        value = tokens[name].value if name in tokens else source[name]
+        if value.shape != target[name].shape:
             raise ValueError(
-                f"the pretrained checkpoint has no '{key}': expected a ViT in "
-                "timm's or mmpretrain's names, got keys such as "
-                f'{list(source)[:3]}'
+                f"'{key.source}' of the pretrained checkpoint has shape "
+                f"{tuple(value.shape)}, the backbone's '{name}' has "
+                f'{tuple(target[name].shape)}: use the same arch and '
+                'patch_size'
+            )
+        converted[name] = value
+        records.append(KeyRecord(key.source, name, key.shape, note))
+    for name in target:  # biases of 0 that the file does without
+        if name not in converted and name in source:
+            converted[name] = source[name]
+    return Conversion(converted, records)
+
+
+class _Start(NamedTuple):
+    """A tensor of tokens or positions, and how it was made."""
+
+    value: Tensor
+    note: str
+
+
+def _check_source(source: StateDict, target: StateDict, family: str) -> None:
+    """Raise where a file cannot be the start of a backbone."""
+    found = family_of(source)
+    if found != family:
+        raise ValueError(
+            f"the pretrained checkpoint is a ViT of family '{found}', the backbone of "
+            f"'{family}': use backbone.family='{found}'"
+        )
+    for key in ('cls_token', 'pos_embed'):
+        if key in target and key not in source:
+            raise ValueError(
+                f"the pretrained checkpoint has no '{key}': expected a ViT with a class "
+                f'token, got keys such as {list(source)[:3]}'
             )
     if source['cls_token'].shape[1] != 1:
         raise ValueError(
@@ -201,53 +247,85 @@ def convert_plain_vit(
             f'{source["cls_token"].shape[1]}; load a MoRe checkpoint with '
             '`load_from` instead of `init_cfg`'
         )
-
-    converted: Dict[str, Tensor] = OrderedDict()
-    extra = target['cls_token'].shape[1]
-    for key, value in source.items():
-        name = _rename(key, _VIT_RENAMES) or key
-        shape, note = tuple(value.shape), ''
-        if name not in target:
-            records.append(
-                KeyRecord(prefix + key, None, shape, 'the backbone has no such weight')
-            )
-            continue
-        if name == 'cls_token':
-            value = value.repeat(1, extra, 1)
-            note = f'repeated for {extra} tokens'
-        elif name == 'pos_embed':
-            value = _expand_positions(value, extra, num_registers, grid_size)
-            note = (
-                f'class position repeated {extra - num_registers} times, '
-                f'{num_registers} drawn for registers, grid of '
-                f'{grid_size[0]}x{grid_size[1]}'
-            )
-        if value.shape != target[name].shape:
+    blocks = {name.split('.')[1] for name in target if name.startswith('layers.')}
+    for name in source:
+        part, *rest = name.split('.')
+        if part == 'layers' and rest[0] in blocks and name not in target:
             raise ValueError(
-                f"'{key}' of the pretrained checkpoint has shape "
-                f"{tuple(value.shape)}, the backbone's '{name}' has "
-                f'{tuple(target[name].shape)}: use the same arch and '
-                'patch_size'
+                f"blocks of the pretrained checkpoint have weights '{name}', those of the "
+                "backbone do not: use the file's arch, with ffn='swiglu' where it is gated"
             )
-        converted[name] = value
-        records.append(KeyRecord(prefix + key, name, shape, note))
-    return Conversion(converted, records)
+
+
+def _start_tokens(
+    source: StateDict, target: StateDict, num_registers: int, grid_size: Tuple[int, int]
+) -> Dict[str, _Start]:
+    """Tokens ``(1, R+K, D)`` and, where the backbone has them, positions."""
+    token, extra = source['cls_token'], target['cls_token'].shape[1]
+    registers = source.get('registers', token[:, :0])
+    of_file = registers.shape[1]
+    if of_file > num_registers:
+        raise ValueError(
+            f'the pretrained checkpoint has {of_file} registers, the backbone '
+            f'{num_registers}: use backbone.num_registers={of_file}'
+        )
+    positioned = 0
+    if 'pos_embed' in target:
+        positioned = target['pos_embed'].shape[1] - grid_size[0] * grid_size[1]
+    added = token.repeat(1, num_registers - of_file, 1)
+    if positioned < extra:
+        torch.nn.init.trunc_normal_(added, std=0.02)
+    classes = token.repeat(1, extra - num_registers, 1)
+    note = f'repeated for {extra - of_file if positioned == extra else classes.shape[1]}'
+    starts = dict(
+        cls_token=_Start(torch.cat([registers, added, classes], dim=1), f'{note} tokens')
+    )
+    if 'pos_embed' in target:
+        starts['pos_embed'] = _expand_positions(
+            source['pos_embed'], positioned, classes.shape[1], of_file, grid_size
+        )
+    return starts
 
 
 def _expand_positions(
-    positions: Tensor, extra: int, num_registers: int, grid_size: Tuple[int, int]
-) -> Tensor:
-    """Positions (1, 1+n, D) of a plain ViT -> (1, extra + h*w, D)."""
-    side = round((positions.shape[1] - 1) ** 0.5)
-    if side * side != positions.shape[1] - 1:
+    positions: Tensor,
+    positioned: int,
+    num_classes: int,
+    of_file: int,
+    grid_size: Tuple[int, int],
+) -> _Start:
+    """Positions ``(1, n, D)`` or ``(1, 1+n, D)`` of a ViT -> ``(1, P + h w, D)``.
+
+    Args:
+        positions: Of the file.
+        positioned: P, extra tokens that have a position: 0, K or R+K.
+        num_classes: K.
+        of_file: Registers of the file, which have none.
+        grid_size: ``(h, w)``.
+    """
+    count = positions.shape[1]
+    side = math.isqrt(count)
+    of_class = count - side * side
+    if of_class > 1 or (positioned == 0 and of_class):
         raise ValueError(
-            "'pos_embed' of the pretrained checkpoint has "
-            f'{positions.shape[1]} positions: expected one class token and a '
-            'square grid'
+            f"'pos_embed' of the pretrained checkpoint has {count} positions: expected a "
+            f'square grid{" and one class token" if positioned else ""}'
         )
     if (side, side) != tuple(grid_size):
-        positions = resize_pos_embed(positions, (side, side), grid_size, 'bicubic', 1)
-    registers = positions.new_empty(1, num_registers, positions.shape[2])
-    torch.nn.init.trunc_normal_(registers)
-    classes = positions[:, :1].repeat(1, extra - num_registers, 1)
-    return torch.cat([registers, classes, positions[:, 1:]], dim=1)
+        positions = resize_pos_embed(
+            positions, (side, side), grid_size, 'bicubic', of_class
+        )
+    note = f'grid of {grid_size[0]}x{grid_size[1]}'
+    if not positioned:
+        return _Start(positions, note)
+    # a file without one has it in its token
+    of_token = positions[:, :1] if of_class else torch.zeros_like(positions[:, :1])
+    num_registers = positioned - num_classes
+    registers = positions.new_zeros(1, num_registers, positions.shape[2])
+    torch.nn.init.trunc_normal_(registers[:, of_file:])
+    drawn = max(num_registers - of_file, 0)
+    classes = of_token.repeat(1, num_classes, 1)
+    return _Start(
+        torch.cat([registers, classes, positions[:, of_class:]], dim=1),
+        f'class position repeated {num_classes} times, {drawn} drawn for registers, {note}',
+    )

@@ -4,12 +4,13 @@ import io
 import os
 import tempfile
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Dict, Optional, Sequence, Union
 
 import cv2
 import numpy as np
 from mmengine import fileio
 from PIL import Image
+from torch import Tensor
 
 from .image_files import decode_image
 
@@ -39,6 +40,29 @@ def read_rgb(
             "`ori_shape`, and read it with LoadAnyImage, or LoadImageFromFile's defaults"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_safetensors(path: str) -> Dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If the package is missing; says how to install it.
+        ValueError: If it is no such file.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'{path} needs the package safetensors: pip install safetensors'
+        ) from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f'{path} does not read as safetensors: {error}') from error
 
 
 def write_bytes(path: Union[str, Path], content: bytes, sync: bool = False) -> None:

@@ -19,7 +19,7 @@ from ..checkpoints import (
     official_conversion,
 )
 from ..datasets.image_level_dataset import voc_palette
-from ..files import write_bytes
+from ..files import read_safetensors, write_bytes
 from ..version import __version__
 
 DATASET_TYPES = dict(voc='VOCImageLevelDataset', coco='COCO14ImageLevelDataset')
@@ -83,6 +83,8 @@ def read_checkpoint(path: str) -> Any:
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'checkpoint {path} does not exist')
+    if path.endswith('.safetensors'):
+        return read_safetensors(path)
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     except UnpicklingError as error:
@@ -258,7 +260,7 @@ def convert_official_checkpoint(checkpoint: Mapping) -> Tuple[Conversion, Conver
 def convert_vit_checkpoint(
     checkpoint: Mapping, model_cfg: Mapping
 ) -> Tuple[Conversion, ConversionReport]:
-    """Turn a plain ViT (timm's or mmpretrain's names) into the start of a MoRe.
+    """Turn a pretrained ViT into the start of a MoRe.
 
     The same as ``model.pretrained`` does when training starts. Positions of registers
     are drawn from the default CPU generator.
@@ -276,7 +278,11 @@ def convert_vit_checkpoint(
     with torch.device('meta'):
         backbone = MODELS.build({**model_cfg['backbone'], 'init_cfg': None})
     found = convert_plain_vit(
-        checkpoint, backbone.state_dict(), backbone.num_registers, backbone.grid_size
+        checkpoint,
+        backbone.state_dict(),
+        backbone.num_registers,
+        backbone.grid_size,
+        backbone.family,
     )
     conversion = Conversion(
         _prefixed(found.state_dict),

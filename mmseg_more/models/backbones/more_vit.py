@@ -8,18 +8,21 @@ from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule, ModuleList
 from mmengine.runner import CheckpointLoader
-from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmseg.registry import MODELS
 
 from ...checkpoints import convert_plain_vit
+from ...files import read_safetensors
 from ..structures import Tokens
+from .axial_rope import Rotation, axial_rotation
 from .encoder_layer import EncoderLayer
+from .families import FAMILIES, Family
 from .position_resize import resize_by_products, resize_on_gpu
 
 _OFFSET = 0.1  # patches added to the grid that positions are resized to
+_INTERPOLATIONS = ('offset', 'size', 'antialias')
 _ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
 
 
@@ -27,8 +30,9 @@ _ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
 class MoReViT(BaseModule):
     """ViT whose extra tokens are R registers and one token per class.
 
-    Token order: registers, classes, patches; each has its own trainable
-    position. Layers and names are mmpretrain's.
+    Token order: registers, classes, patches. Layers and names are mmpretrain's. What the
+    families of pretrained ViTs differ in, such as which tokens have a trainable position,
+    is said in :data:`~mmseg_more.models.backbones.families.FAMILIES`.
 
     The segmentor MoRe reads all tokens (:meth:`tokens`). In a stock ``EncoderDecoder``,
     ``out_indices`` makes it give feature maps, as mmpretrain's ViT does with
@@ -39,12 +43,14 @@ class MoReViT(BaseModule):
         >>> decode_head = dict(type='FCNHead', in_channels=768, in_index=-1, channels=256)
 
     Args:
-        arch: Name in mmpretrain's ViT table ('deit-tiny', 'base', ...) or a
-            dict of ``embed_dims, num_layers, num_heads,
-            feedforward_channels``. Defaults to 'base'.
+        arch: Name in the family's table ('base', ...; of 'vit', mmpretrain's: 'deit-tiny',
+            ...) or a dict of ``embed_dims, num_layers, num_heads, feedforward_channels``,
+            and ``ffn='swiglu'`` where the feed-forward network is gated. Defaults to
+            'base'.
         img_size: Side of the square image whose grid the positions
-            describe, in pixels. Defaults to 224.
-        patch_size: Side of a patch, in pixels. Defaults to 16.
+            describe, in pixels. Defaults to None, the family's: 518 of 'dinov2', else 224.
+        patch_size: Side of a patch, in pixels. Defaults to None, the family's: 14 of
+            'dinov2', else 16.
         num_classes: K, without background. Defaults to 20.
         num_registers: R. Defaults to 4.
         aux_layer: Index of the block whose output is the auxiliary patch map.
@@ -57,8 +63,9 @@ class MoReViT(BaseModule):
         interpolate: How positions are resized to another grid. 'offset' uses
             the scale factor ``((h + 0.1) / h0, (w + 0.1) / w0)`` of the
             reference code, which shifts the sampling grid slightly and which
-            converted checkpoints depend on; 'size' resizes to the target size.
-            Defaults to 'offset'.
+            converted checkpoints depend on; 'size' resizes to the target size, and
+            'antialias' does so with antialiasing. Defaults to None, the family's: 'offset'
+            of 'vit' and 'dinov2', 'size' of 'deit3' and 'clip'.
         with_cp: Activation checkpointing: a training pass keeps the tokens
             between the blocks alone and computes the rest again in the backward
             pass. Passes without a gradient are as ever. Defaults to False.
@@ -68,13 +75,14 @@ class MoReViT(BaseModule):
             the state dict stay. Defaults to False.
         pretrained: FILE, short for the ``init_cfg`` that names it; what a segmentor's
             ``pretrained`` becomes. Defaults to None.
-        init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` starts from a plain
-            ViT, in timm's or mmpretrain's names (see
+        init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` starts from a ViT of the
+            family, in the names of its authors, timm, transformers or OpenMMLab (see
             :func:`mmseg_more.checkpoints.convert_plain_vit`). Defaults to None.
+        family: 'vit', 'deit3', 'dinov2', 'dinov3' or 'clip'. Defaults to 'vit'.
 
     Raises:
-        ValueError: For an unknown arch or option, sizes or indices that do not fit,
-            or ``compile`` with a PyTorch that cannot compile modules in place.
+        ValueError: For an unknown family, arch or option, sizes or indices that do not
+            fit, or ``compile`` with a PyTorch that cannot compile modules in place.
     """
 
     init_cfg: Optional[dict]
@@ -82,26 +90,32 @@ class MoReViT(BaseModule):
     def __init__(
         self,
         arch: Union[str, dict] = 'base',
-        img_size: int = 224,
-        patch_size: int = 16,
+        img_size: Optional[int] = None,
+        patch_size: Optional[int] = None,
         num_classes: int = 20,
         num_registers: int = 4,
         aux_layer: int = -3,
         out_indices: Union[int, Sequence[int], None] = None,
         drop_path_rate: float = 0.0,
-        interpolate: str = 'offset',
+        interpolate: Optional[str] = None,
         with_cp: bool = False,
         compile: Union[bool, dict] = False,
         pretrained: Optional[str] = None,
         init_cfg: Optional[dict] = None,
+        family: str = 'vit',
     ) -> None:
         if pretrained is not None:
             if init_cfg is not None:
                 raise ValueError('give the backbone pretrained or init_cfg, not both')
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
-        arch = self._arch_settings(arch)
-        depth, dims = arch['num_layers'], arch['embed_dims']
+        if family not in FAMILIES:
+            raise ValueError(f"unknown family '{family}', choose from {sorted(FAMILIES)}")
+        settings = FAMILIES[family]
+        img_size = settings.img_size if img_size is None else img_size
+        patch_size = settings.patch_size if patch_size is None else patch_size
+        arch = _arch_settings(arch, settings)
+        depth, dims = arch.pop('num_layers'), arch['embed_dims']
         if img_size % patch_size:
             raise ValueError(
                 f'img_size ({img_size}) must be a multiple of patch_size ({patch_size})'
@@ -113,8 +127,8 @@ class MoReViT(BaseModule):
                 'num_classes must be >= 1 and num_registers >= 0,'
                 f' got {num_classes} and {num_registers}'
             )
-        if interpolate not in ('offset', 'size'):
-            raise ValueError(f"interpolate must be 'offset' or 'size', got '{interpolate}'")
+        self.family = family
+        self.interpolate = _interpolation(interpolate, family)
         self.embed_dims = dims
         self.patch_size = patch_size
         self.num_classes = num_classes
@@ -122,7 +136,6 @@ class MoReViT(BaseModule):
         self.num_extra_tokens = num_registers + num_classes
         self.aux_index = aux_layer % depth
         self.out_indices = None if out_indices is None else _blocks(out_indices, depth)
-        self.interpolate = interpolate
         self.grid_size = (img_size // patch_size,) * 2
 
         # No padding: a rest of less than a patch at the border is cut off.
@@ -133,21 +146,36 @@ class MoReViT(BaseModule):
             kernel_size=patch_size,
             stride=patch_size,
             padding=0,
+            bias=not settings.pre_norm,
         )
         self.cls_token = nn.Parameter(torch.zeros(1, self.num_extra_tokens, dims))
-        self.pos_embed = nn.Parameter(
-            torch.zeros(1, self.num_extra_tokens + self.grid_size[0] ** 2, dims)
+        # Extra tokens that have a position, the last of them; the first have none.
+        self._num_positioned = dict(
+            all=self.num_extra_tokens, classes=num_classes, patches=0, none=0
+        )[settings.positions]
+        self.pos_embed: Optional[nn.Parameter] = None
+        if settings.positions != 'none':
+            self.pos_embed = nn.Parameter(
+                torch.zeros(1, self._num_positioned + self.grid_size[0] ** 2, dims)
+            )
+        self._rope_base = settings.rope_base
+        self.pre_norm = (
+            nn.LayerNorm(dims, eps=settings.norm_eps)
+            if settings.pre_norm
+            else nn.Identity()
         )
         self.layers = ModuleList(
             EncoderLayer(
-                embed_dims=dims,
-                num_heads=arch['num_heads'],
-                feedforward_channels=arch['feedforward_channels'],
+                **arch,
                 drop_path_rate=drop_path_rate * i / max(depth - 1, 1),
+                activation=settings.activation,
+                norm_eps=settings.norm_eps,
+                layer_scale=settings.layer_scale,
+                key_bias=settings.key_bias,
             )
             for i in range(depth)
         )
-        self.ln1 = nn.LayerNorm(dims, eps=1e-6)
+        self.ln1 = nn.LayerNorm(dims, eps=settings.norm_eps)
         self.with_cp = with_cp
         if compile is not False:
             self._compile_layers({} if compile is True else dict(compile))
@@ -165,22 +193,6 @@ class MoReViT(BaseModule):
         for layer in self.layers:
             layer.compile(**{'dynamic': True, **options})
 
-    @staticmethod
-    def _arch_settings(arch: Union[str, dict]) -> dict:
-        if isinstance(arch, str):
-            if arch not in VisionTransformer.arch_zoo:
-                raise ValueError(
-                    f"unknown arch '{arch}', choose from "
-                    f'{sorted(VisionTransformer.arch_zoo)}'
-                )
-            return VisionTransformer.arch_zoo[arch]
-        if set(arch) != _ARCH_KEYS:
-            raise ValueError(
-                'arch as a dict needs exactly the keys '
-                f'{sorted(_ARCH_KEYS)}, got {sorted(arch)}'
-            )
-        return dict(arch)
-
     def init_weights(self) -> None:
         """Random start, then the pretrained ViT if ``init_cfg`` names one."""
         pretrained = self.init_cfg
@@ -188,7 +200,8 @@ class MoReViT(BaseModule):
         super().init_weights()
         self.init_cfg = pretrained
         nn.init.trunc_normal_(self.cls_token, std=0.02)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.pos_embed is not None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if pretrained is None:
             return
         if pretrained.get('type') != 'Pretrained' or not pretrained.get('checkpoint'):
@@ -200,18 +213,21 @@ class MoReViT(BaseModule):
 
     def _load_pretrained(self, filename: str) -> None:
         logger = MMLogger.get_current_instance()
-        checkpoint = CheckpointLoader.load_checkpoint(
-            filename, map_location='cpu', logger='current'
-        )
+        if filename.endswith('.safetensors'):
+            checkpoint = read_safetensors(filename)
+        else:
+            checkpoint = CheckpointLoader.load_checkpoint(
+                filename, map_location='cpu', logger='current'
+            )
         result = convert_plain_vit(
-            checkpoint, self.state_dict(), self.num_registers, self.grid_size
+            checkpoint, self.state_dict(), self.num_registers, self.grid_size, self.family
         )
         missing = self.load_state_dict(result.state_dict, strict=False)
+        notes = {record.target: record.note for record in result.records}
         logger.info(
-            f'Pretrained ViT {filename}: {len(result.state_dict)} tensors '
-            f'loaded (class token and its position repeated for '
-            f'{self.num_extra_tokens} tokens). Not loaded from the file: '
-            f'{result.dropped or "nothing"}. Not found in the file: '
+            f'Pretrained ViT {filename}: {len(result.state_dict)} tensors loaded (tokens: '
+            f'{notes["cls_token"]}; positions: {notes.get("pos_embed", "none")}). Not '
+            f'loaded from the file: {result.dropped or "nothing"}. Not found in the file: '
             f'{missing.missing_keys or "nothing"}.'
         )
 
@@ -221,28 +237,32 @@ class MoReViT(BaseModule):
         For one image of ``(H, W)`` pixels.
         """
         patches = (size[0] // self.patch_size) * (size[1] // self.patch_size)
-        width = self.layers[0].feedforward_channels
+        width = self.layers[0].hidden_channels
         return 4 * width * (self.num_extra_tokens + patches)
 
     def _positions(self, grid: Tuple[int, int]) -> Tensor:
-        """Positions for a grid of ``(h, w)`` patches, ``(1, R+K+N, D)``."""
+        """Positions for a grid of ``(h, w)`` patches, ``(1, P+N, D)``.
+
+        P extra tokens have one, the last before the patches.
+        """
+        assert self.pos_embed is not None
         if grid == self.grid_size:
             return self.pos_embed
         if self.pos_embed.is_cuda:
             with torch.autocast('cuda', enabled=False):
                 return self._resized_by(resize_on_gpu, grid)
-        extra = self.num_extra_tokens
+        extra = self._num_positioned
         base = self.pos_embed[:, extra:].transpose(1, 2).unflatten(2, self.grid_size)
         target: Dict[str, Any]
-        if self.interpolate == 'size':
-            target = dict(size=grid)
-        else:
+        if self.interpolate == 'offset':
             target = dict(
                 scale_factor=tuple(
                     (n + _OFFSET) / n0 for n, n0 in zip(grid, self.grid_size)
                 ),
                 recompute_scale_factor=False,
             )
+        else:
+            target = dict(size=grid, antialias=self.interpolate == 'antialias')
         resized = F.interpolate(base, mode='bicubic', align_corners=False, **target)
         return torch.cat(
             [self.pos_embed[:, :extra], resized.flatten(2).transpose(1, 2)], dim=1
@@ -250,20 +270,23 @@ class MoReViT(BaseModule):
 
     def _resized_by(
         self,
-        resize: Callable[[Tensor, Tuple[int, int], float], Tensor],
+        resize: Callable[[Tensor, Tuple[int, int], float, bool], Tensor],
         grid: Tuple[int, int],
     ) -> Tensor:
         """As :meth:`_positions`, by a function of :mod:`.position_resize`."""
-        extra = self.num_extra_tokens
+        assert self.pos_embed is not None
+        extra = self._num_positioned
         base = self.pos_embed[:, extra:].unflatten(1, self.grid_size)
-        offset = 0.0 if self.interpolate == 'size' else _OFFSET
-        resized = resize(base, grid, offset)
+        offset = _OFFSET if self.interpolate == 'offset' else 0.0
+        resized = resize(base, grid, offset, self.interpolate == 'antialias')
         return torch.cat([self.pos_embed[:, :extra], resized.flatten(1, 2)], dim=1)
 
-    def _run(self, layer: EncoderLayer, tokens: Tensor) -> Tensor:
+    def _run(
+        self, layer: EncoderLayer, tokens: Tensor, rotation: Optional[Rotation]
+    ) -> Tensor:
         if self.with_cp and self.training and torch.is_grad_enabled():
-            return checkpoint(layer, tokens, use_reentrant=False)
-        return layer(tokens)
+            return checkpoint(layer, tokens, rotation, use_reentrant=False)
+        return layer(tokens, rotation)
 
     def forward(
         self, images: Tensor, with_attention: bool = False, symbolic: bool = False
@@ -294,15 +317,15 @@ class MoReViT(BaseModule):
         Raises:
             ValueError: If an image is smaller than one patch.
         """
-        x, grid = self._embed(images, symbolic)
+        x, grid, rotation = self._embed(images, symbolic)
         extra = self.num_extra_tokens
         aux, attention = x, None
         for index, layer in enumerate(self.layers):
             if with_attention and index == len(self.layers) - 1:
-                attention = layer.class_attention(x, self.num_registers, extra).unflatten(
-                    2, grid
-                )
-            x = self._run(layer, x)
+                attention = layer.class_attention(
+                    x, self.num_registers, extra, rotation
+                ).unflatten(2, grid)
+            x = self._run(layer, x, rotation)
             if index == self.aux_index:
                 aux = x
         x = self.ln1(x)
@@ -322,10 +345,10 @@ class MoReViT(BaseModule):
         Raises:
             ValueError: If an image is smaller than one patch.
         """
-        x, grid = self._embed(images)
+        x, grid, rotation = self._embed(images)
         maps = []
         for index, layer in enumerate(self.layers):
-            x = self._run(layer, x)
+            x = self._run(layer, x, rotation)
             if index == len(self.layers) - 1:
                 x = self.ln1(x)
             if index in (self.out_indices or ()):
@@ -334,8 +357,8 @@ class MoReViT(BaseModule):
 
     def _embed(
         self, images: Tensor, symbolic: bool = False
-    ) -> Tuple[Tensor, Tuple[int, int]]:
-        """Tokens ``(B, R+K+N, D)`` with their positions, and the grid ``(h, w)``."""
+    ) -> Tuple[Tensor, Tuple[int, int], Optional[Rotation]]:
+        """Tokens ``(B, R+K+N, D)`` with positions, the grid ``(h, w)``, and angles."""
         if not symbolic and min(images.shape[-2:]) < self.patch_size:
             raise ValueError(
                 f'an image of {images.shape[-2]}x{images.shape[-1]} is '
@@ -345,12 +368,21 @@ class MoReViT(BaseModule):
         patches, grid = self.patch_embed(images)
         x = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], 1)
         grid = tuple(grid)
-        positions = (
-            self._resized_by(resize_by_products, grid)
-            if symbolic
-            else self._positions(grid)
-        )
-        return x + positions, grid
+        if self.pos_embed is not None:
+            positions = (
+                self._resized_by(resize_by_products, grid)
+                if symbolic
+                else self._positions(grid)
+            )
+            without = self.num_extra_tokens - self._num_positioned
+            x = x + (F.pad(positions, (0, 0, without, 0)) if without else positions)
+        rotation = None
+        if self._rope_base is not None:
+            heads = self.layers[0].attn.head_dims
+            rotation = axial_rotation(
+                grid, self.num_extra_tokens, heads, self._rope_base, x.device
+            )
+        return self.pre_norm(x), grid, rotation
 
     def _patch_map(self, tokens: Tensor, grid: Tuple[int, int]) -> Tensor:
         return tokens[:, self.num_extra_tokens :].transpose(1, 2).unflatten(2, grid)
@@ -364,19 +396,52 @@ class MoReViT(BaseModule):
 
         Returns:
             Its depth, and the number of depths, which is two more than there are blocks:
-            0 for tokens (classes, registers), positions and the patch embedding, ``i + 1``
-            for block ``i``, the last depth for the final norm and all outside of the
-            backbone.
+            0 for tokens (classes, registers), positions, the patch embedding and a norm
+            before the blocks, ``i + 1`` for block ``i``, the last depth for the final norm
+            and all outside of the backbone.
         """
         depths = len(self.layers) + 2
         if not param_name.startswith(prefix):
             return depths - 1, depths
         part, *rest = param_name[len(prefix) :].split('.')
-        if part in ('cls_token', 'pos_embed', 'patch_embed'):
+        if part in ('cls_token', 'pos_embed', 'patch_embed', 'pre_norm'):
             return 0, depths
         if part == 'layers':
             return int(rest[0]) + 1, depths
         return depths - 1, depths
+
+
+def _arch_settings(arch: Union[str, dict], family: Family) -> dict:
+    """Arguments of the blocks, and their number."""
+    if isinstance(arch, str):
+        if arch not in family.archs:
+            raise ValueError(f"unknown arch '{arch}', choose from {sorted(family.archs)}")
+        arch = family.archs[arch]
+    elif set(arch) - {'ffn'} != _ARCH_KEYS:
+        raise ValueError(
+            f"arch as a dict needs exactly the keys {sorted(_ARCH_KEYS)}, and may have 'ffn'"
+            f', got {sorted(arch)}'
+        )
+    if arch.get('ffn', 'mlp') not in ('mlp', 'swiglu'):
+        raise ValueError(f"arch.ffn must be 'mlp' or 'swiglu', got '{arch['ffn']}'")
+    head_dims = arch['embed_dims'] // arch['num_heads']
+    if family.rope_base is not None and head_dims % 4:
+        raise ValueError(
+            f'rotary positions need heads of a multiple of 4 channels, got {head_dims}'
+        )
+    return dict(arch)
+
+
+def _interpolation(interpolate: Optional[str], family: str) -> Optional[str]:
+    if interpolate is None:
+        return FAMILIES[family].interpolate
+    if FAMILIES[family].positions == 'none':
+        raise ValueError(f"family '{family}' has no positions to resize: no interpolate")
+    if interpolate not in _INTERPOLATIONS:
+        raise ValueError(
+            f'interpolate must be one of {_INTERPOLATIONS}, got {interpolate!r}'
+        )
+    return interpolate
 
 
 def _blocks(indices: Union[int, Sequence[int]], depth: int) -> Tuple[int, ...]:

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 _A = -0.75  # of PyTorch's cubic kernel
+_A_ANTIALIAS = -0.5  # and of its antialiased one
 
 
-def resize_by_products(table: Tensor, size: Tuple[int, int], offset: float) -> Tensor:
+def resize_by_products(
+    table: Tensor, size: Tuple[int, int], offset: float, antialias: bool = False
+) -> Tensor:
     """Resize positions to another grid, in operations that hold for every ``size``.
 
     ``rows @ table @ columns^T`` with matrices of bicubic weights. What
@@ -22,6 +25,7 @@ def resize_by_products(table: Tensor, size: Tuple[int, int], offset: float) -> T
         table: Positions, ``(1, h0, w0, D)``.
         size: ``(h, w)``; plain, symbolic or traced numbers.
         offset: Patches added to ``size`` in the scale factors.
+        antialias: As ``F.interpolate`` takes it. Defaults to False.
 
     Returns:
         ``(1, h, w, D)``.
@@ -29,14 +33,17 @@ def resize_by_products(table: Tensor, size: Tuple[int, int], offset: float) -> T
     counts = [torch.full((1,), n, dtype=table.dtype, device=table.device) for n in size]
     sources = table.shape[1:3]
     other = torch.stack([n != n0 for n, n0 in zip(counts, sources)]).any(dim=0)
+    weights = antialiased_weights if antialias else cubic_weights
     rows, columns = (
-        cubic_weights(n, n0, n0 / (count + offset * other))
+        weights(n, n0, n0 / (count + offset * other))
         for n, n0, count in zip(size, sources, counts)
     )
     return _products(rows, table, columns)
 
 
-def resize_on_gpu(table: Tensor, size: Tuple[int, int], offset: float) -> Tensor:
+def resize_on_gpu(
+    table: Tensor, size: Tuple[int, int], offset: float, antialias: bool = False
+) -> Tensor:
     """As :func:`resize_by_products` to a size that the table has not.
 
     The matrices are kept for the next time. PyTorch's kernel gives a thread to each patch
@@ -44,15 +51,18 @@ def resize_on_gpu(table: Tensor, size: Tuple[int, int], offset: float) -> Tensor
     long as half of a ViT-B.
     """
     rows, columns = (
-        _kept_weights(n, n0, offset, table.device) for n, n0 in zip(size, table.shape[1:3])
+        _kept_weights(n, n0, offset, antialias, table.device)
+        for n, n0 in zip(size, table.shape[1:3])
     )
     return _products(rows, table, columns)
 
 
 @lru_cache(maxsize=64)
-def _kept_weights(count: int, source: int, offset: float, device: torch.device) -> Tensor:
+def _kept_weights(
+    count: int, source: int, offset: float, antialias: bool, device: torch.device
+) -> Tensor:
     step = torch.full((1,), source / (count + offset), device=device)
-    return cubic_weights(count, source, step)
+    return (antialiased_weights if antialias else cubic_weights)(count, source, step)
 
 
 def _products(rows: Tensor, table: Tensor, columns: Tensor) -> Tensor:
@@ -86,11 +96,36 @@ def cubic_weights(count: int, source: int, step: Tensor) -> Tensor:
     return (kernel[..., None] * chosen).sum(dim=1)
 
 
-def _near(x: Tensor) -> Tensor:
+def antialiased_weights(count: int, source: int, step: Tensor) -> Tensor:
+    """As :func:`cubic_weights`, with a kernel that is as wide as a sample.
+
+    PyTorch's antialiasing: the kernel is stretched by ``step`` where that is above 1, is
+    another one than without antialiasing also where it is not, and beyond the border there
+    is nothing.
+
+    Args:
+        count: Number of samples.
+        source: Number of values.
+        step: Values per sample, ``(1,)``.
+
+    Returns:
+        ``(count, source)``, each row of sum 1.
+    """
+    samples = torch.arange(count, dtype=step.dtype, device=step.device)
+    values = torch.arange(source, dtype=step.dtype, device=step.device)
+    distances = (values + 0.5) - ((samples + 0.5) * step)[:, None]
+    distances = (distances / step.clamp(min=1)).abs()
+    near = _near(distances, _A_ANTIALIAS) * (distances <= 1)
+    far = _far(distances, _A_ANTIALIAS) * ((distances > 1) & (distances < 2))
+    weights = near + far
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _near(x: Tensor, a: float = _A) -> Tensor:
     """The cubic kernel at distances in [0, 1]."""
-    return ((_A + 2) * x - (_A + 3)) * x * x + 1
+    return ((a + 2) * x - (a + 3)) * x * x + 1
 
 
-def _far(x: Tensor) -> Tensor:
+def _far(x: Tensor, a: float = _A) -> Tensor:
     """The cubic kernel at distances in [1, 2]."""
-    return ((_A * x - 5 * _A) * x + 8 * _A) * x - 4 * _A
+    return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
