@@ -193,8 +193,8 @@ def family_of(weights: Mapping[str, Tensor]) -> str:
         return 'vit'
     if 'pos_embed' not in weights:
         return 'dinov3'
-    of_patches_alone = math.isqrt(weights['pos_embed'].shape[1]) ** 2 == (
-        weights['pos_embed'].shape[1]
+    of_patches_alone = (
+        math.isqrt(weights['pos_embed'].shape[1]) ** 2 == (weights['pos_embed'].shape[1])
     )
     return 'deit3' if of_patches_alone and 'registers' not in weights else 'dinov2'
 

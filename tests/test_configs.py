@@ -28,6 +28,16 @@ SHORT_NAMES = {
     'more/more_vit-t_shapes': 'more_vit-t8_1xb16-1400iters_shapes-96x96',
     'more/more_vit-t_shapes_baseline': 'more_vit-t8_baseline_1xb16-1400iters_shapes-96x96',
     'more/more_vit-t_shapes_metrics': 'more_vit-t8_1xb16-1400iters_shapes-96x96_metrics',
+    'more/more_deit3-b_voc': 'more_deit3-b16_1xb4-20k_voc12aug-448x448',
+    'more/more_deit3-b_coco': 'more_deit3-b16_4xb2-80k_coco14-448x448',
+    'more/more_dinov2-b_voc': 'more_dinov2-b14_1xb4-20k_voc12aug-448x448',
+    'more/more_dinov2-b_coco': 'more_dinov2-b14_4xb2-80k_coco14-448x448',
+    'more/more_dinov2-b-reg_voc': 'more_dinov2-b14-reg4_1xb4-20k_voc12aug-448x448',
+    'more/more_dinov2-b-reg_coco': 'more_dinov2-b14-reg4_4xb2-80k_coco14-448x448',
+    'more/more_dinov3-b_voc': 'more_dinov3-b16_1xb4-20k_voc12aug-448x448',
+    'more/more_dinov3-b_coco': 'more_dinov3-b16_4xb2-80k_coco14-448x448',
+    'more/more_clip-b_voc': 'more_clip-b16_1xb4-20k_voc12aug-448x448',
+    'more/more_clip-b_coco': 'more_clip-b16_4xb2-80k_coco14-448x448',
     'two_stage/deeplabv3plus_r50_shapes': (
         'deeplabv3plus_r50-d16_1xb16-1800iters_shapes-pseudo-96x96'
     ),

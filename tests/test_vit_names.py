@@ -1,4 +1,4 @@
-"""Files of pretrained ViTs: names of every origin, and what is said of those that do not fit."""
+"""Files of pretrained ViTs: names of every origin, and files that do not fit."""
 
 import re
 
@@ -84,11 +84,7 @@ def named(state, rest, block, blocks='blocks.'):
 
 
 def deit3_of_the_authors(state):
-    block = {
-        **TIMM_BLOCK,
-        'attn.gamma1.weight': 'gamma_1',
-        'ffn.gamma2.weight': 'gamma_2',
-    }
+    block = {**TIMM_BLOCK, 'attn.gamma1.weight': 'gamma_1', 'ffn.gamma2.weight': 'gamma_2'}
     return dict(model=named({**state, 'head.bias': torch.zeros(5)}, TIMM, block))
 
 
@@ -158,7 +154,7 @@ def test_files_of_each_origin(family, registers, arch, write):
     target = backbone(family, 3, registers + 2, arch).state_dict()
     found = convert_plain_vit(file, target, registers + 2, (4, 4), family)
     assert [record.source for record in found.records] == list(flat(file))
-    assert list(sorted(found.state_dict)) == sorted(target)
+    assert sorted(found.state_dict) == sorted(target)
     token = found.state_dict['cls_token']
     assert torch.equal(token[:, -3:], state['cls_token'].expand(-1, 3, -1))
     if registers:
@@ -186,9 +182,13 @@ def test_registers_that_the_file_has_not_differ():
 
 def test_positions_of_another_grid():
     state = weights('deit3')
-    state['pos_embed'] = torch.nn.functional.interpolate(
-        state['pos_embed'].mT.unflatten(2, (4, 4)), size=(6, 6), mode='bicubic'
-    ).flatten(2).mT
+    state['pos_embed'] = (
+        torch.nn.functional.interpolate(
+            state['pos_embed'].mT.unflatten(2, (4, 4)), size=(6, 6), mode='bicubic'
+        )
+        .flatten(2)
+        .mT
+    )
     target = backbone('deit3').state_dict()
     found = convert_plain_vit(of_openmmlab(state), target, 0, (4, 4), 'deit3')
     expected = torch.nn.functional.interpolate(

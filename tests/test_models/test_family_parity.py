@@ -163,12 +163,19 @@ ORIGINALS = {
         arguments=dict(interpolate_pos_encoding=True),
     ),
     'clip, timm': Original(
-        quick_gelu_of_timm, dict(family='clip', interpolate='antialias', arch=dict(ARCH, feedforward_channels=128))
+        quick_gelu_of_timm,
+        dict(
+            family='clip',
+            interpolate='antialias',
+            arch=dict(ARCH, feedforward_channels=128),
+        ),
     ),
 }
 
 
-@pytest.fixture(params=ORIGINALS, ids=lambda name: name.replace(', ', '-').replace(' ', '-'))
+@pytest.fixture(
+    params=ORIGINALS, ids=lambda name: name.replace(', ', '-').replace(' ', '-')
+)
 def pair(request, tmp_path):
     """The original, ours with its weights, and what the original is."""
     original = ORIGINALS[request.param]

@@ -12,7 +12,7 @@ from tiny_model import tiny_model
 
 
 @pytest.mark.parametrize('resize', [resize_by_products, resize_on_gpu])
-@pytest.mark.parametrize('interpolate', ['offset', 'size'])
+@pytest.mark.parametrize('interpolate', ['offset', 'size', 'antialias'])
 @pytest.mark.parametrize('grid', [(8, 11), (5, 9), (28, 28), (1, 2), (8, 3), (16, 16)])
 def test_as_interpolated(resize, interpolate, grid):
     backbone = tiny_model().backbone
@@ -24,7 +24,7 @@ def test_as_interpolated(resize, interpolate, grid):
     )
 
 
-@pytest.mark.parametrize('interpolate', ['offset', 'size'])
+@pytest.mark.parametrize('interpolate', ['offset', 'size', 'antialias'])
 def test_the_own_grid_stays_as_it_is(interpolate):
     backbone = tiny_model().backbone
     backbone.interpolate = interpolate

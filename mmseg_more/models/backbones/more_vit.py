@@ -419,8 +419,8 @@ def _arch_settings(arch: Union[str, dict], family: Family) -> dict:
         arch = family.archs[arch]
     elif set(arch) - {'ffn'} != _ARCH_KEYS:
         raise ValueError(
-            f"arch as a dict needs exactly the keys {sorted(_ARCH_KEYS)}, and may have 'ffn'"
-            f', got {sorted(arch)}'
+            f'arch as a dict needs exactly the keys {sorted(_ARCH_KEYS)}, and may have '
+            f"'ffn', got {sorted(arch)}"
         )
     if arch.get('ffn', 'mlp') not in ('mlp', 'swiglu'):
         raise ValueError(f"arch.ffn must be 'mlp' or 'swiglu', got '{arch['ffn']}'")
