@@ -110,8 +110,13 @@ setup(
         'mim': requirements('mim'),
         'deploy': requirements('deploy'),
         'coco': requirements('coco'),
+        'backbones': requirements('backbones'),
         'annotation': requirements('annotation'),
-        'tests': requirements('tests') + requirements('deploy') + requirements('coco'),
+        'tests': [
+            line
+            for name in ('tests', 'deploy', 'coco', 'backbones')
+            for line in requirements(name)
+        ],
         'optional': requirements('optional'),
     },
     cmdclass={'build_py': BuildWithMim},

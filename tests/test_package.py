@@ -96,6 +96,7 @@ REQUIREMENTS = (
     'deploy',
     'coco',
     'annotation',
+    'backbones',
     'tests',
     'optional',
 )
@@ -169,7 +170,8 @@ def test_requirements_are_the_files_lines(repo_root, setup_module):
         name: {str(Requirement(line)) for line in found}
         for name, found in arguments['extras_require'].items()
     }
-    lines['tests'] |= lines['deploy'] | lines['coco']  # they are tested, not skipped
+    # they are tested, not skipped
+    lines['tests'] |= lines['deploy'] | lines['coco'] | lines['backbones']
     lines['openmmlab'] = lines.pop('mminstall')
     lines['lite'] |= lines['openmmlab']
     assert extras == lines

@@ -126,7 +126,7 @@ install_test_packages() {
     step "installing what the tests need (half a minute)" "$TESTS/bin/python" -m pip \
         --no-input install --progress-bar off -c "$TESTS/constraints.txt" \
         -r "$ROOT/requirements/tests.txt" -r "$ROOT/requirements/deploy.txt" \
-        -r "$ROOT/requirements/coco.txt"
+        -r "$ROOT/requirements/coco.txt" -r "$ROOT/requirements/backbones.txt"
     touch "$TESTS/.complete"
 }
 
@@ -202,7 +202,7 @@ SHARED=$ENV_DIR/env-$({
     requirements runtime mminstall lite
     echo "$PLATFORM ${TORCH_INDEX_URL:-}"
 } | checksum)
-TESTS=$SHARED-tests-$(requirements tests deploy coco | checksum)
+TESTS=$SHARED-tests-$(requirements tests deploy coco backbones | checksum)
 MARK=$VENV/.made-by-setup_env
 TESTS_MARK=$VENV/.with-tests
 STAMP="$ROOT $SHARED $(cat "$ROOT/setup.py" "$ROOT/pyproject.toml" \

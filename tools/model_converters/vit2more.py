@@ -3,7 +3,7 @@
     python tools/model_converters/vit2more.py vit.pth configs/more/more_vit-b_voc.py
     python tools/model_converters/vit2more.py vit.pth CONFIG start.pth --seed 0
 
-SRC is a ViT with one class token, in timm's or mmpretrain's names. The report names every
+SRC is a ViT of the config's family (docs/backbones.md). The report names every
 key: what it becomes, what was repeated, left out and why, missing. Training does the same
 with ``--cfg-options model.pretrained=SRC``, so writing is for those who want one start for
 many runs (the positions of the registers are drawn): ``--cfg-options load_from=DST``.

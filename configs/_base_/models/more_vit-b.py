@@ -11,7 +11,7 @@ data_preprocessor = dict(
 )
 model = dict(
     type='MoRe',
-    # file of a plain ViT-B/16 to start from, in timm's or mmpretrain's names; [P]:
+    # file of a plain ViT-B/16 to start from, of any origin (docs/backbones.md); [P]:
     # timm's, fine-tuned on ImageNet-1k from 21k (jx_vit_base_p16_224-80ecf9dd.pth)
     pretrained=None,
     # K, foreground classes, background not counted: all parts take it from here, and the

@@ -28,7 +28,7 @@ THIS TRAINING STARTS FROM RANDOM WEIGHTS. Neither pretrained weights nor a check
 were given. The method, its schedules and its thresholds are made for a ViT that has been
 pretrained; from random weights such a training takes as long, and its maps mean little.
 
-Name the file of a plain ViT, in timm's or mmpretrain's names:
+Name the file of a pretrained ViT (docs/backbones.md):
     --cfg-options model.pretrained=FILE
 or a checkpoint of MoRe:
     --cfg-options load_from=FILE
