@@ -29,7 +29,7 @@ def amp_hint(
         None if it is not on a CPU, is in mixed precision already, or gains little.
     """
     backbone = model.backbone
-    on_cpu = backbone.pos_embed.device.type == 'cpu'
+    on_cpu = backbone.cls_token.device.type == 'cpu'
     if not on_cpu or type(optim_wrapper) is not OptimWrapper:
         return None
     patches = (size[0] // backbone.patch_size) * (size[1] // backbone.patch_size)

@@ -42,3 +42,9 @@ def test_measuring_draws_no_number_and_leaves_the_block_alone():
     assert torch.equal(state, torch.get_rng_state()) and layer.training
     assert all(torch.equal(before[name], v) for name, v in layer.state_dict().items())
     assert all(p.grad is None for p in layer.parameters())
+
+
+def test_backbone_without_positions(monkeypatch):
+    model = tiny_model(backbone=dict(tiny_config().backbone, family='dinov3'))
+    monkeypatch.setattr(module, 'bfloat16_gain', lambda *_: 2.0)
+    assert amp_hint(model, _wrapper(OptimWrapper, model), (64, 48)) is not None
