@@ -4,6 +4,7 @@ from torch.testing import assert_close
 
 from golden import DEVICE, Golden
 from mmseg_more.models import GraphCategoryRepresentation
+from mmseg_more.models.graph import category_graph
 
 OPS = Golden('ops')
 
@@ -80,6 +81,51 @@ def test_options(kwargs, count):
             graph, tokens[i], nodes, count, kwargs.get('weighting', 'sum_product')
         )
         assert_close(out[i], expected, rtol=1e-4, atol=1e-5)
+
+
+def _forward_and_backward(graph, tokens, patches):
+    graph.zero_grad()
+    tokens = tokens.clone().requires_grad_()
+    out = graph(tokens, patches)
+    (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+    return out.detach(), tokens.grad, {n: p.grad for n, p in graph.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    'kwargs', [dict(), dict(weighting='dot'), dict(num_neighbors=7, tail='patches')]
+)
+@pytest.mark.parametrize('num_classes', [7, 300])
+def test_classes_in_turns(monkeypatch, num_classes, kwargs):
+    """Forward the same bits; the gradients are sums in another order."""
+    torch.manual_seed(0)
+    graph = GraphCategoryRepresentation(embed_dims=8, **kwargs)
+    tokens, patches = torch.randn(2, num_classes, 8), torch.randn(2, 20, 8)
+    at_once = _forward_and_backward(graph, tokens, patches)
+    count = kwargs.get('num_neighbors', num_classes // 2)
+    three_classes = 3 * 4 * 2 * count * 8
+    monkeypatch.setitem(category_graph._BLOCK_BYTES, 'cpu', three_classes)
+    in_turns = _forward_and_backward(graph, tokens, patches)
+    assert torch.equal(in_turns[0], at_once[0])
+    assert_close(in_turns[1:], at_once[1:], rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        assert torch.equal(graph(tokens, patches), at_once[0])
+
+
+def test_neighbours_are_not_kept(monkeypatch):
+    """What is kept for the gradient has none of the K k D numbers, in turns."""
+    graph, kept = GraphCategoryRepresentation(embed_dims=16), []
+    tokens, patches = torch.randn(1, 100, 16, requires_grad=True), torch.randn(1, 9, 16)
+
+    def note(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    for limit in (2**24, 4 * 50 * 16):
+        kept.clear()
+        monkeypatch.setitem(category_graph._BLOCK_BYTES, 'cpu', limit)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            graph(tokens, patches)
+        assert (max(kept) >= 100 * 50 * 16) == (limit == 2**24)
 
 
 def test_inputs_are_not_edited():

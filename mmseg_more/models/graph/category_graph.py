@@ -6,10 +6,14 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmseg.registry import MODELS
 
 _RESIDUAL = 0.1  # share of the graph message; eq. 5 of the paper has none
+# Neighbours that are gathered at once. On a CPU the next buffer finds them in the cache, or
+# at least takes memory that is not cleared by the system first.
+_BLOCK_BYTES = dict(cpu=2**24, cuda=2**29)
 
 
 @MODELS.register_module()
@@ -18,6 +22,10 @@ class GraphCategoryRepresentation(BaseModule):
 
     A directed graph from class tokens (heads) to candidates (tails); each
     head keeps its ``k`` best tails, which send it a weighted message.
+
+    All neighbours together would be ``K k D`` numbers, some of them kept for the gradient.
+    Where that is much, classes take turns, and gather theirs anew for the gradient: memory
+    grows with K, not with its square.
 
     Differs from the paper (the reference code's behaviour is the default): the
     number of neighbours is a ratio of K and class tokens are candidates too
@@ -95,9 +103,51 @@ class GraphCategoryRepresentation(BaseModule):
         scores = (heads * self.embed_dims**-0.5) @ tails.transpose(1, 2)
         count = self._count(tokens.shape[1], nodes.shape[1])
         scores, index = scores.topk(count, dim=-1)  # (B, K, k)
-        batch = torch.arange(tokens.shape[0], device=tokens.device)
-        neighbors = tails[batch[:, None, None], index]  # (B, K, k, D)
+        messages = self._messages(heads, tails, scores, index)
+        added = F.leaky_relu(self.linear1(_RESIDUAL * (heads + messages) + tokens))
+        multiplied = F.leaky_relu(self.linear2(_RESIDUAL * heads * messages + tokens))
+        return self.norm(added + multiplied)
 
+    def _messages(
+        self, heads: Tensor, tails: Tensor, scores: Tensor, index: Tensor
+    ) -> Tensor:
+        """What the neighbours send, ``a_i``, ``(B, K, D)``.
+
+        Args:
+            heads: ``(B, K, D)``.
+            tails: ``(B, M, D)``.
+            scores: Of the neighbours, ``(B, K, k)``.
+            index: Which of the M tails they are, ``(B, K, k)``.
+        """
+        first = torch.arange(tails.shape[0], device=tails.device) * tails.shape[1]
+        index = index + first[:, None, None]  # among the tails of all images
+        tails = tails.flatten(0, 1)
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return self._messages_at_once(heads, tails, scores, index)
+        bytes_of_class = 4 * scores[:, 0].numel() * self.embed_dims
+        at_once = max(_BLOCK_BYTES.get(heads.device.type, 2**24) // bytes_of_class, 1)
+        if at_once >= heads.shape[1]:
+            return self._messages_at_once(heads, tails, scores, index)
+        blocks = zip(*(value.split(at_once, dim=1) for value in (heads, scores, index)))
+        messages = [
+            checkpoint(
+                self._messages_at_once,
+                block_heads,
+                tails,
+                block_scores,
+                block_index,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            for block_heads, block_scores, block_index in blocks
+        ]
+        return torch.cat(messages, dim=1)
+
+    def _messages_at_once(
+        self, heads: Tensor, tails: Tensor, scores: Tensor, index: Tensor
+    ) -> Tensor:
+        """As :meth:`_messages` of some classes, with tails ``(B M, D)`` of all images."""
+        neighbors = F.embedding(index, tails)  # (B, K, k, D)
         relation = scores.softmax(dim=-1)[..., None]  # (B, K, k, 1)
         edges = torch.lerp(heads[:, :, None], neighbors, relation)
         gate = torch.tanh(heads[:, :, None] + edges)
@@ -106,7 +156,4 @@ class GraphCategoryRepresentation(BaseModule):
         else:
             weights = neighbors.sum(-1) * gate.sum(-1)
         # b batch, k class, j neighbour, d channel
-        messages = torch.einsum('bkj,bkjd->bkd', weights.softmax(-1), neighbors)
-        added = F.leaky_relu(self.linear1(_RESIDUAL * (heads + messages) + tokens))
-        multiplied = F.leaky_relu(self.linear2(_RESIDUAL * heads * messages + tokens))
-        return self.norm(added + multiplied)
+        return torch.einsum('bkj,bkjd->bkd', weights.softmax(-1), neighbors)
