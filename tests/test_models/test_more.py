@@ -91,6 +91,17 @@ def test_no_maps_without_a_loss_that_needs_them(monkeypatch):
     assert set(model.loss(*batch([1, 0, 1]))) == {'loss_cls', 'loss_cls_aux', 'loss_mct'}
 
 
+@pytest.mark.parametrize('resizes', [True, False])
+def test_size_of_the_logits_that_losses_get(resizes):
+    """Losses of others get them at image size, as from a decode head."""
+    model, sizes = tiny_model(5000), []
+    loss = model.loss_schedule['seg']
+    loss.resizes_logits = resizes
+    loss.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[-2:]))
+    model.loss(*batch([1, 0, 1]))
+    assert sizes == [(8, 8) if resizes else (64, 64)]
+
+
 def test_scale_one_is_taken_from_the_training_pass():
     model = tiny_model()
     inputs, _ = batch([1, 0, 1], [0, 1, 0])

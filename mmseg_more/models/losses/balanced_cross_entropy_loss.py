@@ -9,6 +9,7 @@ from mmseg.registry import MODELS
 
 from ...localization.pseudo_label import IGNORE_INDEX
 from .batch_counts import BatchCounts, count_batch
+from .resized_rows import map_rows
 
 
 def balanced_cross_entropy(
@@ -23,7 +24,8 @@ def balanced_cross_entropy(
     ``.5 * sum_bg / (n_bg + 1e-6) + .5 * sum_fg / (n_fg + 1e-6)``.
 
     Args:
-        logits: ``(B, K + 1, H, W)``, index 0 is background.
+        logits: ``(B, K + 1, h, w)``, index 0 is background; of another size than the labels
+            they are resized bilinearly (align_corners False), a few rows at a time.
         labels: int64 ``(B, H, W)``.
         ignore_index: Label that does not count.
         weight: Factor of each pixel's cross entropy, ``(B, H, W)``; the numbers of pixels
@@ -34,7 +36,7 @@ def balanced_cross_entropy(
     Returns:
         Scalar; 0 if every pixel is ignored.
     """
-    pixel = F.cross_entropy(logits, labels, reduction='none', ignore_index=ignore_index)
+    pixel = _cross_entropy(logits, labels, ignore_index)
     if weight is not None:
         pixel = pixel * weight
     parts = _background_and_foreground(labels, ignore_index)
@@ -44,6 +46,23 @@ def balanced_cross_entropy(
         for kind, part in enumerate(parts)
     ]
     return 0.5 * halves[0] + 0.5 * halves[1]
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """Of each pixel, ``(B, H, W)``; 0 where it is ignored."""
+    if logits.shape[-2:] == labels.shape[-2:]:
+        return F.cross_entropy(logits, labels, reduction='none', ignore_index=ignore_index)
+
+    def of_rows(logits: Tensor, rows: slice) -> Tensor:
+        pixel = F.cross_entropy(
+            logits.flatten(0, 2),
+            labels[:, rows].flatten(),
+            reduction='none',
+            ignore_index=ignore_index,
+        )
+        return pixel.view(logits.shape[:3])
+
+    return map_rows(of_rows, logits, labels.shape[-2:])
 
 
 def _background_and_foreground(labels: Tensor, ignore_index: int) -> Tuple[Tensor, Tensor]:
@@ -61,6 +80,9 @@ class BalancedCrossEntropyLoss(nn.Module):
         loss_name: Its key in the log of a decode head, to begin with 'loss'. Defaults to
             'loss_seg'.
     """
+
+    resizes_logits = True
+    """Tells :class:`MoRe` that logits at grid size are enough."""
 
     def __init__(
         self,
@@ -86,7 +108,7 @@ class BalancedCrossEntropyLoss(nn.Module):
         weight: Optional[Tensor] = None,
         ignore_index: Optional[int] = None,
     ) -> Tensor:
-        """Weighted loss of ``(B, K+1, H, W)`` logits, ``(B, H, W)`` labels.
+        """Weighted loss of ``(B, K+1, h, w)`` logits, ``(B, H, W)`` labels.
 
         A decode head gives its own ``ignore_index`` and the pixels' ``weight``; these and
         ``counts``: see :func:`balanced_cross_entropy`.

@@ -1,7 +1,8 @@
 """Regularised loss (Tang et al., ECCV 2018): a dense CRF energy."""
 
-from typing import Optional
+from typing import Optional, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,6 +11,7 @@ from mmseg.registry import MODELS
 from ...localization.bilateral import BACKENDS, bilateral_energy
 from ...localization.pseudo_label import IGNORE_INDEX
 from .decode_head import refuse_pixel_weights
+from .resized_rows import map_rows
 
 _ENERGY_SCALE = 1e-7
 
@@ -37,6 +39,9 @@ class DenseEnergyLoss(nn.Module):
         loss_name: Its key in the log of a decode head, to begin with 'loss'. Defaults to
             'loss_energy'.
     """
+
+    resizes_logits = True
+    """Tells :class:`MoRe` that logits at grid size are enough."""
 
     def __init__(
         self,
@@ -76,7 +81,8 @@ class DenseEnergyLoss(nn.Module):
         """Weighted loss.
 
         Args:
-            logits: ``(B, K + 1, H, W)`` at image size.
+            logits: ``(B, K + 1, h, w)``; of another size than the images they are resized
+                bilinearly (align_corners False), a few rows at a time.
             labels: int64 ``(B, H, W)``.
             images: ``(B, 3, H, W)``, 0 to 255, not truncated.
             weight: None: single pixels have no weights here.
@@ -98,13 +104,8 @@ class DenseEnergyLoss(nn.Module):
         refuse_pixel_weights(self, weight)
         ignore_index = self.ignore_index if ignore_index is None else ignore_index
         factor = self.scale_factor
+        probs = _probabilities(logits.float(), images.shape[-2:], factor)
         images = F.interpolate(images, scale_factor=factor, mode='nearest')
-        probs = F.interpolate(
-            logits.float().softmax(dim=1),
-            scale_factor=factor,
-            mode='bilinear',
-            align_corners=False,
-        )
         labels = F.interpolate(labels[:, None].float(), scale_factor=factor, mode='nearest')
         gate = 1 - probs.detach().amax(dim=1, keepdim=True)
         gate = gate.masked_fill(labels == ignore_index, 1.0).clamp(min=0)
@@ -117,3 +118,29 @@ class DenseEnergyLoss(nn.Module):
             _ENERGY_SCALE,
             self.backend,
         )
+
+
+def _probabilities(logits: Tensor, size: Sequence[int], factor: float) -> Tensor:
+    """Softmax of logits ``(B, K + 1, h, w)`` at image size, then scaled by ``factor``.
+
+    Args:
+        logits: Resized to image size where they have another.
+        size: ``(H, W)`` of the images.
+        factor: Of both sides.
+    """
+
+    def scaled(probs: Tensor) -> Tensor:
+        return F.interpolate(
+            probs, scale_factor=factor, mode='bilinear', align_corners=False
+        )
+
+    def of_rows(logits: Tensor, rows: slice) -> Tensor:
+        probs = logits.softmax(dim=-1).permute(0, 3, 1, 2)
+        return scaled(probs).permute(0, 2, 3, 1)
+
+    if logits.shape[-2:] == torch.Size(size):
+        return scaled(logits.softmax(dim=1))
+    # A row of the result is made of 1 / factor rows, if that is a whole number.
+    whole = (1 / factor).is_integer()
+    multiple = int(1 / factor) if whole else int(size[0])
+    return map_rows(of_rows, logits, size, multiple).permute(0, 3, 1, 2)

@@ -401,10 +401,10 @@ class MoRe(BaseSegmentor):
                 ure=(queries, patches, labels.ure, image_labels),
             )
         if labels is not None and segmentation is not None and images is not None:
-            logits = L.resize_map(segmentation, images.shape[-2:])
+            logits = self._logits_for(('seg', 'energy'), active, segmentation, images)
             terms.update(
-                seg=(logits, labels.segmentation),
-                energy=(logits, labels.segmentation, images),
+                seg=(logits['seg'], labels.segmentation),
+                energy=(logits['energy'], labels.segmentation, images),
             )
         for name, counts in self._counts_of_all_processes(active, labels).items():
             terms[name] += (counts,)
@@ -414,6 +414,25 @@ class MoRe(BaseSegmentor):
                 with record_function(f'more/loss_{name}'):
                     losses[f'loss_{name}'] = self.loss_schedule[name](*terms[name])
         return self._with_zero_gradients(losses, active)
+
+    def _logits_for(
+        self, names: Sequence[str], active: ActiveLosses, grid: Tensor, images: Tensor
+    ) -> Dict[str, Tensor]:
+        """Segmentation logits for the losses ``names``.
+
+        At grid size for those that resize them by themselves, which need less memory for
+        it, and for those that do not count; else at image size.
+        """
+        others = [
+            name
+            for name in names
+            if name in active.names
+            and not getattr(self.loss_schedule[name], 'resizes_logits', False)
+        ]
+        logits = dict.fromkeys(names, grid)
+        if others:
+            logits.update(dict.fromkeys(others, L.resize_map(grid, images.shape[-2:])))
+        return logits
 
     def _counts_of_all_processes(
         self, active: ActiveLosses, labels: Optional[TrainingLabels]

@@ -41,8 +41,11 @@ def _positions():
         lambda: L.BalancedCrossEntropyLoss()(
             _meta(B, K + 1, *SIZE), _meta(B, *SIZE, dtype=torch.long)
         ),
+        lambda: L.BalancedCrossEntropyLoss()(
+            _meta(B, K + 1, *GRID), _meta(B, *SIZE, dtype=torch.long)
+        ),
     ],
-    ids=['cls', 'mct', 'cre', 'ure', 'ptc', 'seg'],
+    ids=['cls', 'mct', 'cre', 'ure', 'ptc', 'seg', 'seg of a grid'],
 )
 def test_reads_nothing_back(compute):
     loss = compute()
