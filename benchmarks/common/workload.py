@@ -4,6 +4,7 @@ import argparse
 import copy
 from contextlib import nullcontext
 from typing import ContextManager, Dict, Optional, Tuple
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from torch import nn
 
 from mmseg_more.engine import launch
+from mmseg_more.models.segmentors.more import MAX_CLASSES, MoRe
 
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -142,10 +144,14 @@ def image_size(cfg: Config) -> Tuple[int, int]:
 
 
 def build_model(cfg: Config, device: torch.device, seed: int = 0) -> nn.Module:
-    """The segmentor with random weights."""
+    """The segmentor with random weights, of any number of classes.
+
+    The limit of the model is that of masks of 8 bit, which nobody writes here.
+    """
     torch.manual_seed(seed)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    with quiet():
+    limit = f'{MoRe.__module__}.MAX_CLASSES'
+    with quiet(), mock.patch(limit, max(cfg.model.num_classes, MAX_CLASSES)):
         model = MODELS.build(cfg.model)
         model.init_weights()
     return model.to(device)
@@ -211,7 +217,9 @@ def random_batch(
     limit = min(_MAX_CLASSES, model.num_classes)
     for _ in range(batch_size):
         count = int(torch.randint(1, limit + 1, (1,), generator=generator))
-        label = torch.randperm(model.num_classes, generator=generator)[:count].sort()[0]
+        # the label of a later one would be that of ignored pixels
+        choice = min(model.num_classes, MAX_CLASSES)
+        label = torch.randperm(choice, generator=generator)[:count].sort()[0]
         score = torch.zeros(model.num_classes)
         score[label] = 1
         sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size))
