@@ -184,9 +184,10 @@ def strongest_class(
     if indices is None:
         indices = torch.arange(len(gt_score))
     indices = indices.to(maps.device)
+    allowed = gt_score.to(maps.device)[indices] > 0
+    maps, indices = maps[allowed], indices[allowed]
     if not len(indices):  # background all over
         value = maps.new_zeros(maps.shape[-2:])
         return value, torch.zeros_like(value, dtype=torch.long)
-    allowed = gt_score.to(maps)[indices]
-    value, channel = (maps * allowed[:, None, None]).max(0)
+    value, channel = maps.max(0)
     return value, indices[channel]

@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from localization_samples import CLASSES, REQUEST, K, make_sample
 from mmseg_more.evaluation import LocalizationMetric, use_protocols
-from mmseg_more.evaluation.thresholds import MapThresholds
+from mmseg_more.evaluation.thresholds import MapThresholds, strongest_class
 from mmseg_more.localization import move_threshold
 from mmseg_more.masks import Calibration, MapThreshold
 
@@ -43,6 +43,21 @@ def test_thresholds_of_single_classes_are_scored(path):
         thresholds.histogram(
             'lam', maps, sample.gt_score, truth, 255, None, ('a', 'b', 'c')
         )
+
+
+@pytest.mark.parametrize('present', [[], [299], [0, 7, 255]])
+def test_strongest_class_of_many(present):
+    """As with maps of absent classes set to 0, wherever a map of the image's is not."""
+    maps = torch.rand(300, 6, 7, generator=torch.Generator().manual_seed(0))
+    maps[present, :2] = 0
+    gt_score = torch.zeros(300)
+    gt_score[present] = 1
+    expected, label = (maps * gt_score[:, None, None]).max(0)
+    value, found = strongest_class(maps, gt_score)
+    assert torch.equal(value, expected)
+    assert torch.equal(found[value > 0], label[value > 0])
+    counts = MapThresholds(0.0).histogram('lam', maps, gt_score, torch.zeros(6, 7), 255)
+    assert counts.sum() == 42 and counts[:, gt_score == 0, 1:].sum() == 0
 
 
 def test_localization_metric_takes_the_scales_of_the_request(path):
