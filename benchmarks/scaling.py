@@ -120,7 +120,7 @@ def draw(axes: Dict[str, List[Dict[str, Any]]], title: str, path: str) -> None:
     figure, grid = plt.subplots(
         2,
         len(axes),
-        figsize=(3.2 * len(axes), 5.2),
+        figsize=(max(3.2 * len(axes), 6.4), 5.2),
         squeeze=False,
         sharex='col',
         layout='constrained',
@@ -146,7 +146,7 @@ def draw(axes: Dict[str, List[Dict[str, Any]]], title: str, path: str) -> None:
     grid[0, 0].set_ylabel('seconds per step')
     grid[1, 0].set_ylabel('peak memory, GB')
     grid[0, 0].legend(frameon=False)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, wrap=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
