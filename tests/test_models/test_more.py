@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from mmseg_more.models import LocalizationRequest
 from mmseg_more.models.loss_schedule import LossSchedule
+from mmseg_more.models.losses import resized_rows
 from tiny_model import batch, tiny_config, tiny_model
 
 from mmseg.registry import MODELS
@@ -91,15 +92,17 @@ def test_no_maps_without_a_loss_that_needs_them(monkeypatch):
     assert set(model.loss(*batch([1, 0, 1]))) == {'loss_cls', 'loss_cls_aux', 'loss_mct'}
 
 
+@pytest.mark.parametrize('few', [True, False])
 @pytest.mark.parametrize('resizes', [True, False])
-def test_size_of_the_logits_that_losses_get(resizes):
-    """Losses of others get them at image size, as from a decode head."""
+def test_size_of_the_logits_that_losses_get(monkeypatch, resizes, few):
+    """Losses of others get them at image size, as from a decode head; ours if few."""
+    monkeypatch.setitem(resized_rows._BLOCK_BYTES, 'cpu', 4 * 4 * 64 * 64 - (not few))
     model, sizes = tiny_model(5000), []
     loss = model.loss_schedule['seg']
     loss.resizes_logits = resizes
     loss.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[-2:]))
     model.loss(*batch([1, 0, 1]))
-    assert sizes == [(8, 8) if resizes else (64, 64)]
+    assert sizes == [(8, 8) if resizes and not few else (64, 64)]
 
 
 def test_scale_one_is_taken_from_the_training_pass():

@@ -1,5 +1,6 @@
 """Losses of resized logits, of which only some rows are in memory at a time."""
 
+import math
 from typing import Callable, Sequence
 
 import torch
@@ -11,6 +12,17 @@ from ...localization.maps import linear_weights
 # Resized logits that are made at once. On a CPU the next operation finds them in the cache,
 # or at least they take memory that is not cleared by the system first.
 _BLOCK_BYTES = dict(cpu=2**23, cuda=2**29)
+
+
+def fit_at_once(logits: Tensor, size: Sequence[int]) -> bool:
+    """Whether logits resized to ``size`` are so few that rows need not take turns.
+
+    Args:
+        logits: ``(B, C, h, w)``.
+        size: ``(H, W)``.
+    """
+    resized = logits.element_size() * math.prod(logits.shape[:2]) * math.prod(size)
+    return resized <= _block_bytes(logits)
 
 
 def map_rows(
@@ -49,7 +61,7 @@ def map_rows(
         return function(column_weights @ resized, rows)
 
     bytes_of_row = logits.element_size() * batch_size * channels * width
-    at_once = _BLOCK_BYTES.get(logits.device.type, 2**23) // bytes_of_row
+    at_once = _block_bytes(logits) // bytes_of_row
     at_once = max(at_once // multiple, 1) * multiple
     if at_once + multiple > height or torch.compiler.is_compiling():
         return of_block(at_grid, slice(0, height))
@@ -66,3 +78,7 @@ def map_rows(
         for first, end in zip(borders, borders[1:])
     ]
     return torch.cat(results, dim=1)
+
+
+def _block_bytes(logits: Tensor) -> int:
+    return _BLOCK_BYTES.get(logits.device.type, 2**23)

@@ -27,6 +27,7 @@ from ..loss_schedule import (
     zero_gradient,
 )
 from ..losses import BatchCounts, count_all_batches
+from ..losses.resized_rows import fit_at_once
 from ..stations import station
 from ..structures import LocalizationMaps, LocalizationRequest, Tokens, TrainingCAMs
 from .localizer import Localizer, SharedPasses, classify
@@ -420,18 +421,20 @@ class MoRe(BaseSegmentor):
     ) -> Dict[str, Tensor]:
         """Segmentation logits for the losses ``names``.
 
-        At grid size for those that resize them by themselves, which need less memory for
-        it, and for those that do not count; else at image size.
+        At grid size for those that do not count and, if they are many, for those that
+        resize them by themselves, with less memory; else at image size.
         """
-        others = [
+        size = images.shape[-2:]
+        few = fit_at_once(grid, size)
+        at_image_size = [
             name
             for name in names
             if name in active.names
-            and not getattr(self.loss_schedule[name], 'resizes_logits', False)
+            and (few or not getattr(self.loss_schedule[name], 'resizes_logits', False))
         ]
         logits = dict.fromkeys(names, grid)
-        if others:
-            logits.update(dict.fromkeys(others, L.resize_map(grid, images.shape[-2:])))
+        if at_image_size:
+            logits.update(dict.fromkeys(at_image_size, L.resize_map(grid, size)))
         return logits
 
     def _counts_of_all_processes(
