@@ -2,9 +2,10 @@
 
 import io
 import os
+import shutil
 import tempfile
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Union
+from typing import Dict, Iterable, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -99,6 +100,53 @@ def write_bytes(path: Union[str, Path], content: bytes, sync: bool = False) -> N
     except OSError as error:
         # the same kind of error, with the name that the user knows
         raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def write_folder(out: Path, files: Iterable[Tuple[str, bytes]]) -> None:
+    """Write a folder of files, all or none.
+
+    They go to a hidden folder ``.NAME.*`` beside ``out``, which then takes its name.
+
+    Args:
+        out: The folder, which must not be there yet.
+        files: Paths below it, and contents, one after the other.
+
+    Raises:
+        OSError: If the disk does not take it. Nothing is left behind, nor is it if reading
+            ``files`` fails.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.'))
+    try:
+        for name, content in files:
+            write_bytes(unfinished / name, content)
+        unfinished.chmod(0o755)
+        os.rename(unfinished, out)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def read_label_png(content: bytes, name: str) -> np.ndarray:
+    """Labels ``(H, W)`` uint8 of a gray or a palette PNG, whose pixels are the labels.
+
+    Args:
+        content: Of the file.
+        name: Of the file, for the errors.
+
+    Raises:
+        ValueError: If it is no whole PNG, or a picture.
+    """
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f'{name} is no whole PNG: {error}') from error
+    if image.mode not in ('P', 'L'):
+        raise ValueError(
+            f'{name} is a picture ({image.mode}), not a PNG of labels of 8 bits'
+        )
+    return np.asarray(image)
 
 
 def palette_png(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> bytes:

@@ -1,12 +1,16 @@
 """COCO's instances with run lengths, scores included."""
 
 import json
+from pathlib import Path
 from typing import Iterator, List, Tuple
 
 import numpy as np
 
-from ..datasets.preparation.coco_masks import import_mask_utils
-from .source import MaskSource
+from ..datasets.preparation.coco_instances import read_instances
+from ..datasets.preparation.coco_masks import draw_mask, import_mask_utils
+from ..localization.pseudo_label import IGNORE_INDEX
+from .corrected import BACKGROUND, ImportSettings, CorrectedMask, check_number_of_pixels
+from .source import IGNORED_NAME, MaskSource
 
 
 def coco_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
@@ -48,3 +52,24 @@ def coco_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
     ]
     content = dict(images=images, annotations=annotations, categories=categories)
     yield 'instances.json', json.dumps(content, ensure_ascii=False).encode()
+
+
+def read_coco(path: Path, settings: ImportSettings) -> Iterator[CorrectedMask]:
+    """The images of an instances file, larger objects beneath smaller ones.
+
+    All images of the file count as annotated. Crowds are 255 and lie beneath all objects.
+
+    Args:
+        path: The JSON file.
+        settings: What is known beside it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If pycocotools or ijson is missing; says what to install.
+        ValueError: If it is no instances file, or has an unknown category.
+    """
+    special = {BACKGROUND: 0, IGNORED_NAME: IGNORE_INDEX}
+    for name, size, regions in read_instances(path, settings.classes, special, True):
+        check_number_of_pixels(size, f'{path}, image {name!r}')
+        labels = draw_mask(size, regions, uncovered=settings.uncovered)
+        yield CorrectedMask(settings.image_name(name), labels)

@@ -1,12 +1,10 @@
 """The files of a tool, written all or none."""
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Callable, Dict, Iterator, NamedTuple, Tuple, Union
 
-from ..files import write_bytes
+from ..files import write_bytes, write_folder
 from ..masks.voc_export import pack
 from .coco import coco_files
 from .cvat import cvat_files
@@ -65,18 +63,4 @@ def export_masks(source: MaskSource, tool: str, out: Union[str, Path]) -> None:
         ((_, content),) = files(source)
         write_bytes(out, content)
     else:
-        _write_folder(out, files(source))
-
-
-def _write_folder(out: Path, files: Iterator[Tuple[str, bytes]]) -> None:
-    """Fill a hidden folder beside ``out``, which then takes its name."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.'))
-    try:
-        for name, content in files:
-            write_bytes(unfinished / name, content)
-        unfinished.chmod(0o755)
-        os.rename(unfinished, out)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+        write_folder(out, files(source))

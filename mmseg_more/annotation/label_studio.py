@@ -1,16 +1,23 @@
 """Label Studio: tasks with predictions of its brush, whose run lengths are its own."""
 
 import json
-from typing import Any, Dict, Iterator, List, Tuple
-from urllib.parse import quote
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from ..image_files import IMAGE_SUFFIXES
+from .corrected import ImportSettings, CorrectedMask, check_number_of_pixels
 from .source import MaskSource
 
 LOCAL_FILES = '/data/local-files/?d='
 """Where Label Studio serves files of its own disk."""
+_UPLOADED = re.compile(r'/data/upload/\d+/[0-9a-f]{8}-')
+# regions that are no brush strokes; other results (choices, texts) are of no pixels
+_OTHER_REGIONS = ('rectanglelabels', 'polygonlabels', 'ellipselabels', 'keypointlabels')
 _LENGTH_BITS = (3, 4, 8, 16)
 _WORD_BITS = 8
 _FROM, _TO = 'mask', 'image'
@@ -85,3 +92,135 @@ def brush_runs(pixels: np.ndarray) -> bytes:
     text = ''.join(bits)
     text += '0' * (-len(text) % 8)
     return int(text, 2).to_bytes(len(text) // 8, 'big')
+
+
+def brush_pixels(runs: bytes, size: Tuple[int, int]) -> np.ndarray:
+    """What :func:`brush_runs` describes: boolean ``(H, W)``, opaque by half at least.
+
+    Args:
+        runs: The run lengths, also with values one by one, as Label Studio has them.
+        size: ``(H, W)``.
+
+    Raises:
+        ValueError: If they are cut off, or not of that size.
+    """
+    bits = ''.join(f'{byte:08b}' for byte in runs)
+    at = 0
+
+    def read(count: int) -> int:
+        nonlocal at
+        at += count
+        if at > len(bits):
+            raise ValueError(f'they end after {len(runs)} bytes, in the middle')
+        return int(bits[at - count : at], 2)
+
+    num_values, word_bits = read(32), read(5) + 1
+    if num_values != 4 * size[0] * size[1]:
+        raise ValueError(f'they are of {num_values // 4} pixels')
+    length_bits = [read(4) + 1 for _ in _LENGTH_BITS]
+    values: List[int] = []
+    lengths: List[int] = []
+    missing = num_values
+    while missing > 0:
+        is_run, length = read(1), read(length_bits[read(2)]) + 1
+        missing -= length
+        if is_run:
+            values.append(read(word_bits))
+            lengths.append(length)
+        else:
+            values.extend(read(word_bits) for _ in range(length))
+            lengths.extend([1] * length)
+    if missing:
+        raise ValueError(f'they are of {-missing} values more than they say')
+    opacity = np.repeat(values, lengths).reshape(*size, 4)[..., 3]
+    return 2 * opacity >= 1 << word_bits
+
+
+def read_label_studio(path: Path, settings: ImportSettings) -> Iterator[CorrectedMask]:
+    """The tasks of an export "JSON": of each its latest annotation, not the predictions.
+
+    Annotations that were cancelled do not count, and a task without any other is not
+    annotated. Where strokes of two classes overlap, the later region lies on top.
+
+    Args:
+        path: The JSON file.
+        settings: What is known beside it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such export, a region is none of the brush, or of an unknown
+            class.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist')
+    try:
+        tasks = json.loads(path.read_text(encoding='utf-8-sig'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is not valid JSON: {error}') from error
+    if not isinstance(tasks, list):
+        raise ValueError(f'{path} is no list of tasks: export from Label Studio as "JSON"')
+    for number, task in enumerate(tasks):
+        where = f'{path}, task {number + 1}'
+        try:
+            yield _task_mask(task, settings, where)
+        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+            raise ValueError(
+                f'{where} is not as Label Studio exports it: {type(error).__name__} '
+                f'{error}; export as "JSON", not "JSON-MIN"'
+            ) from error
+
+
+def _task_mask(task: dict, settings: ImportSettings, where: str) -> CorrectedMask:
+    name = _task_name(task['data'], settings, where)
+    annotations = [one for one in task['annotations'] if not one.get('was_cancelled')]
+    if not annotations:
+        return CorrectedMask(name, None)
+    latest = max(annotations, key=_time_of)
+    labels: Optional[np.ndarray] = None
+    for result in latest['result']:
+        if result['type'] in _OTHER_REGIONS:
+            raise ValueError(
+                f'{where} ({name!r}) has a region of the kind {result["type"]!r}: only '
+                'those of the brush are read'
+            )
+        if result['type'] != 'brushlabels':
+            continue
+        size = (result['original_height'], result['original_width'])
+        check_number_of_pixels(size, where)
+        if labels is None:
+            labels = np.full(size, settings.uncovered, np.uint8)
+        if labels.shape != size or result.get('image_rotation'):
+            raise ValueError(f'{where} ({name!r}) has regions of another size, or turned')
+        names = result['value']['brushlabels']
+        if len(names) != 1:
+            raise ValueError(f'{where} ({name!r}) has a region of {len(names)} classes')
+        try:
+            pixels = brush_pixels(bytes([*result['value']['rle']]), size)
+        except ValueError as error:
+            raise ValueError(
+                f'{where} ({name!r}): run lengths that cannot be read: {error}, the image '
+                f'has {size[0]}x{size[1]} pixels'
+            ) from error
+        labels[pixels] = settings.label(names[0], where)
+    if labels is None:
+        labels = np.full(settings.image_size(name), settings.uncovered, np.uint8)
+    return CorrectedMask(name, labels)
+
+
+def _task_name(data: Dict[str, Any], settings: ImportSettings, where: str) -> str:
+    """Name of the image: ``name`` of the exported tasks, or else from the image's path."""
+    if isinstance(data.get('name'), str):
+        return data['name']
+    for value in data.values():
+        if isinstance(value, str) and value.lower().endswith(IMAGE_SUFFIXES):
+            path = unquote(value)
+            if settings.prefix is None:
+                path = _UPLOADED.sub('', path.removeprefix(LOCAL_FILES))
+            return settings.image_name(path)
+    raise ValueError(f'{where} names no image: its data are {str(data)[:80]}')
+
+
+def _time_of(annotation: dict) -> Tuple[str, int]:
+    """When it was changed, in ISO 8601, and its number."""
+    time = annotation.get('updated_at') or annotation.get('created_at') or ''
+    return str(time), int(annotation.get('id') or 0)

@@ -1,14 +1,13 @@
 """A folder of masks as a labelling tool needs it: regions with names and scores."""
 
-import io
 import math
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
-from PIL import Image
 
 from ..datasets.image_labels import name_few
+from ..files import read_label_png
 from ..image_files import find_images, without_suffix
 from ..localization.pseudo_label import IGNORE_INDEX
 from ..masks import MANIFEST, MaskFolder, read_manifest
@@ -137,11 +136,8 @@ class MaskSource:
     def _read(self, name: str) -> ScoredMask:
         entry, path = self.entries[name], self.folder.mask_path(name)
         content = _unchanged(path, entry.get('files', {}).get('mask'))
-        try:
-            labels = np.asarray(Image.open(io.BytesIO(content)))
-        except OSError as error:
-            raise ValueError(f'{path} is no whole PNG: {error}') from error
-        if list(labels.shape) != list(entry['size']) or labels.dtype != np.uint8:
+        labels = read_label_png(content, str(path))
+        if list(labels.shape) != list(entry['size']):
             raise ValueError(
                 f'{path} is no mask of 8 bits and {entry["size"][0]}x{entry["size"][1]} '
                 f'pixels, which {MANIFEST} says it is'

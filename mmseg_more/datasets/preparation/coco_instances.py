@@ -4,11 +4,13 @@ import math
 from array import array
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from types import MappingProxyType
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from rich.console import Console
 from rich.progress import open as open_with_progress
 
+from ...image_files import without_suffix
 from ..image_labels import label_indices, name_few
 
 MIN_POINTS = 3
@@ -33,19 +35,26 @@ class InstancesImage(NamedTuple):
     """One image and its annotations."""
 
     name: str
-    """Name of its file without folder and suffix."""
+    """Name of its file without suffix, and without folder unless these were asked for."""
     size: Tuple[int, int]
     """``(H, W)`` in pixels."""
     regions: List[Region]
     """In the order of the file; some may be empty."""
 
 
-def read_instances(path: Path, classes: Sequence[str]) -> List[InstancesImage]:
+def read_instances(
+    path: Path,
+    classes: Sequence[str],
+    other_labels: Mapping[str, int] = MappingProxyType({}),
+    with_folders: bool = False,
+) -> List[InstancesImage]:
     """The images of an instances file, with compact regions.
 
     Args:
         path: The JSON file.
         classes: Names of the K classes; categories may have any ids and order.
+        other_labels: Values in a mask by name, of categories that are none of these.
+        with_folders: Whether images are named with the folders of ``file_name``.
 
     Returns:
         In the order of the file.
@@ -59,10 +68,15 @@ def read_instances(path: Path, classes: Sequence[str]) -> List[InstancesImage]:
         raise FileNotFoundError(f'the instances file {path} does not exist')
     with _errors_of(path):
         labels = {
-            entry['id']: 1 + label_indices([entry['name']], classes, (), str(path))[0]
+            entry['id']: other_labels[entry['name']]
+            if entry['name'] in other_labels
+            else 1 + label_indices([entry['name']], classes, (), str(path))[0]
             for entry in _part(path, 'categories')
         }
-        images = {entry['id']: _image(path, entry) for entry in _part(path, 'images')}
+        images = {
+            entry['id']: _image(path, entry, with_folders)
+            for entry in _part(path, 'images')
+        }
         _check_names(path, list(images.values()))
         num_regions = 0
         for entry in _annotations(path):
@@ -78,7 +92,8 @@ def read_instances(path: Path, classes: Sequence[str]) -> List[InstancesImage]:
             image.regions.append(_region(entry, label, image.size, where))
     if not num_regions:
         raise ValueError(
-            f'{path} has no annotations: give instances_val2014.json, not a list of images'
+            f'{path} has no annotations: give instances_val2014.json or its like, not a '
+            'list of images'
         )
     return list(images.values())
 
@@ -90,7 +105,10 @@ def _errors_of(path: Path) -> Iterator[None]:
     try:
         yield
     except (ijson.JSONError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path} is not valid JSON: {error}; download it again') from error
+        problem = str(error).partition('\n')[0]  # ijson draws the place beneath it
+        raise ValueError(
+            f'{path} is not valid JSON: {problem.strip()}; download it again'
+        ) from error
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(
             f'{path} is not a COCO instances file: {type(error).__name__} {error}'
@@ -124,8 +142,9 @@ def _annotations(path: Path) -> Iterator[dict]:
         yield from _import_ijson().items(file, 'annotations.item', use_float=True)
 
 
-def _image(path: Path, entry: dict) -> InstancesImage:
-    name = Path(entry['file_name']).stem
+def _image(path: Path, entry: dict, with_folders: bool) -> InstancesImage:
+    file_name = entry['file_name']
+    name = without_suffix(file_name) if with_folders else Path(file_name).stem
     size = (entry['height'], entry['width'])
     if not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f'{path}, image {entry["id"]}: a size of {size} pixels')

@@ -11,7 +11,10 @@ CROWD_MODES = ('ignore', 'class')
 
 
 def draw_mask(
-    size: Tuple[int, int], regions: Sequence[Region], crowd: str = 'ignore'
+    size: Tuple[int, int],
+    regions: Sequence[Region],
+    crowd: str = 'ignore',
+    uncovered: int = 0,
 ) -> np.ndarray:
     """Paint regions over each other: first the crowds, then the objects, the smallest last.
 
@@ -22,9 +25,10 @@ def draw_mask(
         regions: Of one image.
         crowd: What a crowd is painted with: ``'ignore'``, 255, since nobody has told its
             members apart from what lies between them; ``'class'``, its label.
+        uncovered: What is painted where there is no region.
 
     Returns:
-        Labels ``(H, W)`` uint8: 0 where there is no region.
+        Labels ``(H, W)`` uint8.
 
     Raises:
         ValueError: If ``crowd`` is neither.
@@ -37,7 +41,7 @@ def draw_mask(
         inside = region_pixels(region, size)
         value = IGNORE_INDEX if region.is_crowd and crowd == 'ignore' else region.label
         layers.append((not region.is_crowd, -np.count_nonzero(inside), inside, value))
-    mask = np.zeros(size, np.uint8, order='F')  # as regions are
+    mask = np.full(size, uncovered, np.uint8, order='F')  # as regions are
     for _, _, inside, value in sorted(layers, key=lambda layer: layer[:2]):
         np.copyto(mask, value, where=inside)
     return np.ascontiguousarray(mask)
