@@ -5,7 +5,7 @@ turns it into the files of that tool, and reads its corrections; :func:`export_m
 :func:`import_masks` write what comes out, all or none.
 """
 
-from .corrected import ImportSettings, CorrectedMask
+from .corrected import CorrectedMask, ImportSettings
 from .export import FORMATS, ExportFormat, export_masks
 from .imports import READERS, Imported, import_masks
 from .polygons import outlines

@@ -9,7 +9,7 @@ import numpy as np
 from ..datasets.preparation.coco_instances import read_instances
 from ..datasets.preparation.coco_masks import draw_mask, import_mask_utils
 from ..localization.pseudo_label import IGNORE_INDEX
-from .corrected import BACKGROUND, ImportSettings, CorrectedMask, check_number_of_pixels
+from .corrected import BACKGROUND, CorrectedMask, ImportSettings, check_number_of_pixels
 from .source import IGNORED_NAME, MaskSource
 
 

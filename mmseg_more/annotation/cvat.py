@@ -13,7 +13,7 @@ from ..datasets.image_labels import name_few
 from ..datasets.image_level_dataset import voc_palette
 from ..files import png
 from ..localization.pseudo_label import IGNORE_INDEX
-from .corrected import BACKGROUND, MAX_PIXELS, ImportSettings, CorrectedMask
+from .corrected import BACKGROUND, MAX_PIXELS, CorrectedMask, ImportSettings
 from .source import IGNORED_NAME, MaskSource
 from .voc import FOLDER
 

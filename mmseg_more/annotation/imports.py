@@ -19,7 +19,7 @@ from ..datasets.image_level_dataset import voc_palette
 from ..datasets.mask_file import MASK_FILE, MaskFile, mask_file_content
 from ..files import palette_png, write_folder
 from .coco import read_coco
-from .corrected import BACKGROUND, ImportSettings, CorrectedMask
+from .corrected import BACKGROUND, CorrectedMask, ImportSettings
 from .cvat import read_cvat
 from .label_studio import read_label_studio
 from .voc import read_voc

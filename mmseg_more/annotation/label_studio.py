@@ -10,7 +10,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from ..image_files import IMAGE_SUFFIXES
-from .corrected import ImportSettings, CorrectedMask, check_number_of_pixels
+from .corrected import CorrectedMask, ImportSettings, check_number_of_pixels
 from .source import MaskSource
 
 LOCAL_FILES = '/data/local-files/?d='

@@ -8,7 +8,7 @@ import numpy as np
 from ..datasets.image_labels import name_few
 from ..files import read_label_png
 from ..localization.pseudo_label import IGNORE_INDEX
-from .corrected import ImportSettings, CorrectedMask
+from .corrected import CorrectedMask, ImportSettings
 
 FOLDER = 'SegmentationClass'
 
