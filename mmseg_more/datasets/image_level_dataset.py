@@ -16,6 +16,8 @@ from mmseg.registry import DATASETS
 
 from ..image_files import IMAGE_SUFFIXES, decode_image
 from .image_labels import label_indices, name_few, read_label_file, read_voc_annotation
+from .mask_file import check_image_labels, read_corrected_mask, read_mask_file
+from .transforms import with_corrected_masks
 
 MASK_NUMBERINGS = ('metainfo', 'dataset')
 # Masks are PNGs of 8 bits whose value 255 stands for "ignored": 0 is background, and 254
@@ -71,6 +73,11 @@ class ImageLevelDataset(BaseSegDataset):
             VOC's class names, from a choice of VOC's classes in VOC's masks: where masks
             are read and ``metainfo`` chooses or reorders classes of the dataset, it must be
             said. None where it does not.
+        mask_file: ``masks.json`` of corrected masks
+            (:mod:`~mmseg_more.datasets.mask_file`), relative to the current folder: where a
+            person has labelled the pixels of a training image, they are labels of its
+            segmentation losses. The masks count the classes of ``metainfo``. Not read in
+            ``test_mode``. None: no image has one.
         max_broken: Share of the images, in [0, 1], that may turn out to be unreadable in
             training. Each is left out, with a warning, and another image takes its place;
             beyond this share, and outside of training, a broken image is an error.
@@ -78,14 +85,15 @@ class ImageLevelDataset(BaseSegDataset):
         kwargs: As in :class:`mmseg.datasets.BaseSegDataset`.
 
     Each item of ``data_list`` has ``img_path``, ``img_id``, ``num_classes`` (K, without
-    background), with labels ``gt_label`` (sorted indices 0..K-1) and with masks
-    ``seg_map_path``. Without any source of labels there is no ``gt_label``, which only
-    ``test_mode`` permits.
+    background), with labels ``gt_label`` (sorted indices 0..K-1), with masks
+    ``seg_map_path``, and those of ``mask_file`` ``corrected_mask``. Without any source of
+    labels there is no ``gt_label``, which only ``test_mode`` permits.
 
     Raises:
         ValueError, FileNotFoundError: When built, if the split is empty, lists an image
             twice or one that does not exist, if a label is missing or unknown, if there
-            are too many classes, or if the masks could be numbered in two ways.
+            are too many classes, if the masks could be numbered in two ways, or if a
+            corrected mask does not fit its image, its labels or the pipeline.
     """
 
     def __init__(
@@ -99,11 +107,19 @@ class ImageLevelDataset(BaseSegDataset):
         data_prefix: Optional[dict] = None,
         test_mode: bool = False,
         mask_numbering: Optional[str] = None,
+        mask_file: Optional[str] = None,
         max_broken: float = 0.01,
         lazy_init: bool = False,
         **kwargs,
     ) -> None:
         self.label_file = label_file
+        self.mask_file = None if test_mode else mask_file
+        if self.mask_file is not None:
+            if with_masks:
+                raise ValueError(
+                    '`with_masks` and `mask_file` both give an image a mask: leave one out'
+                )
+            kwargs['pipeline'] = with_corrected_masks(kwargs.get('pipeline', ()))
         self.skip_unlabeled = skip_unlabeled
         self.with_masks = test_mode if with_masks is None else with_masks
         self.mask_numbering = mask_numbering
@@ -225,6 +241,7 @@ class ImageLevelDataset(BaseSegDataset):
         if labels is not None:
             ids = self._without_unlabeled(ids, labels)
         masks = self._find_masks(ids) if self.with_masks else None
+        corrected = self._find_corrected(ids, images, labels or {})
         data_list = []
         for image_id in ids:
             info = dict(
@@ -239,6 +256,8 @@ class ImageLevelDataset(BaseSegDataset):
                 info['gt_label'] = labels[image_id]
             if masks is not None:
                 info['seg_map_path'] = masks[image_id]
+            if image_id in corrected:
+                info['corrected_mask'] = corrected[image_id]
             data_list.append(info)
         return data_list
 
@@ -327,6 +346,69 @@ class ImageLevelDataset(BaseSegDataset):
                 'that compares with masks)'
             )
         return masks
+
+    def _find_corrected(
+        self, ids: List[str], images: Dict[str, str], labels: Dict[str, List[int]]
+    ) -> Dict[str, str]:
+        """Paths of the corrected masks by image ID, each compared with image and labels.
+
+        Args:
+            ids: The images of the split.
+            images: Paths of all images of the folder by ID.
+            labels: Label indices by image ID.
+        """
+        if self.mask_file is None:
+            return {}
+        classes = self._metainfo['classes']
+        content = read_mask_file(self.mask_file)
+        if content.classes != list(classes):
+            raise ValueError(
+                f'the masks of {self.mask_file} are of the {len(content.classes)} classes '
+                f'{name_few(content.classes, 10)}, this data set has {len(classes)}, '
+                f'{name_few(classes, 10)}: import them with the classes of the data set'
+            )
+        masks = {self._image_id(name): path for name, path in content.masks.items()}
+        unknown = [image_id for image_id in masks if image_id not in images]
+        if unknown or len(masks) < len(content.masks):
+            problem = (
+                f'of images that are not in {self.data_prefix["img_path"]}: '
+                f'{name_few(unknown)}'
+                if unknown
+                else 'twice for an image, with and without suffix'
+            )
+            raise ValueError(f'{self.mask_file} names masks {problem}; correct its entries')
+        in_split = [image_id for image_id in ids if image_id in masks]
+        for image_id in in_split:
+            self._check_corrected(
+                masks[image_id],
+                images[image_id],
+                labels[image_id],
+                f'{self.mask_file}, image {image_id!r}',
+            )
+        print_log(
+            f'{self.mask_file}: {len(in_split)} of {len(ids)} images have a corrected mask'
+            + (
+                f'; {len(masks) - len(in_split)} others are not in the split'
+                if len(in_split) < len(masks)
+                else ''
+            ),
+            logger='current',
+            level=logging.INFO if in_split else logging.WARNING,
+        )
+        return {image_id: masks[image_id] for image_id in in_split}
+
+    def _check_corrected(
+        self, mask_path: str, image_path: str, image_labels: List[int], where: str
+    ) -> None:
+        """Raise ValueError unless a mask fits its image and the labels of it."""
+        mask = read_corrected_mask(mask_path, self.num_classes)
+        check_image_labels(mask, image_labels, self._metainfo['classes'][1:], where)
+        image = decode_image(fileio.get(image_path, self.backend_args))
+        if image is not None and mask.shape != image.shape[:2]:  # None: left out later
+            raise ValueError(
+                f'{where}: the mask has {mask.shape[0]}x{mask.shape[1]} pixels, the image '
+                f'{image.shape[0]}x{image.shape[1]}: correct the image that is trained on'
+            )
 
     def _load_labels(
         self, ids: List[str], images: Container[str]

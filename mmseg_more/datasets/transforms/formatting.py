@@ -35,6 +35,8 @@ class PackImageLevelInputs(BaseTransform):
     * ``gt_score``: float32 multi-hot (K,), all zero if there is none;
     * ``gt_sem_seg``: int64 (1, H0, W0), 0 = background, k + 1 = class k, 255 = ignored,
       if a mask was loaded;
+    * ``corrected_sem_seg``: the same of a corrected mask (``mask_file`` of the data set),
+      which is a label of the training, (1, H, W) at the size of ``inputs``;
     * those of ``meta_keys`` that the pipeline set, shapes as (H, W).
 
     Images without labels, as in inference, carry none.
@@ -77,9 +79,9 @@ class PackImageLevelInputs(BaseTransform):
             if mask.ndim < 2:  # LoadAnnotations squeezes a side of one pixel away
                 mask = mask.reshape(self._squeezed_shape(mask, results))
             self._check_mask(mask, results)
-            sample.gt_sem_seg = PixelData(
-                data=torch.from_numpy(mask[None].astype(np.int64))
-            )
+            field = 'corrected_sem_seg' if 'corrected_mask' in results else 'gt_sem_seg'
+            labels = torch.from_numpy(mask[None].astype(np.int64))
+            sample.set_field(PixelData(data=labels), field)
         meta = {key: results[key] for key in self.meta_keys if key in results}
         for key in ('ori_shape', 'img_shape', 'pad_shape'):
             if key in meta:  # mmpretrain's transforms append the channels
@@ -96,10 +98,15 @@ class PackImageLevelInputs(BaseTransform):
         return mask.shape
 
     def _check_mask(self, mask: np.ndarray, results: dict) -> None:
-        path = results.get('seg_map_path', 'the mask')
-        sizes = {
-            tuple(results[key][:2]) for key in ('ori_shape', 'img_shape') if key in results
-        }
+        if 'corrected_mask' in results:
+            path, sizes = results['corrected_mask'], {results['img'].shape[:2]}
+        else:
+            path = results.get('seg_map_path', 'the mask')
+            sizes = {
+                tuple(results[key][:2])
+                for key in ('ori_shape', 'img_shape')
+                if key in results
+            }
         if mask.ndim != 2 or sizes and mask.shape not in sizes:
             raise ValueError(
                 f'{path} has shape {mask.shape}, its image '

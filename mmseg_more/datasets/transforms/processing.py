@@ -76,13 +76,15 @@ class RandomRescale(BaseTransform):
         return np.random.uniform(*self.ratio_range)
 
     def transform(self, results: dict) -> dict:
-        """Resize ``img``, set ``img_shape`` and ``scale_factor`` (w, h)."""
+        """Resize ``img`` and masks, set ``img_shape`` and ``scale_factor`` (w, h)."""
         ratio = self._random_ratio()
         height, width = results['img'].shape[:2]
         size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
         results['img'] = mmcv.imresize(
             results['img'], size, interpolation=self.interpolation
         )
+        for field in results.get('seg_fields', ()):
+            results[field] = mmcv.imresize(results[field], size, interpolation='nearest')
         results['img_shape'] = results['img'].shape[:2]
         results['scale_factor'] = (size[0] / width, size[1] / height)
         return results

@@ -332,7 +332,8 @@ class MoRe(BaseSegmentor):
 
         Args:
             inputs: Normalised images ``(B, 3, H, W)``.
-            data_samples: With ``gt_score``, multi-hot image labels ``(K,)``.
+            data_samples: With ``gt_score``, multi-hot image labels ``(K,)``; those of
+                images with a corrected mask also with ``corrected_sem_seg``.
 
         Returns:
             ``loss_cls, loss_cls_aux, loss_mct, loss_ptc, loss_cre, loss_ure,
@@ -359,7 +360,12 @@ class MoRe(BaseSegmentor):
             present = present_classes(image_labels, _most_classes(data_samples))
             cams = self._training_cams(inputs, tokens, present)
             grid = tokens.patches.shape[-2:]
-            labels = self.training_labeler.label(cams, present, grid, final_cam, images)
+            corrected = None
+            if images is not None:
+                corrected = _corrected_labels(data_samples, images)
+            labels = self.training_labeler.label(
+                cams, present, grid, final_cam, images, corrected
+            )
         return self._losses(active, outputs, image_labels, labels, images)
 
     def _training_cams(
@@ -600,6 +606,27 @@ def _most_classes(data_samples: List[SegDataSample]) -> Optional[int]:
     if any(label is None for label in labels):
         return None
     return max(len(label) for label in labels)
+
+
+def _corrected_labels(
+    data_samples: List[SegDataSample], images: Tensor
+) -> Optional[Tensor]:
+    """Labels ``(B, H, W)`` by people, 255 where there are none; None: no image has any.
+
+    Args:
+        data_samples: With ``corrected_sem_seg`` ``(1, H', W')`` where an image has one;
+            what was padded to the right and below has none.
+        images: ``(B, 3, H, W)``.
+    """
+    if not any('corrected_sem_seg' in sample for sample in data_samples):
+        return None
+    size = (len(images), *images.shape[-2:])
+    labels = torch.full(size, L.IGNORE_INDEX, dtype=torch.long, device=images.device)
+    for row, sample in zip(labels, data_samples):
+        if 'corrected_sem_seg' in sample:
+            (mask,) = sample.corrected_sem_seg.data
+            row[: mask.shape[0], : mask.shape[1]] = mask
+    return labels
 
 
 def _labels_of(data_samples: List[SegDataSample], num_classes: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...localization import PAROptions, maps_to_patch_labels, refine_labels
 from ...localization.present import PresentClasses
+from ...localization.pseudo_label import IGNORE_INDEX
 from ..stations import station
 from ..structures import TrainingCAMs
 
@@ -21,7 +22,8 @@ class TrainingLabels(NamedTuple):
     affinity: Tensor
     """For the patch affinity loss, ``(B, h, w)``."""
     segmentation: Optional[Tensor]
-    """For the segmentation losses, refined by PAR, ``(B, H, W)``; None unless wanted."""
+    """For the segmentation losses, refined by PAR, or by people where they have corrected
+    them, ``(B, H, W)``; None unless wanted."""
 
 
 class TrainingLabeler:
@@ -94,6 +96,7 @@ class TrainingLabeler:
         grid: Sequence[int],
         final_cam: bool,
         images: Optional[Tensor] = None,
+        corrected: Optional[Tensor] = None,
     ) -> TrainingLabels:
         """All label maps of a step, in the dense labels of all K classes.
 
@@ -105,17 +108,22 @@ class TrainingLabeler:
                 :meth:`uses_final_cam`.
             images: ``(B, 3, H, W)`` in 0..255, for the labels of the segmentation
                 losses; None: those are not wanted.
+            corrected: Labels ``(B, H, W)`` by people, which take the place of those of the
+                segmentation losses where they are not 255; None: there are none.
         """
         with torch.autocast(cams.cam.device.type, enabled=False):
             cre, ure, affinity = self.patch_labels(cams, present.real, grid, final_cam)
             refined = None
             if images is not None:
                 refined = self.refined_labels(images, cams.cam, present.real)
+                refined = present.name_labels(refined)
+                if corrected is not None:
+                    refined = torch.where(corrected == IGNORE_INDEX, refined, corrected)
         return TrainingLabels(
             present.name_labels(cre),
             present.name_labels(ure),
             present.name_labels(affinity),
-            None if refined is None else present.name_labels(refined),
+            refined,
         )
 
     def patch_labels(
