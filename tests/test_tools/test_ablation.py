@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from golden import ROOT
+from mmseg_more.masks.lock import FolderLock
 
 from mmseg.registry import MODELS
 
@@ -320,7 +321,7 @@ def test_two_at_once(study):
 
 
 def test_threads_are_shared(tool, monkeypatch):
-    monkeypatch.setattr(tool, 'usable_cores', lambda: 9)
+    monkeypatch.setattr('study.command.usable_cores', lambda: 9)
     for jobs, threads in ((1, 9), (2, 4), (20, 1)):
         args = tool.parse_args(['--config', str(FULL), '--jobs', str(jobs)])
         assert args.threads == threads
@@ -368,7 +369,7 @@ def test_a_signal_ends_the_children(study, capsys, number):
 
 def test_a_second_study_in_the_folder(study, tool):
     study.folder.mkdir()
-    lock = tool.FolderLock(study.folder)
+    lock = FolderLock(study.folder)
     lock.acquire()
     status, _, err = study('--rows', 'full', '--seeds', 0)
     assert status == 2 and 'trainings are run there by process' in err

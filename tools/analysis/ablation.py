@@ -14,35 +14,24 @@ WORK_DIR/ROW/seedN/run.json and is not run again, others are started anew.
 """
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
 
-from mmengine.config import Config
-
-from mmseg_more.engine import launch
-from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.command_line import CommandParser, command
 from mmseg_more.files import write_bytes
-from mmseg_more.masks.lock import FolderLock
-from mmseg_more.masks.pool import usable_cores
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from study import runs as study_runs
+from study.command import add_arguments, check_arguments, read_results, run_study
 from study.pictures import draw_figure, draw_rows
-from study.report import Results, make_report
+from study.report import make_report
 from study.rows import GCR_LABELS, Row, count_patches, make_rows, select
-
-CONFIG = 'configs/more/more_vit-t_shapes.py'
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_argument('--work-dir', default='work_dirs/ablation', help='where runs are')
-    parser.add_argument(
-        '--config', default=CONFIG, help=f'the full method (default: {CONFIG})'
-    )
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
+    add_arguments(parser, 'work_dirs/ablation', [0, 1, 2, 3, 4])
     parser.add_argument(
         '--rows',
         nargs='+',
@@ -51,52 +40,14 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         help=f'rows, or groups of them by the form of GCR: all (default), '
         f'{", ".join(GCR_LABELS)}',
     )
-    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time')
-    parser.add_argument(
-        '--threads', type=int, help='threads of each training; default: cores / jobs'
-    )
     parser.add_argument('--list', action='store_true', help='show the rows, run nothing')
-    parser.add_argument('--report', action='store_true', help='run nothing')
-    parser.add_argument('--markdown', type=Path, help='file to write the report to')
     parser.add_argument('--plot', type=Path, help='PNG file: all rows')
     parser.add_argument('--figure', type=Path, help='PNG file: baseline against MoRe')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        help='override some settings in the config, for all rows',
-    )
     args = parser.parse_args(argv)
-    args.seeds = list(dict.fromkeys(args.seeds))
-    if min(args.seeds) < 0:
-        parser.error('--seeds must not be negative')
-    if args.jobs < 1 or (args.threads is not None and args.threads < 1):
-        parser.error('--jobs and --threads must be at least 1')
-    args.threads = args.threads or max(1, usable_cores() // args.jobs)
-    args.cfg = load_config(args.config, args.cfg_options)
+    check_arguments(parser, args)
     args.all_rows = make_rows(count_patches(args.cfg.model))
     args.names = select(args.all_rows, args.rows)
     return args
-
-
-def load_config(path: str, options: Optional[dict]) -> Config:
-    """The config of the full method, without what belongs to a single run.
-
-    Raises:
-        FileNotFoundError, ValueError: If there is none, or it cannot be used.
-    """
-    cfg = launch.load_config(path, options)
-    for key in ('work_dir', 'launcher'):
-        cfg.pop(key)
-    evaluator = cfg.get('val_evaluator')
-    if not isinstance(evaluator, dict) or evaluator.get('out_json'):
-        raise ValueError(
-            'val_evaluator must be one LocalizationMetric without out_json: the ablation '
-            'reads the figures that it writes at the end of each training'
-        )
-    if (cfg.get('randomness') or {}).get('seed') is not None:
-        raise ValueError('randomness.seed is set: the seeds are those of --seeds')
-    return cfg
 
 
 def plan(args: argparse.Namespace) -> List[study_runs.Run]:
@@ -128,53 +79,13 @@ def plan(args: argparse.Namespace) -> List[study_runs.Run]:
     return planned
 
 
-def run_missing(args: argparse.Namespace) -> List[study_runs.Run]:
-    """Train what has not finished; the runs that failed.
-
-    Raises:
-        BlockingIOError: If another study runs in the folder.
-        ValueError: If a finished run has other settings.
-    """
-    work_dir = Path(args.work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(work_dir, 'trainings are run')
-    lock.acquire()
-    try:
-        planned = plan(args)
-        due = [run for run in planned if not study_runs.is_finished(run)]
-        print(
-            f'{len(planned)} trainings, {len(planned) - len(due)} have finished, '
-            f'{len(due)} to run, {args.jobs} at a time with {args.threads} threads each',
-            flush=True,
-        )
-        return study_runs.train_all(due, args.jobs, args.threads)
-    finally:
-        lock.release()
-
-
-def read_results(args: argparse.Namespace) -> Results:
-    """The runs that have finished of those that were asked for.
-
-    Raises:
-        ValueError: If a file is broken.
-    """
-    results: Results = {}
-    for name in args.names:
-        for seed in args.seeds:
-            folder = study_runs.run_folder(Path(args.work_dir), name, seed)
-            content = study_runs.read_run(folder)
-            if content is not None:
-                results.setdefault(name, {})[seed] = content
-    return results
-
-
 def report(args: argparse.Namespace) -> None:
     """Print the report, and write what was asked for.
 
     Raises:
         ValueError: If runs do not compare, or there are none to draw.
     """
-    results = read_results(args)
+    results = read_results(Path(args.work_dir), args.names, args.seeds)
     if not results:
         raise ValueError(f'{args.work_dir} holds no finished run of {" ".join(args.rows)}')
     text = make_report(results, args.all_rows, args.names, args.seeds)
@@ -200,18 +111,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if args.list:
         list_rows(args)
         return 0
-    try:
-        failed = [] if args.report else run_missing(args)
-        if failed:
-            names = '; '.join(run.name for run in failed)
-            print(f'{len(failed)} trainings failed: {names}', file=sys.stderr)
-            if not read_results(args):
-                return 1
-        report(args)
-    except KeyboardInterrupt:
-        print('interrupted: the same command goes on', file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 1 if failed else 0
+    return run_study(args, lambda: plan(args), lambda: report(args))
 
 
 if __name__ == '__main__':
