@@ -125,6 +125,18 @@ def test_images_and_random_numbers_are_those_without_masks(
         assert 'gt_sem_seg' not in masked['data_samples']
 
 
+@pytest.mark.parametrize('kind', ['RandomResizedCrop', 'RandomCrop'])
+def test_thousands_of_crops(kind):
+    """As many as a training takes: what each leaves behind would add up."""
+    options = dict(scale=2) if kind == 'RandomResizedCrop' else dict(crop_size=2)
+    crop = TRANSFORMS.build(dict(type=f'{kind}WithMask', **options))
+    image, mask = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)
+    before = dict(vars(crop))
+    for _ in range(3000):
+        crop(dict(img=image, gt_seg_map=mask))
+    assert vars(crop) == before
+
+
 def test_without_a_mask_file_nothing_is_touched(voc_root):
     dataset = pets(voc_root)
     assert [type(step).__name__ for step in dataset.pipeline.transforms] == [

@@ -64,10 +64,13 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     args.numbers = sorted(set(args.numbers))
     check_arguments(parser, args)
-    data_root = Path(args.cfg.train_dataloader.dataset.get('data_root', ''))
+    dataset = args.cfg.train_dataloader.dataset
+    data_root, split = Path(dataset.get('data_root', '')), dataset.get('ann_file')
     args.truth = args.truth or data_root / 'SegmentationClass'
     args.source = MaskSource(args.masks)
     args.ranking = ranked_images(args.source, args.truth)
+    if split:
+        check_split(args.ranking, data_root / split)
     if not 0 <= args.numbers[0] <= args.numbers[-1] <= len(args.ranking):
         parser.error(f'--numbers are at least 0 and at most {len(args.ranking)}, the masks')
     args.rows = make_rows(args.numbers)
@@ -96,6 +99,22 @@ def ranked_images(source: MaskSource, truth: Path) -> List[str]:
             f'({name_few(missing)}): give their folder by --truth'
         )
     return names
+
+
+def check_split(names: Sequence[str], path: Path) -> None:
+    """Raise ValueError if an image is not trained on.
+
+    Args:
+        names: Of the images.
+        path: Of the list of those that are trained on.
+    """
+    trained = set(path.read_text(encoding='utf-8').split())
+    others = [name for name in names if name not in trained]
+    if others:
+        raise ValueError(
+            f'{len(others)} of {len(names)} images with masks are not in {path} '
+            f'({name_few(others)}): make the masks with --split train'
+        )
 
 
 def row_name(choice: str, number: int) -> str:

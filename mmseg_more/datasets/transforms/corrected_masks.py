@@ -3,8 +3,8 @@
 import copy
 from typing import Any, List, Mapping, Sequence
 
+import numpy as np
 from mmcv.transforms import BaseTransform
-from mmcv.transforms.utils import cache_random_params
 from mmpretrain.datasets.transforms import RandomCrop, RandomResizedCrop
 
 from mmseg.registry import TRANSFORMS
@@ -75,11 +75,12 @@ class RandomResizedCropWithMask(RandomResizedCrop):
         """Crop and resize ``img`` and ``gt_seg_map``."""
         if 'gt_seg_map' not in results:
             return super().transform(results)
-        with cache_random_params(self):
-            results = super().transform(results)
-            of_mask = copy.copy(self)  # with the numbers that were drawn for the image
-            of_mask.interpolation = 'nearest'
-            mask = RandomResizedCrop.transform(of_mask, dict(img=results['gt_seg_map']))
+        of_mask = copy.copy(self)
+        of_mask.interpolation = 'nearest'
+        state = np.random.get_state()
+        results = super().transform(results)
+        np.random.set_state(state)  # a mask of the same size draws the same numbers
+        mask = RandomResizedCrop.transform(of_mask, dict(img=results['gt_seg_map']))
         results['gt_seg_map'] = mask['img']
         return results
 
@@ -96,11 +97,12 @@ class RandomCropWithMask(RandomCrop):
         """Pad and crop ``img`` and ``gt_seg_map``."""
         if 'gt_seg_map' not in results:
             return super().transform(results)
-        with cache_random_params(self):
-            results = super().transform(results)
-            of_mask = copy.copy(self)  # with the numbers that were drawn for the image
-            of_mask.pad_val, of_mask.padding_mode = IGNORE_INDEX, 'constant'
-            mask = RandomCrop.transform(of_mask, dict(img=results['gt_seg_map']))
+        of_mask = copy.copy(self)
+        of_mask.pad_val, of_mask.padding_mode = IGNORE_INDEX, 'constant'
+        state = np.random.get_state()
+        results = super().transform(results)
+        np.random.set_state(state)  # a mask of the same size draws the same numbers
+        mask = RandomCrop.transform(of_mask, dict(img=results['gt_seg_map']))
         results['gt_seg_map'] = mask['img']
         return results
 
