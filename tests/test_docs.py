@@ -131,6 +131,8 @@ def option_names(script: str) -> Set[str]:
     """Options that a script, or what its folder holds for all scripts, defines."""
     path = ROOT / script
     sources = [path, *path.parent.glob('common/*.py')]
+    if 'from study.command import' in path.read_text():
+        sources.append(path.parent / 'study' / 'command.py')
     return {
         option
         for source in sources

@@ -60,10 +60,13 @@ NAMES = {
     ),
     'TRANSFORMS': (
         'LoadAnyImage',
+        'LoadCorrectedMask',
         'LoadMask',
         'PackImageLevelInputs',
         'PILColorJitter',
+        'RandomCropWithMask',
         'RandomRescale',
+        'RandomResizedCropWithMask',
     ),
     'OPTIM_WRAPPERS': ('CPUAmpOptimWrapper',),
 }

@@ -5,10 +5,13 @@ from .image_level_dataset import ImageLevelDataset
 from .pseudo_label_dataset import PseudoLabelDataset
 from .transforms import (
     LoadAnyImage,
+    LoadCorrectedMask,
     LoadMask,
     PackImageLevelInputs,
     PILColorJitter,
+    RandomCropWithMask,
     RandomRescale,
+    RandomResizedCropWithMask,
 )
 from .voc import VOCImageLevelDataset
 
@@ -16,10 +19,13 @@ __all__ = [
     'COCO14ImageLevelDataset',
     'ImageLevelDataset',
     'LoadAnyImage',
+    'LoadCorrectedMask',
     'LoadMask',
     'PILColorJitter',
     'PackImageLevelInputs',
     'PseudoLabelDataset',
+    'RandomCropWithMask',
     'RandomRescale',
+    'RandomResizedCropWithMask',
     'VOCImageLevelDataset',
 ]
