@@ -15,14 +15,14 @@ it.
 import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Collection, Optional, Sequence
 
 from mmseg_more.annotation import READERS, ImportSettings, import_masks
 from mmseg_more.datasets.image_labels import name_few
 from mmseg_more.datasets.label_sources import match_labels, read_labels
 from mmseg_more.datasets.mask_file import MASK_FILE
 from mmseg_more.engine.command_line import CommandParser, command
-from mmseg_more.image_files import find_images
+from mmseg_more.image_files import find_images, without_suffix
 from mmseg_more.localization.pseudo_label import IGNORE_INDEX
 
 UNCOVERED = dict(background=0, ignore=IGNORE_INDEX)
@@ -53,6 +53,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         '--images',
     )
     parser.add_argument(
+        '--ann-file', type=Path, help='only the images that this list names, one per line'
+    )
+    parser.add_argument(
         '--prefix',
         help='what stands before the path of an image where the tool names it (default: '
         'what docs/annotation.md says)',
@@ -70,14 +73,14 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def labelled_images(images: str, labels: str) -> List[str]:
+def labelled_images(images: str, labels: str) -> Collection[str]:
     """Names of the images of a folder that have image labels.
 
     Raises:
         FileNotFoundError, ValueError: If the labels cannot be read.
     """
     paths = find_images(images).images
-    return list(match_labels(read_labels(labels, paths).labels, paths).labels)
+    return match_labels(read_labels(labels, paths).labels, paths).labels.keys()
 
 
 @command
@@ -87,7 +90,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         args.classes, UNCOVERED[args.uncovered], args.prefix, args.images
     )
     labelled = labelled_images(args.images, args.labels) if args.labels else None
-    imported = import_masks(args.path, args.tool, args.out, settings, labelled)
+    listed = None
+    if args.ann_file:
+        lines = args.ann_file.read_text(encoding='utf-8-sig').splitlines()
+        listed = {without_suffix(line.strip()) for line in lines if line.strip()}
+    imported = import_masks(args.path, args.tool, args.out, settings, labelled, listed)
     print(f'{args.out}: {len(imported.masks)} corrected masks of {args.tool}')
     skipped = imported.not_annotated
     if skipped:

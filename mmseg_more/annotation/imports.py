@@ -44,6 +44,7 @@ def import_masks(
     out: Union[str, Path],
     settings: ImportSettings,
     labelled: Optional[Collection[str]] = None,
+    listed: Optional[Collection[str]] = None,
 ) -> Imported:
     """Write the masks of a tool's file as a folder with its ``masks.json``.
 
@@ -53,12 +54,13 @@ def import_masks(
         out: The folder, which must not be there yet.
         settings: Classes, images, and what is done with pixels that nothing covers.
         labelled: Names of the images that have image labels. None: not checked.
+        listed: Names of the images whose masks are wanted. None: all.
 
     Raises:
         FileExistsError: If ``out`` is there.
         FileNotFoundError: If ``path`` is not.
-        ValueError: If ``tool`` is none of them, the file is malformed or names an image
-            twice, or a mask does not fit its image.
+        ValueError: If ``tool`` is none of them, the file is malformed, names an image twice
+            or not one that is wanted, or a mask does not fit its image.
     """
     if tool not in READERS:
         raise ValueError(f'tool must be one of {", ".join(READERS)}, got {tool!r}')
@@ -70,12 +72,20 @@ def import_masks(
     def files() -> Iterator[Tuple[str, bytes]]:
         palette = voc_palette(1 + len(settings.classes))
         for mask in READERS[tool](path, settings):
+            if listed is not None and mask.name not in listed:
+                continue
             _check(mask, settings, imported, labelled, path)
             if mask.labels is None:
                 imported.not_annotated.append(mask.name)
                 continue
             imported.masks.append(mask.name)
             yield f'{mask.name}.png', palette_png(mask.labels, palette)
+        missing = sorted({*(listed or ())} - {*imported.masks, *imported.not_annotated})
+        if missing:
+            raise ValueError(
+                f'{path} has no masks of {len(missing)} images of the list: '
+                f'{name_few(missing)}'
+            )
         if not imported.masks:
             raise ValueError(f'{path} holds no mask that somebody has annotated')
         masks = {name: f'{name}.png' for name in imported.masks}

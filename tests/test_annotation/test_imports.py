@@ -73,9 +73,9 @@ def run(tmp_path):
     out = tmp_path / 'results' / 'out'
 
     def run(path, tool, classes=PAIR, **kwargs):
-        labelled = kwargs.pop('labelled', None)
+        chosen = {key: kwargs.pop(key, None) for key in ('labelled', 'listed')}
         try:
-            import_masks(path, tool, out, ImportSettings(classes, **kwargs), labelled)
+            import_masks(path, tool, out, ImportSettings(classes, **kwargs), **chosen)
         except Exception:
             assert not out.parent.exists() or not list(out.parent.iterdir())
             raise
@@ -135,6 +135,19 @@ def test_files_that_are_not_there_or_cut_off(exported, run, tmp_path, tool):
     cut = path / 'single.png' if tool == 'voc' else path
     cut.write_bytes(cut.read_bytes()[:-40])
     failure(run, path, tool, 'is no whole|is not valid JSON', classes=CLASSES)
+
+
+def test_only_the_images_of_a_list(exported, run, truth):
+    path = exported('voc')
+    failure(
+        run,
+        path,
+        'voc',
+        "no masks of 1 images of the list: 'none'",
+        classes=CLASSES,
+        listed=['none', 'single'],
+    )
+    check(run(path, 'voc', CLASSES, listed=['single']), {'single': truth['single']})
 
 
 def test_nothing_is_overwritten(exported, tmp_path):
@@ -269,6 +282,11 @@ def test_cvat_names_that_lead_out_of_the_folder(run, tmp_path):
         content = png(np.zeros((2, 2, 3), np.uint8))
         archive.writestr('SegmentationClass/../../a.png', content)
     failure(run, path, 'cvat', "'../../a' does not lie below a folder")
+
+
+def test_cvat_members_that_are_too_large(exported, run, monkeypatch):
+    monkeypatch.setattr('mmseg_more.annotation.cvat.MAX_PIXELS', 90)
+    failure(run, exported('cvat'), 'cvat', 'too large for a mask', classes=CLASSES)
 
 
 def test_cvat_content_that_is_damaged(exported, run):

@@ -42,6 +42,14 @@ def test_a_folder_and_what_is_said(main, masks, capsys):
     assert labels.tolist() == [[255, 1, 2]]
 
 
+def test_only_the_images_of_a_list(main, masks):
+    (masks / 'list.txt').write_text('b.jpg\n\n')
+    arguments = ['--out', str(masks / 'out'), '--ann-file', str(masks / 'list.txt')]
+    assert main([str(masks / 'masks'), *COMMON, *arguments]) == 0
+    content = json.loads((masks / 'out' / 'masks.json').read_text())
+    assert content['masks'] == dict(b='b.png')
+
+
 def test_mistakes_are_one_line(main, masks, mistake_of):
     path, out = str(masks / 'masks'), ['--out', str(masks / 'out')]
     labels = ['--labels', str(masks / 'labels.csv')]
