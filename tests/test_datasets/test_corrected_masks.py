@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
@@ -185,6 +186,24 @@ def test_transforms_that_leave_the_mask_behind(step, message):
 def test_pipelines_that_load_or_pack_nothing(steps):
     with pytest.raises(ValueError, match='needs a pipeline that begins with Load'):
         with_corrected_masks(steps)
+
+
+class Halve(BaseTransform):
+    """A transform of a user's, which forgets the mask."""
+
+    def transform(self, results):
+        results['img'] = results['img'][::2, ::2]
+        results['img_shape'] = results['img'].shape[:2]
+        return results
+
+
+def test_a_transform_that_forgets_the_mask(voc_root, mask_file):
+    dataset = pets(voc_root, [PLAIN[0], Halve(), PLAIN[1]], mask_file=mask_file)
+    assert dataset[0]['inputs'].shape == (3, 20, 25)
+    with pytest.raises(
+        ValueError, match=r'b.png has shape .* at the end .*b.jpg \(20, 25\): a transform'
+    ):
+        dataset[1]
 
 
 # -------------------------------------------------------------------------------- data set

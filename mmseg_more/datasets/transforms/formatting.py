@@ -78,8 +78,12 @@ class PackImageLevelInputs(BaseTransform):
             mask = results['gt_seg_map']
             if mask.ndim < 2:  # LoadAnnotations squeezes a side of one pixel away
                 mask = mask.reshape(self._squeezed_shape(mask, results))
-            self._check_mask(mask, results)
-            field = 'corrected_sem_seg' if 'corrected_mask' in results else 'gt_sem_seg'
+            if 'corrected_mask' in results:
+                self._check_moved_along(mask, results)
+                field = 'corrected_sem_seg'
+            else:
+                self._check_mask(mask, results)
+                field = 'gt_sem_seg'
             labels = torch.from_numpy(mask[None].astype(np.int64))
             sample.set_field(PixelData(data=labels), field)
         meta = {key: results[key] for key in self.meta_keys if key in results}
@@ -97,16 +101,22 @@ class PackImageLevelInputs(BaseTransform):
                 return shape
         return mask.shape
 
+    @staticmethod
+    def _check_moved_along(mask: np.ndarray, results: dict) -> None:
+        """Raise ValueError if a corrected mask has another size than the image by now."""
+        size = results['img'].shape[:2]
+        if mask.shape != size:
+            raise ValueError(
+                f'{results["corrected_mask"]} has shape {mask.shape} at the end of the '
+                f'pipeline, its image {results.get("img_path")} {size}: a transform must '
+                'move `gt_seg_map` as it moves `img`'
+            )
+
     def _check_mask(self, mask: np.ndarray, results: dict) -> None:
-        if 'corrected_mask' in results:
-            path, sizes = results['corrected_mask'], {results['img'].shape[:2]}
-        else:
-            path = results.get('seg_map_path', 'the mask')
-            sizes = {
-                tuple(results[key][:2])
-                for key in ('ori_shape', 'img_shape')
-                if key in results
-            }
+        path = results.get('seg_map_path', 'the mask')
+        sizes = {
+            tuple(results[key][:2]) for key in ('ori_shape', 'img_shape') if key in results
+        }
         if mask.ndim != 2 or sizes and mask.shape not in sizes:
             raise ValueError(
                 f'{path} has shape {mask.shape}, its image '
