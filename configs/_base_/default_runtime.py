@@ -22,6 +22,7 @@ default_hooks = dict(
     finite_loss=dict(type='FiniteLossHook'),  # ends a training whose loss is NaN
     signals=dict(type='SignalHook'),  # SIGTERM, SIGUSR1, Ctrl-C: a checkpoint, and the end
     broken_images=dict(type='BrokenImagesHook'),  # names those left out
+    progress=dict(type='ProgressHook'),  # of validations and tests
     localization=dict(
         type='LocalizationHook',
         maps=('cam', 'lam', 'fused'),

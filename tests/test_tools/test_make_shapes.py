@@ -185,3 +185,29 @@ def test_natural_scenes_are_other_data(tool, tmp_path, mistake_of):
     assert 'other settings' in mistake_of(
         tool.main, [str(tmp_path / 'data'), *arguments, '--scenes', 'natural']
     )
+
+
+@pytest.mark.parametrize(
+    'scenes, out, expected',
+    [
+        ('demo', 'data/shapes', 'configs/more/more_vit-t_shapes.py'),
+        (
+            'natural',
+            'my shapes',
+            'configs/more/more_vit-s16_1xb32-2400iters_natural-shapes-224x224.py '
+            "--cfg-options 'train_dataloader.dataset.data_root=my shapes' "
+            "'val_dataloader.dataset.data_root=my shapes' "
+            "'test_dataloader.dataset.data_root=my shapes'",
+        ),
+    ],
+)
+def test_what_comes_next(tool, scenes, out, expected):
+    assert tool.next_line(scenes, Path(out)) == f'next: python tools/train.py {expected}'
+    assert (FILE.parents[2] / tool.TRAININGS[scenes][0]).is_file()
+
+
+def test_a_bar_while_it_draws(tool, tmp_path, capsys):
+    tool.main([str(tmp_path / 'shapes'), '--num-train', '2', '--num-val', '1'])
+    said = capsys.readouterr()
+    assert 'drawing train' in said.err and 'drawing val' in said.err
+    assert said.out.splitlines()[-1].startswith('next: python tools/train.py ')

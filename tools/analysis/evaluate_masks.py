@@ -27,6 +27,7 @@ from mmseg_more.evaluation.functional import (
 )
 from mmseg_more.evaluation.report import write_json
 from mmseg_more.masks import CONFIDENCE, MANIFEST, read_manifest
+from mmseg_more.progress import with_progress
 
 IGNORE_INDEX = 255
 FIGURES = ('iou', 'precision', 'recall')
@@ -98,7 +99,7 @@ def compare(
         ValueError, FileNotFoundError: If files are missing or do not fit.
     """
     confusion = torch.zeros(num_labels, num_labels, dtype=torch.int64)
-    for name in names:
+    for name in with_progress(names, 'comparing', transient=True):
         pair = (masks / f'{name}.png', truth / f'{name}.png')
         mask, target = (
             read_labels(path, num_labels, ignore)

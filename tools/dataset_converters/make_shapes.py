@@ -14,6 +14,7 @@ and its number. Written under OUT:
 import argparse
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -23,11 +24,21 @@ import numpy as np
 from PIL import Image
 
 from mmseg_more.engine.command_line import CommandParser, command
+from mmseg_more.progress import with_progress
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from shapes_scene import DEMO, NATURAL, Scene, World, draw_scene
 
 WORLDS = dict(demo=DEMO, natural=NATURAL)
+# the config that learns them, and where it looks for them
+TRAININGS = dict(
+    demo=('configs/more/more_vit-t_shapes.py', 'data/shapes'),
+    natural=(
+        'configs/more/more_vit-s16_1xb32-2400iters_natural-shapes-224x224.py',
+        'data/natural_shapes',
+    ),
+)
+PARTS = ('train', 'val', 'test')
 SETTINGS_FILE = 'settings.json'
 DRAWING_VERSION = 1  # raise it when the same arguments would give another dataset
 SPLITS = ('train', 'val')  # the position is part of each image's seed
@@ -141,7 +152,7 @@ def write_dataset(
     palette, labels = voc_palette(), {}
     for number, split in enumerate(SPLITS):
         ids = [f'{split}_{index:05d}' for index in range(counts[split])]
-        for index, image_id in enumerate(ids):
+        for index, image_id in enumerate(with_progress(ids, f'drawing {split}')):
             scene = draw_scene(np.random.default_rng([seed, number, index]), size, world)
             labels[image_id] = write_image(root, image_id, scene, palette, world.classes)
         (root / 'ImageSets' / 'Segmentation' / f'{split}.txt').write_text(
@@ -175,6 +186,16 @@ def check_out(out: Path, settings: dict) -> bool:
             f'{settings}; give another folder, or delete this one first'
         )
     return True
+
+
+def next_line(scenes: str, out: Path) -> str:
+    """The command that trains on the dataset."""
+    config, data_root = TRAININGS[scenes]
+    command_line = ['python', 'tools/train.py', config]
+    if out != Path(data_root):
+        command_line += ['--cfg-options']
+        command_line += [f'{part}_dataloader.dataset.data_root={out}' for part in PARTS]
+    return f'next: {shlex.join(command_line)}'
 
 
 @command
@@ -217,6 +238,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         f'{args.out}: wrote {args.num_train} training and {args.num_val} validation '
         f'images of {len(world.classes)} classes'
     )
+    print(next_line(args.scenes, args.out))
     return 0
 
 

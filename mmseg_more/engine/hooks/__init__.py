@@ -7,6 +7,7 @@ from .iteration_hook import IterationHook
 from .localization_hook import LocalizationHook
 from .loss_images_hook import LossImagesHook
 from .mean_teacher_hook import MeanTeacherHook
+from .progress_hook import ProgressHook
 from .sanity_check_hook import SanityCheckHook
 from .signal_hook import SignalHook
 from .tf32_hook import TF32Hook
@@ -19,6 +20,7 @@ __all__ = [
     'LocalizationHook',
     'LossImagesHook',
     'MeanTeacherHook',
+    'ProgressHook',
     'SanityCheckHook',
     'SignalHook',
     'TF32Hook',
