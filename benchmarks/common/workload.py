@@ -3,7 +3,7 @@
 import argparse
 import copy
 from contextlib import nullcontext
-from typing import ContextManager, Dict, Optional, Tuple
+from typing import Any, ContextManager, Dict, Optional, Tuple
 from unittest import mock
 
 import torch
@@ -209,9 +209,16 @@ def random_images(
 
 
 def random_batch(
-    model: nn.Module, batch_size: int, size: Tuple[int, int], seed: int = 0
+    model: Any, batch_size: int, size: Tuple[int, int], seed: int = 0
 ) -> Dict[str, list]:
-    """A batch as the data loader gives it: uint8 images, 1 to 3 classes each."""
+    """A batch as the data loader gives it: uint8 images, 1 to 3 classes each.
+
+    Args:
+        model: The segmentor, or its config; it has ``num_classes``.
+        batch_size: Images.
+        size: ``(H, W)`` of each.
+        seed: Of images and labels.
+    """
     generator = torch.Generator().manual_seed(seed)
     images, samples = random_images(batch_size, size, generator), []
     limit = min(_MAX_CLASSES, model.num_classes)
