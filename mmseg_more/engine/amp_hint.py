@@ -5,6 +5,7 @@ from typing import Optional, Sequence
 
 import torch
 from mmengine.optim import OptimWrapper
+from torch.distributed.tensor import DTensor
 
 from ..models import MoRe
 from ..models.backbones.encoder_layer import EncoderLayer
@@ -26,11 +27,14 @@ def amp_hint(
         size: ``(H, W)`` of the training images, in pixels.
 
     Returns:
-        None if it is not on a CPU, is in mixed precision already, or gains little.
+        None if it is not on a CPU, is in mixed precision already, or gains little, and
+        where no process has the block as a whole.
     """
     backbone = model.backbone
     on_cpu = backbone.cls_token.device.type == 'cpu'
     if not on_cpu or type(optim_wrapper) is not OptimWrapper:
+        return None
+    if isinstance(backbone.cls_token, DTensor):
         return None
     patches = (size[0] // backbone.patch_size) * (size[1] // backbone.patch_size)
     gain = bfloat16_gain(backbone.layers[0], backbone.num_extra_tokens + patches)
