@@ -36,6 +36,7 @@ SHORT_NAMES = {
     'more/more_dinov2-b-reg_coco': 'more_dinov2-b14-reg4_4xb2-80k_coco14-448x448',
     'more/more_dinov3-b_voc': 'more_dinov3-b16_1xb4-20k_voc12aug-448x448',
     'more/more_dinov3-b_coco': 'more_dinov3-b16_4xb2-80k_coco14-448x448',
+    'more/more_vit-l_voc_fsdp': 'more_vit-l16_fsdp_2xb2-20k_voc12aug-448x448',
     'more/more_clip-b_voc': 'more_clip-b16_1xb4-20k_voc12aug-448x448',
     'more/more_clip-b_coco': 'more_clip-b16_4xb2-80k_coco14-448x448',
     'two_stage/deeplabv3plus_r50_shapes': (
@@ -78,7 +79,7 @@ def test_builds(path):
     check_config(cfg)
     init_default_scope(cfg.default_scope)
     model_cfg = copy.deepcopy(cfg.model)
-    if model_cfg.backbone.arch == 'base':  # 86 million weights: a layer less
+    if model_cfg.backbone.arch in ('base', 'large'):  # 86 million weights: fewer layers
         model_cfg.backbone.arch = dict(
             embed_dims=768, num_layers=3, num_heads=12, feedforward_channels=64
         )
@@ -287,7 +288,10 @@ def test_hooks_of_a_user_take_none_of_ours_away(tmp_path):
 
 @pytest.mark.parametrize('path', CONFIGS + TWO_STAGE, ids=lambda p: p.stem)
 def test_batch_size_that_the_rate_is_meant_for(path):
-    """That of one process, but for COCO's, which was trained on two GPUs."""
+    """That of one process, but for what several GPUs train together."""
     cfg = Config.fromfile(path)
-    base = 8 if 'coco' in path.stem else cfg.train_dataloader.batch_size
+    base = dict(coco=8, fsdp=4).get(
+        next((kind for kind in ('coco', 'fsdp') if kind in path.stem), ''),
+        cfg.train_dataloader.batch_size,
+    )
     assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=base)

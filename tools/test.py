@@ -26,6 +26,7 @@ from mmseg_more.engine.command_line import (
     command,
     pixel_limit,
 )
+from mmseg_more.engine.sharding import keep_whole
 from mmseg_more.evaluation import use_calibration, use_protocols, use_reliability
 from mmseg_more.masks import (
     BACKGROUNDS,
@@ -106,6 +107,7 @@ def parse_args() -> argparse.Namespace:
 def _apply(args: argparse.Namespace) -> None:
     cfg = args.cfg
     cfg.load_from = args.checkpoint
+    keep_whole(cfg)
     launch.require_whole_checkpoint(cfg)
     if args.show or args.show_dir:
         launch.show_predictions(cfg, args.show, args.show_dir, args.wait_time)

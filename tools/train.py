@@ -19,6 +19,7 @@ from mmengine.runner import find_latest_checkpoint
 
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.sharding import keep_whole
 from mmseg_more.engine.training_checks import check_writable
 
 
@@ -76,10 +77,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def train(cfg: Config) -> None:
+    kept = keep_whole(cfg) if cfg.launcher == 'none' else None
     resumed = launch.choose_resumed(cfg)
     runner = launch.build_runner(cfg)
-    if resumed:
-        runner.logger.info(resumed)
+    for line in filter(None, (kept, resumed)):
+        runner.logger.info(line)
     runner.train()
     if is_main_process():
         print(

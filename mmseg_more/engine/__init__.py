@@ -1,5 +1,5 @@
 """Hooks, schedulers, and what training and testing need around the Runner."""
 
-from . import hooks, layer_decay, optim, schedulers, sharded_strategy, train_loop
+from . import hooks, layer_decay, optim, schedulers, sharding, train_loop
 
-__all__ = ['hooks', 'layer_decay', 'optim', 'schedulers', 'train_loop']
+__all__ = ['hooks', 'layer_decay', 'optim', 'schedulers', 'sharding', 'train_loop']

@@ -170,6 +170,21 @@ def test_two_processes(run, config, tmp_path, repo_root):
     assert (tmp_path / 'two' / 'iter_4.pth').is_file()
 
 
+def test_one_process_shares_no_weights_out(run, config, tmp_path):
+    """A config that would, tests/test_engine/test_sharding.py, runs as any other."""
+    with config.open('a') as file:
+        file.write(
+            "runner_type = 'ShardedRunner'\nstrategy = dict(type='ShardedStrategy')\n"
+            "log_level = 'INFO'\n"
+        )
+    run('train', config, '--work-dir', tmp_path / 'train')
+    (log,) = (tmp_path / 'train').glob('*/*.log')
+    assert 'Weights are not shared out' in log.read_text()
+    checkpoint = tmp_path / 'train/iter_4.pth'
+    run('test', config, checkpoint, '--work-dir', tmp_path / 'test')
+    assert read_record(tmp_path / 'test')['metrics'] == dict(samples=8, total=28)
+
+
 def test_test_gives_the_metrics_of_a_checkpoint(run, config, tmp_path):
     run('train', config, '--work-dir', tmp_path / 'train')
     run(
