@@ -21,7 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from mmseg.registry import RUNNERS
+from mmseg.registry import HOOKS, RUNNERS
 
 from ..models.backbones.encoder_layer import EncoderLayer
 from .checkpoint_files import WholeFileBackend
@@ -38,7 +38,9 @@ class ShardedRunner(FlexibleRunner):
     (:func:`keep_whole`).
 
     Raises:
-        ValueError: Before a training, if a hook keeps an average of the weights.
+        ValueError: Before a training, if a hook keeps an average of the weights
+            (``EMAHook``, ``MeanTeacherHook``), or runs parts of the network by itself
+            (``HealthHook``).
 
     Example:
         >>> runner_type = 'ShardedRunner'
@@ -47,13 +49,13 @@ class ShardedRunner(FlexibleRunner):
 
     def train(self) -> nn.Module:
         """Train; hooks that need whole weights are an error."""
+        kinds = (EMAHook, HOOKS.get('HealthHook'))
         for hook in self.hooks:
-            if isinstance(hook, EMAHook):
+            if isinstance(hook, kinds):
                 raise ValueError(
-                    f'{type(hook).__name__} keeps a copy of all weights, and where they '
-                    'are shared out (runner_type ShardedRunner) no process has them all: '
-                    'leave the hook out, as by default_hooks.teacher=None, or leave out '
-                    'runner_type and strategy'
+                    f'{type(hook).__name__} needs all weights in each process, and here '
+                    'they are shared out (runner_type ShardedRunner): leave the hook out, '
+                    'as by default_hooks.NAME=None, or leave out runner_type and strategy'
                 )
         return super().train()
 
@@ -141,7 +143,8 @@ class ShardedStrategy(DDPStrategy):
         for block in blocks:
             fully_shard(block, mesh=mesh)
             register_fsdp_forward_method(block, 'class_attention')
-        return fully_shard(model, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        return model
 
     def model_state_dict(self) -> dict:
         """All weights on the CPU, for the main process; all processes ask together."""

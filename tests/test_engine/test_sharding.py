@@ -205,9 +205,9 @@ def train_tiny(tmp_path):
     return train_tiny
 
 
-@pytest.mark.parametrize('kind', ['EMAHook', 'MeanTeacherHook'])
-def test_averages_of_weights_are_refused(train_tiny, kind):
-    with pytest.raises(ValueError, match=f'{kind} keeps a copy of all weights'):
+@pytest.mark.parametrize('kind', ['EMAHook', 'MeanTeacherHook', 'HealthHook'])
+def test_hooks_that_need_all_weights(train_tiny, kind):
+    with pytest.raises(ValueError, match=f'{kind} needs all weights in each process'):
         train_tiny(custom_hooks=[dict(type=kind)])
 
 
