@@ -9,9 +9,10 @@ which only shapes are known, and its memory tracker adds up what is alive. Losse
 numbers to know their shapes, URE and the energy, are left out there. On a GPU steps are run
 and its allocator is asked, all losses on.
 
-Memory is a line in the batch: ``fixed_mb`` (weights, gradients, Adam) plus ``per_image_mb``
-for each image, through the peaks at two batch sizes (--batch-sizes). Keys of the JSON file,
-memory in MB (2^20 bytes):
+Memory is a line in the batch: ``fixed_mb`` (weights and Adam's state; gradients come while
+activations go) plus ``per_image_mb`` for each image, through the peaks at two batch sizes
+(--batch-sizes). It needs batches at which activations are more than gradients. Keys of the
+JSON file, memory in MB (2^20 bytes):
 
 * ``cases``: by name (ViT, pixels, dtype, switches): ``peaks_mb`` by batch size, both
   figures of the line, ``parameters`` and ``largest_batch`` by the card's GB (2^30
@@ -57,14 +58,16 @@ _MB, _GB = 2**20, 2**30
 class Case(NamedTuple):
     """One form of the step."""
 
-    arch: str
+    arch: Optional[str]
+    """Name in the table of the config's family; None: the config's own."""
     size: int
     dtype: str
     switches: Tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        return ', '.join((self.arch, str(self.size), self.dtype, *self.switches))
+        arch = () if self.arch is None else (self.arch,)
+        return ', '.join((*arch, str(self.size), self.dtype, *self.switches))
 
 
 class Line(NamedTuple):
@@ -89,8 +92,8 @@ def line(peaks_mb: Dict[int, float]) -> Line:
 def case_config(cfg: Config, case: Case, batch_size: int) -> Config:
     """The config of a case, with as many images per pass as on a GPU: all."""
     cfg = workload.adapt_config(cfg, size=case.size)
-    cfg.model.backbone.arch = case.arch
-    cfg.model.localization.setdefault('chunk_size', None)
+    if case.arch is not None:
+        cfg.model.backbone.arch = case.arch
     cfg.model.localization.chunk_size = 2 * batch_size  # with their flips
     for switch in case.switches:
         cfg.merge_from_dict(copy.deepcopy(SWITCHES[switch]))
@@ -109,6 +112,7 @@ def peak_mb(cfg: Config, case: Case, batch_size: int, device: torch.device) -> f
     for name in _NEEDS_NUMBERS:
         if name in cfg.model.losses:
             cfg.model.losses[name].loss_weight = 0
+    cfg.optim_wrapper.pop('clip_grad', None)  # MMEngine logs the norm, a number
     tracker = MemTracker()
     with FakeTensorMode(allow_non_fake_inputs=True):
         _train(cfg, case, data, device, tracker)
@@ -168,7 +172,10 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of the model')
     parser.add_argument(
-        '--archs', nargs='+', default=['base'], help="of the config's family"
+        '--archs',
+        nargs='+',
+        default=[None],
+        help="ViTs of the config's family; default: the config's own",
     )
     parser.add_argument('--sizes', type=int, nargs='+', default=[448], help='in pixels')
     parser.add_argument(

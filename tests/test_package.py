@@ -69,6 +69,7 @@ NAMES = {
         'RandomResizedCropWithMask',
     ),
     'OPTIM_WRAPPERS': ('CPUAmpOptimWrapper',),
+    'RUNNERS': ('ShardedRunner',),
 }
 
 
