@@ -7,6 +7,7 @@ from typing import Dict, Iterator, List, Set, Tuple
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import STRATEGIES
 
 import mmseg_more  # noqa: F401  registers everything
 
@@ -19,6 +20,7 @@ from mmseg.registry import (
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
+    RUNNERS,
     TRANSFORMS,
     VISBACKENDS,
     WEIGHT_INITIALIZERS,
@@ -39,6 +41,8 @@ REGISTRIES = (
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
+    RUNNERS,
+    STRATEGIES,
     TRANSFORMS,
     VISBACKENDS,
     WEIGHT_INITIALIZERS,

@@ -48,3 +48,12 @@ def test_backbone_without_positions(monkeypatch):
     model = tiny_model(backbone=dict(tiny_config().backbone, family='dinov3'))
     monkeypatch.setattr(module, 'bfloat16_gain', lambda *_: 2.0)
     assert amp_hint(model, _wrapper(OptimWrapper, model), (64, 48)) is not None
+
+
+def test_no_hint_where_weights_are_shared_out(monkeypatch):
+    """No process has a block as a whole."""
+    model = tiny_model()
+    monkeypatch.setattr(module, 'bfloat16_gain', lambda *_: 2.0)
+    assert amp_hint(model, _wrapper(OptimWrapper, model), (64, 64)) is not None
+    monkeypatch.setattr(module, 'DTensor', type(model.backbone.cls_token))
+    assert amp_hint(model, _wrapper(OptimWrapper, model), (64, 64)) is None
