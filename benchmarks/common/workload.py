@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from mmengine.config import Config, DictAction
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from torch import nn
 
 from mmseg_more.engine import launch
+from mmseg_more.models.backbones.families import FAMILIES
 from mmseg_more.models.segmentors.more import MAX_CLASSES, MoRe
 
 from mmseg.registry import MODELS
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
     )
     parser.add_argument(
         '--arch',
-        choices=list(VisionTransformer.arch_zoo),
+        choices=list(FAMILIES['vit'].archs),
         help="another ViT than the config's, such as deit-tiny",
     )
     parser.add_argument(
