@@ -4,9 +4,10 @@ A multiply-add is 2 FLOPs. Counted are the matrix products: the linear layers of
 (2 x weights x tokens), its attention (``4 T^2 D`` per block and image, T tokens), the
 patch embedding, GCR and the heads. Left out is everything that is no product of the
 network: norms, activations, the losses, PAR. The backward pass of a product is two
-products of the same size; only the gradient of the image is not needed. A recomputed
-activation and the backward pass of fused attention, which computes its matrix again, are
-work of an implementation and not arithmetic that is needed: they are not counted.
+products of the same size; the gradients of the image and of frozen weights alone are not
+needed. A recomputed activation and the backward pass of fused attention, which computes its
+matrix again, are work of an implementation and not arithmetic that is needed: they are not
+counted.
 """
 
 from typing import Dict, NamedTuple, Sequence, Tuple
@@ -79,6 +80,22 @@ def backbone_flops(backbone: nn.Module, images: int, size: Size) -> int:
     return images * (linear + attention) + patch_embed_flops(backbone, images, size)
 
 
+def frozen_flops(backbone: nn.Module, images: int, size: Size) -> int:
+    """FLOPs of the gradients of weights that are not trained: nobody needs them.
+
+    Those of the tokens between frozen blocks are needed, as the first ones are trained.
+    """
+    frozen = sum(
+        m.weight.numel()
+        for m in backbone.layers.modules()
+        if isinstance(m, nn.Linear) and not m.weight.requires_grad
+    )
+    flops = 2 * images * num_tokens(backbone, size) * frozen
+    if not backbone.patch_embed.projection.weight.requires_grad:
+        flops += patch_embed_flops(backbone, images, size)
+    return flops
+
+
 def decode_head_flops(head: nn.Module, images: int, grid: Size) -> int:
     """FLOPs of the segmentation head on a grid of ``(h, w)`` patches."""
     return 2 * images * grid[0] * grid[1] * _weights(head, nn.Conv2d)
@@ -129,6 +146,7 @@ def training_step_flops(
             model, 2 * batch_size, _num_patches(backbone, scaled)
         )
     backward = 2 * forward - patch_embed_flops(backbone, batch_size, size)
+    backward -= frozen_flops(backbone, batch_size, size)
     return StepFlops(forward, backward, cam)
 
 

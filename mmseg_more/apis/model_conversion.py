@@ -20,6 +20,7 @@ from ..checkpoints import (
 )
 from ..datasets.image_level_dataset import voc_palette
 from ..files import read_safetensors, write_bytes
+from ..models.backbones.lora import plain_names
 from ..version import __version__
 
 DATASET_TYPES = dict(voc='VOCImageLevelDataset', coco='COCO14ImageLevelDataset')
@@ -277,12 +278,9 @@ def convert_vit_checkpoint(
     """
     with torch.device('meta'):
         backbone = MODELS.build({**model_cfg['backbone'], 'init_cfg': None})
+    target = plain_names(backbone.state_dict())
     found = convert_plain_vit(
-        checkpoint,
-        backbone.state_dict(),
-        backbone.num_registers,
-        backbone.grid_size,
-        backbone.family,
+        checkpoint, target, backbone.num_registers, backbone.grid_size, backbone.family
     )
     conversion = Conversion(
         _prefixed(found.state_dict),
@@ -293,7 +291,7 @@ def convert_vit_checkpoint(
     )
     return conversion, _report(
         conversion,
-        _prefixed(backbone.state_dict()),
+        _prefixed(target),
         f'start of a MoRe backbone with {backbone.num_registers} registers and '
         f'{backbone.num_classes} class tokens',
     )

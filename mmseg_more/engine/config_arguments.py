@@ -31,7 +31,8 @@ from torch.utils.data import DataLoader
 import mmseg.registry
 
 from ..localization import PAROptions
-from ..models import MoRe
+from ..models import MoRe, MoReViT
+from ..models.backbones.lora import LoRAOptions
 from ..models.loss_schedule import DEFAULT_LOSSES
 from ..models.segmentors.localizer import Localizer
 from ..models.segmentors.training_labels import TrainingLabeler
@@ -80,6 +81,7 @@ UNTYPED_ARGUMENTS: Mapping[Tuple[Part, str], Part] = {
     (MoRe, 'localization'): Localizer,
     (MoRe, 'pseudo_label'): TrainingLabeler,
     (TrainingLabeler, 'par'): PAROptions,
+    (MoReViT, 'lora'): LoRAOptions,
 }
 # Keys that are taken out before the rest is handed on
 TAKEN_OUT: Tuple[Tuple[type, FrozenSet[str]], ...] = (

@@ -49,7 +49,15 @@ def test_less_is_counted_before_the_losses_begin(vit_b):
 
 
 @pytest.mark.parametrize(
-    'options', [{}, {'model.graph': None}, {'model.graph.tail': 'patches'}]
+    'options',
+    [
+        {},
+        {'model.graph': None},
+        {'model.graph.tail': 'patches'},
+        {'model.backbone.frozen_stages': 0},
+        {'model.backbone.frozen_stages': 3},
+        {'model.backbone.lora': dict(rank=2)},
+    ],
 )
 def test_step_agrees_with_the_counter(tiny_config, options):
     tiny_config.merge_from_dict(options)

@@ -72,6 +72,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     cfg.merge_from_dict({'model.backbone.compile': False})
     inferencer = MoReInferencer(cfg, args.checkpoint, device='cpu')
     model = inferencer.model.float()
+    model.backbone.merge_lora()
     graph = (
         SegmentationGraph(model)
         if args.output == 'seg'

@@ -11,6 +11,7 @@ from mmpretrain.models.utils import MultiheadAttention, QuickGELU, SwiGLUFFN
 from torch import Tensor, nn
 
 from .axial_rope import Rotation, rotate
+from .lora import merged_weight, original_layer
 
 _ACTIVATIONS = dict(GELU=nn.GELU, QuickGELU=QuickGELU)
 
@@ -147,9 +148,10 @@ class EncoderLayer(TransformerEncoderLayer):
         Returns:
             Before softmax and without the scale, ``(B, last - first, N - last)``.
         """
-        qkv = self.attn.qkv
+        qkv = original_layer(self.attn.qkv)
         bias = qkv.used_bias() if isinstance(qkv, KeylessBias) else qkv.bias
-        weights, biases = qkv.weight.float().chunk(3), bias.float().chunk(3)
+        weights = merged_weight(self.attn.qkv).float().chunk(3)
+        biases = bias.float().chunk(3)
         x = self.ln1(x).float()
         with torch.autocast(x.device.type, enabled=False):
             query = F.linear(x[:, first:last], weights[0], biases[0])

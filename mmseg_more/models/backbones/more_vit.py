@@ -19,6 +19,7 @@ from ..structures import Tokens
 from .axial_rope import Rotation, axial_rotation
 from .encoder_layer import EncoderLayer
 from .families import FAMILIES, Family
+from .lora import add_lora, lora_options, merge_lora, plain_names
 from .position_resize import resize_by_products, resize_on_gpu
 
 _OFFSET = 0.1  # patches added to the grid that positions are resized to
@@ -79,10 +80,18 @@ class MoReViT(BaseModule):
             family, in the names of its authors, timm, transformers or OpenMMLab (see
             :func:`mmseg_more.checkpoints.convert_plain_vit`). Defaults to None.
         family: 'vit', 'deit3', 'dinov2', 'dinov3' or 'clip'. Defaults to 'vit'.
+        frozen_stages: What is not trained: with ``n`` from 0 on the patch embedding, all
+            positions, a norm before the blocks and the first ``n`` blocks, which also skip
+            nothing (``drop_path_rate``); with all blocks the final norm too. Tokens of
+            classes and registers are always trained. -1: everything is. Defaults to -1.
+        lora: Arguments of :class:`LoRAOptions`, as in ``dict(rank=8)``: of the backbone,
+            additions of low rank to linear layers and the tokens are trained, nothing
+            else. Defaults to None.
 
     Raises:
         ValueError: For an unknown family, arch or option, sizes or indices that do not
-            fit, or ``compile`` with a PyTorch that cannot compile modules in place.
+            fit, ``frozen_stages`` and ``lora`` together, or ``compile`` with a PyTorch that
+            cannot compile modules in place.
     """
 
     init_cfg: Optional[dict]
@@ -103,6 +112,8 @@ class MoReViT(BaseModule):
         pretrained: Optional[str] = None,
         init_cfg: Optional[dict] = None,
         family: str = 'vit',
+        frozen_stages: int = -1,
+        lora: Optional[dict] = None,
     ) -> None:
         if pretrained is not None:
             if init_cfg is not None:
@@ -126,6 +137,16 @@ class MoReViT(BaseModule):
             raise ValueError(
                 'num_classes must be >= 1 and num_registers >= 0,'
                 f' got {num_classes} and {num_registers}'
+            )
+        if not -1 <= frozen_stages <= depth:
+            raise ValueError(
+                f'frozen_stages must be -1 (nothing) to {depth} (all blocks), got '
+                f'{frozen_stages}'
+            )
+        if lora is not None and frozen_stages != -1:
+            raise ValueError(
+                'give the backbone frozen_stages or lora, not both: with lora everything '
+                'is frozen but the additions, whose layers lora.targets name, and tokens'
             )
         self.family = family
         self.interpolate = _interpolation(interpolate, family)
@@ -176,9 +197,42 @@ class MoReViT(BaseModule):
             for i in range(depth)
         )
         self.ln1 = nn.LayerNorm(dims, eps=settings.norm_eps)
+        if lora is not None:
+            add_lora(self, lora_options(lora))
+        self.frozen_stages = frozen_stages
+        self._freeze(all_but_lora=lora is not None)
         self.with_cp = with_cp
         if compile is not False:
             self._compile_layers({} if compile is True else dict(compile))
+
+    def _freeze(self, all_but_lora: bool) -> None:
+        stages = len(self.layers) if all_but_lora else self.frozen_stages
+        if stages < 0:
+            return
+        frozen = [self.patch_embed, self.pre_norm, *self.layers[:stages]]
+        if stages == len(self.layers):
+            frozen.append(self.ln1)
+        for module in frozen:
+            module.requires_grad_(False)
+        if self.pos_embed is not None:
+            self.pos_embed.requires_grad_(False)
+        for name, parameter in self.named_parameters() if all_but_lora else ():
+            if '.lora_' in name:
+                parameter.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> 'MoReViT':
+        """Switch between training and evaluation, in which frozen blocks stay."""
+        super().train(mode)
+        for layer in self.layers[: max(self.frozen_stages, 0)]:
+            layer.eval()
+        return self
+
+    def merge_lora(self) -> None:
+        """Become the backbone without LoRA that computes the same, in faster passes.
+
+        Its state dict is that of a backbone without ``lora``.
+        """
+        merge_lora(self)
 
     def _compile_layers(self, options: dict) -> None:
         """Have each block compiled when it is first called.
@@ -219,16 +273,18 @@ class MoReViT(BaseModule):
             checkpoint = CheckpointLoader.load_checkpoint(
                 filename, map_location='cpu', logger='current'
             )
+        target = plain_names(self.state_dict())
         result = convert_plain_vit(
-            checkpoint, self.state_dict(), self.num_registers, self.grid_size, self.family
+            checkpoint, target, self.num_registers, self.grid_size, self.family
         )
-        missing = self.load_state_dict(result.state_dict, strict=False)
+        self.load_state_dict(result.state_dict, strict=False)
+        missing = [name for name in target if name not in result.state_dict]
         notes = {record.target: record.note for record in result.records}
         logger.info(
             f'Pretrained ViT {filename}: {len(result.state_dict)} tensors loaded (tokens: '
             f'{notes["cls_token"]}; positions: {notes.get("pos_embed", "none")}). Not '
             f'loaded from the file: {result.dropped or "nothing"}. Not found in the file: '
-            f'{missing.missing_keys or "nothing"}.'
+            f'{missing or "nothing"}.'
         )
 
     def hidden_bytes(self, size: Sequence[int]) -> int:
