@@ -1,7 +1,7 @@
 """LoRA: additions of low rank to linear layers, trained in the place of their weights."""
 
 import re
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from mmpretrain.models.peft.lora import LoRALinear
@@ -93,12 +93,12 @@ def merge_lora(module: nn.Module) -> None:
         setattr(module.get_submodule(parent), child, original)
 
 
-def original_layer(layer: nn.Module) -> nn.Module:
+def original_layer(layer: Any) -> Any:
     """The linear layer itself, without an addition."""
     return layer.original_layer if isinstance(layer, LoRALinear) else layer
 
 
-def merged_weight(layer: nn.Module) -> Tensor:
+def merged_weight(layer: Any) -> Tensor:
     """What a linear layer multiplies by, its addition included, ``(out, in)``."""
     weight = original_layer(layer).weight
     if not isinstance(layer, LoRALinear):

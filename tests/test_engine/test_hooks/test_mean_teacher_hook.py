@@ -3,7 +3,7 @@ import torch
 from mmengine.model import MMDistributedDataParallel
 
 from iteration_run import model, train
-from tiny_model import batch, tiny_model
+from tiny_model import batch, tiny_config, tiny_model
 
 from mmseg.registry import HOOKS
 
@@ -61,6 +61,27 @@ def test_model_in_a_wrapper_gets_it(tmp_path, wrapped, single_process_group):
         custom_hooks=[teacher_hook()],
     )
     assert all(weights is not None for weights in teachers)
+
+
+@pytest.mark.parametrize('part', [dict(frozen_stages=4), dict(lora=dict(rank=2))], ids=str)
+def test_part_of_the_backbone_is_trained(tmp_path, single_process_group, part):
+    """In DistributedDataParallel too, which waits for gradients of nothing else."""
+    net, _ = model(backbone=dict(tiny_config().backbone, **part))
+    net.init_weights()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    _, teachers = record(net)
+    net.init_weights = lambda: None  # done
+    train(
+        MMDistributedDataParallel(net), tmp_path, custom_hooks=[teacher_hook(momentum=0.25)]
+    )
+    assert all(weights is not None for weights in teachers)
+    saved = torch.load(tmp_path / 'iter_6.pth', weights_only=False)['state_dict']
+    assert set(saved) == set(before)
+    for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            assert torch.equal(parameter, before[name]), name
+            assert torch.equal(saved[name], before[name]), name
+    assert not torch.equal(saved['backbone.cls_token'], before['backbone.cls_token'])
 
 
 @pytest.fixture
