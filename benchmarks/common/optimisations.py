@@ -104,6 +104,23 @@ def _other_backend(model: nn.Module, images: Tensor) -> ContextManager:
     return _option(loss, 'backend', 'lattice' if chosen == 'pydensecrf' else 'pydensecrf')
 
 
+@contextmanager
+def _all_trained(model: nn.Module, images: Tensor) -> Iterator[None]:
+    """``backbone.frozen_stages``, ``backbone.lora``: all weights get a gradient.
+
+    The optimizer knows no more weights than before.
+    """
+    frozen = [p for p in model.backbone.parameters() if not p.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+
 STEP_OPTIONS: Dict[str, StepOption] = dict(
     attention=StepOption(
         _explicit_attention,
@@ -121,6 +138,11 @@ STEP_OPTIONS: Dict[str, StepOption] = dict(
         _other_backend,
         ('energy',),
         'energy by the backend that is not chosen, of lattice and pydensecrf',
+    ),
+    frozen=StepOption(
+        _all_trained,
+        ('forward', 'backward'),
+        'gradients of all weights, also of those that the config freezes',
     ),
 )
 CAM_ARGUMENTS: Dict[str, CamArgument] = dict(

@@ -36,6 +36,7 @@ from ..models.backbones.lora import LoRAOptions
 from ..models.loss_schedule import DEFAULT_LOSSES
 from ..models.segmentors.localizer import Localizer
 from ..models.segmentors.training_labels import TrainingLabeler
+from ..models.text_classifier import TextClassifierOptions
 from ..registry import SCOPES
 from .spelling import closest
 
@@ -80,6 +81,7 @@ UNTYPED: Mapping[str, Part] = {
 UNTYPED_ARGUMENTS: Mapping[Tuple[Part, str], Part] = {
     (MoRe, 'localization'): Localizer,
     (MoRe, 'pseudo_label'): TrainingLabeler,
+    (MoRe, 'text_classifier'): TextClassifierOptions,
     (TrainingLabeler, 'par'): PAROptions,
     (MoReViT, 'lora'): LoRAOptions,
 }

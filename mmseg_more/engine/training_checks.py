@@ -15,6 +15,7 @@ from torch import nn
 
 from ..datasets.image_labels import name_few
 from ..image_files import decode_image
+from ..text_vectors import name_differences, read_text_vectors
 
 
 def check_images(dataset: Any, num_images: int, seed: int = 0) -> None:
@@ -87,6 +88,29 @@ def check_classes(dataset: Any) -> None:
             "or the split, or take the classes out of metainfo (and of the model's "
             'num_classes). If it is meant: '
             'default_hooks.sanity_check.classes_without_images=True'
+        )
+
+
+def check_text_classes(file: str, dataset: Any) -> None:
+    """See that the classes of ``model.text_classifier`` are those of the data set.
+
+    Args:
+        file: Of the text vectors.
+        dataset: One with MMEngine's ``metainfo``; any other is passed over.
+
+    Raises:
+        ValueError: Naming the difference.
+    """
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    if classes is None:
+        return
+    names = tuple(str(name) for name in read_text_vectors(file).classes)
+    difference = name_differences(names, tuple(classes)[1:])
+    if difference:
+        raise ValueError(
+            f'classes of model.text_classifier.file={file} are not those of the data set: '
+            f'{difference}; make it with the names and the order of the data set '
+            '(tools/model_converters/clip_text.py)'
         )
 
 

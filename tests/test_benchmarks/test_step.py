@@ -106,6 +106,20 @@ def test_energy_takes_the_other_backend(step_benchmark):
         assert loss.backend == 'pydensecrf'
 
 
+def test_without_frozen_weights(tiny_config):
+    tiny_config.model.backbone.frozen_stages = 2
+    benchmark = StepBenchmark(tiny_config, 2, CPU)
+    parameters = list(benchmark.model.backbone.parameters())
+    frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    assert frozen
+    with STEP_OPTIONS['frozen'].absent(benchmark.model, images_of(benchmark)):
+        benchmark.step()
+        # the optimizer does not know them, and leaves their gradients
+        assert all(parameter.grad is not None for parameter in frozen)
+    assert not any(parameter.requires_grad for parameter in frozen)
+    assert all(parameter.grad is None for parameter in frozen)
+
+
 def test_energy_needs_an_energy(tiny_config):
     tiny_config.model.losses.energy.loss_weight = 0
     step_benchmark = StepBenchmark(tiny_config, 1, CPU)

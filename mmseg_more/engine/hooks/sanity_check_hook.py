@@ -16,7 +16,13 @@ from ...models import MoRe
 from ..amp_hint import amp_hint
 from ..config_check import check_config
 from ..distributed import on_main_process
-from ..training_checks import check_classes, check_disk_space, check_images, check_writable
+from ..training_checks import (
+    check_classes,
+    check_disk_space,
+    check_images,
+    check_text_classes,
+    check_writable,
+)
 from .utils import innermost, trains
 
 # Beginnings of names that the official MoRe code has, and this package has not
@@ -50,9 +56,10 @@ class SanityCheckHook(Hook):
       test, whose figures or masks would be taken for those of the checkpoint, stops where
       weights are missing or not numbers (:func:`load_whole`).
     * Before a training: a work folder that cannot be written, less free disk space than the
-      checkpoints will take, training images that cannot be read, and classes that no
-      training image shows. Thresholds of ``model.pseudo_label`` that are out of order are
-      an error of the model itself, when it is built.
+      checkpoints will take, training images that cannot be read, classes that no
+      training image shows, and text vectors of other classes. Thresholds of
+      ``model.pseudo_label`` that are out of order are an error of the model itself, when
+      it is built.
 
     A training of MoRe on a CPU that is much faster in bfloat16 gets a line in the log that
     says so. A training that begins with random weights of the backbone gets a warning that
@@ -119,11 +126,17 @@ class SanityCheckHook(Hook):
         on_main_process(lambda: self._check_training(runner))
         model = innermost(runner.model, augmentation=False)
         if isinstance(model, MoRe):
+            on_main_process(lambda: self._check_text(runner, model))
             on_main_process(lambda: self._hint_at_amp(runner, model))
         if self.from_scratch or self._loaded or not isinstance(model, MoRe):
             return
         if not (model.init_cfg or model.backbone.init_cfg):
             runner.logger.warning(_FROM_SCRATCH)
+
+    @staticmethod
+    def _check_text(runner: Runner, model: MoRe) -> None:
+        if model.text_classifier is not None:
+            check_text_classes(model.text_classifier.file, runner.train_dataloader.dataset)
 
     @staticmethod
     def _hint_at_amp(runner: Runner, model: MoRe) -> None:

@@ -30,6 +30,12 @@ from ..losses import BatchCounts, count_all_batches
 from ..losses.resized_rows import fit_at_once
 from ..stations import station
 from ..structures import LocalizationMaps, LocalizationRequest, Tokens, TrainingCAMs
+from ..text_classifier import (
+    FrozenClassifier,
+    TextClassifierOptions,
+    start_from_text,
+    text_classifier_options,
+)
 from .localizer import Localizer, SharedPasses, classify
 from .original_shape import labels_at_original, to_original
 from .training_labels import TrainingLabeler, TrainingLabels
@@ -75,6 +81,10 @@ class MoRe(BaseSegmentor):
         test_cfg: None or ``dict(mode='whole')``, the only mode.
         data_preprocessor: ``SegDataPreProcessor`` with ``mean`` and ``std``.
         init_cfg: Initialisation of the whole model.
+        text_classifier: Arguments of :class:`TextClassifierOptions`: the classifier starts
+            from the vectors of a file, as in ``dict(file='voc_text.npz')``, and with
+            ``frozen=True`` stays there. The auxiliary one, of an earlier block, does not.
+            None: a random start. Defaults to None.
 
     Raises:
         ValueError: If the numbers of classes or channels of the parts disagree, K is not
@@ -102,6 +112,7 @@ class MoRe(BaseSegmentor):
         test_cfg: Optional[dict] = None,
         data_preprocessor: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
+        text_classifier: Optional[dict] = None,
     ) -> None:
         if isinstance(data_preprocessor, dict):
             # mmengine would look it up in the default scope, set or not
@@ -133,7 +144,14 @@ class MoRe(BaseSegmentor):
         self.decode_head = MODELS.build(
             {'in_channels': dims, 'num_classes': num_classes + 1, **decode_head}
         )
-        self.classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
+        self.text_classifier: Optional[TextClassifierOptions] = None
+        if text_classifier is not None:
+            self.text_classifier = text_classifier_options(text_classifier)
+        self.classifier = (
+            FrozenClassifier(dims, num_classes)
+            if self.text_classifier is not None and self.text_classifier.frozen
+            else nn.Conv2d(dims, num_classes, 1, bias=False)
+        )
         self.aux_classifier = nn.Conv2d(dims, num_classes, 1, bias=False)
         self._check_parts()
         self.localizer = Localizer(self, **(localization or {}))
@@ -179,6 +197,17 @@ class MoRe(BaseSegmentor):
                 'data_preprocessor needs `mean` and `std`, as in '
                 "dict(type='SegDataPreProcessor', mean=[...], std=[...])"
             )
+
+    def init_weights(self) -> None:
+        """Start all parts, and the classifier from text where it is said.
+
+        Raises:
+            FileNotFoundError: If there is no file of ``text_classifier``.
+            ValueError: If it does not fit the model.
+        """
+        super().init_weights()
+        if self.text_classifier is not None:
+            start_from_text(self.classifier, self.text_classifier.file)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
         """Depth of a parameter for layer-wise learning rates, as in mmpretrain's models.
