@@ -26,6 +26,8 @@ def voc(repo_root):
         ('model.pseudo_label.par.dilation', 'dilations'),
         ('model.localization.scale', 'scales'),
         ('model.graph.neighbour_ratio', 'neighbor_ratio'),
+        ('model.backbone.lora.ranks', 'rank'),
+        ('model.text_classifier.frozn', 'frozen'),
         ('train_dataloader.num_worker', 'num_workers'),
         ('train_dataloader.dataset.lable_file', 'label_file'),
         ('train_dataloader.dataset.pipeline.1.crop_ratio_rang', 'crop_ratio_range'),

@@ -18,9 +18,11 @@ from mmseg_more.engine import training_checks
 from mmseg_more.engine.training_checks import (
     check_classes,
     check_images,
+    check_text_classes,
     check_writable,
     checkpoint_sizes,
 )
+from mmseg_more.text_vectors import TextVectors, write_text_vectors
 
 from mmseg.registry import DATASETS
 
@@ -106,6 +108,30 @@ def test_a_sample_leaves_random_states_alone(dataset):
     assert np.random.get_state()[1].tolist() == before[1]
     assert torch.equal(torch.get_rng_state(), before[2])
     assert len(set(read[:3])) == 3 and read[:3] == read[3:6] != read[6:]
+
+
+@pytest.mark.parametrize(
+    'names, message',
+    [
+        (['cat', 'dog', 'cow'], None),
+        (['dog', 'cat', 'cow'], 'they are in another order: dog, cat, cow; make it with'),
+        (['cat', 'dog', 'horse'], 'the file alone has horse; the data set alone has cow'),
+    ],
+    ids=str,
+)
+def test_text_vectors_of_other_classes(dataset, tmp_path, names, message):
+    file = str(tmp_path / 'text.npz')
+    channels = np.ones((3, 4), 'float32')
+    vectors = TextVectors(np.array(names), channels, np.array(['sky']), channels[:1])
+    write_text_vectors(file, vectors)
+    images = dataset(dict(a=['cat']))
+    check_text_classes(file, torch.utils.data.TensorDataset())  # says no classes
+    if message is None:
+        check_text_classes(file, images)
+        return
+    with pytest.raises(ValueError, match=message) as error:
+        check_text_classes(file, images)
+    assert f'model.text_classifier.file={file} are not those' in str(error.value)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import importlib
 from types import SimpleNamespace
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -12,6 +13,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 import iteration_run
+from mmseg_more.text_vectors import TextVectors, write_text_vectors
 from tiny_model import tiny_config, tiny_model
 
 from mmseg.registry import HOOKS, MODELS
@@ -313,3 +315,16 @@ def test_thresholds_out_of_order_never_start(key):
     pseudo_label = dict(tiny_config().pseudo_label, **{key: 1.5})
     with pytest.raises(ValueError, match=f'pseudo_label: .*{key}.* must be ordered'):
         MODELS.build(tiny_config(pseudo_label=pseudo_label))
+
+
+def test_text_vectors_of_other_classes(work_dir):
+    vectors = np.ones((3, 16), 'float32')
+    found = TextVectors(
+        np.array(['cat', 'cow', 'pig']), vectors, np.array(['sky']), vectors[:1]
+    )
+    write_text_vectors('text.npz', found)
+    hook = HOOKS.build(dict(type='SanityCheckHook', num_images=0))
+    model = tiny_model(text_classifier=dict(file='text.npz'))
+    with pytest.raises(ValueError, match='the file alone has cow, pig; the data .* dog'):
+        hook.before_train(runner_of(model, Labelled([[0], [1]])))
+    hook.before_train(runner_of(tiny_model(), Labelled([[0], [1]])))
