@@ -108,17 +108,24 @@ def _other_backend(model: nn.Module, images: Tensor) -> ContextManager:
 def _all_trained(model: nn.Module, images: Tensor) -> Iterator[None]:
     """``backbone.frozen_stages``, ``backbone.lora``: all weights get a gradient.
 
-    The optimizer knows no more weights than before.
+    The optimizer, which knows no more weights than before, would leave them: each is
+    dropped as soon as it is there.
     """
     frozen = [p for p in model.backbone.parameters() if not p.requires_grad]
+    hooks = []
     for parameter in frozen:
         parameter.requires_grad_(True)
+        hooks.append(parameter.register_post_accumulate_grad_hook(_drop_gradient))
     try:
         yield
     finally:
-        for parameter in frozen:
+        for parameter, hook in zip(frozen, hooks):
+            hook.remove()
             parameter.requires_grad_(False)
-            parameter.grad = None
+
+
+def _drop_gradient(parameter: Tensor) -> None:
+    parameter.grad = None
 
 
 STEP_OPTIONS: Dict[str, StepOption] = dict(

@@ -163,6 +163,20 @@ def test_frozen_blocks_skip_nothing():
     assert not any(layer.training for layer in model.eval().layers)
 
 
+def test_features_of_frozen_blocks_change_with_the_tokens():
+    """Only what goes into the first block could be kept from step to step."""
+    model, images = vit(frozen_stages=4), torch.randn(1, 3, 32, 32)
+    extra, seen = model.num_extra_tokens, []
+    for layer in model.layers:
+        layer.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, extra:]))
+    with torch.no_grad():
+        model(images)
+        model.cls_token += torch.randn_like(model.cls_token)
+        model(images)
+    changed = [not torch.equal(a, b) for a, b in zip(seen[:4], seen[4:])]
+    assert changed == [False, True, True, True]
+
+
 @pytest.mark.parametrize(
     'constructor',
     [
