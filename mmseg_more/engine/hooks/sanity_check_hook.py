@@ -2,7 +2,7 @@
 
 import re
 from collections import OrderedDict
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import torch
 from mmengine.hooks import Hook
@@ -168,7 +168,7 @@ class SanityCheckHook(Hook):
 
 
 def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
-    """Raise if no weight, or a weight of another shape, would be loaded.
+    """Raise if no weight, one of another shape, or LoRA without a place, would be loaded.
 
     Args:
         model: The model, without wrappers.
@@ -190,6 +190,12 @@ def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
             'tools/model_converters/official2mmseg.py '
             '(mmseg_more.checkpoints.convert_official).'
         )
+    if _with_lora(found) and not _with_lora(own):
+        raise ValueError(
+            'this is a checkpoint of a backbone with LoRA, the model has none: give it the '
+            'same model.backbone.lora, or merge the checkpoint first '
+            '(MoReViT.merge_lora, docs/backbones.md)'
+        )
     if not common:
         raise ValueError(
             'no weight of the checkpoint has the name of one of the model: it has '
@@ -205,6 +211,10 @@ def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
     }
     if different:
         raise ValueError(_message(different))
+
+
+def _with_lora(names: Iterable[str]) -> bool:
+    return any('.lora_' in name for name in names)
 
 
 def load_whole(

@@ -208,6 +208,17 @@ def test_in_a_runner(tmp_path):
         runner.load_or_resume()
 
 
+def test_lora_without_a_place(hook):
+    """The layers themselves have other names then: they would be random."""
+    backbone = dict(tiny_config().backbone, lora=dict(rank=2))
+    lora, plain = tiny_model(backbone=backbone), tiny_model()
+    with pytest.raises(ValueError, match='backbone with LoRA, the model has none: give'):
+        load(hook, plain, dict(state_dict=lora.state_dict()))
+    load(hook, lora, dict(state_dict=plain.state_dict()))
+    lora.backbone.merge_lora()
+    load_for_a_test(hook, plain, dict(state_dict=lora.state_dict()))
+
+
 WARNING = 'THIS TRAINING STARTS FROM RANDOM WEIGHTS'
 
 
