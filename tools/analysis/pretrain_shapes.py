@@ -21,12 +21,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmpretrain.models.backbones import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from mmseg_more.engine.command_line import CommandParser, command
+from mmseg_more.engine.command_line import CommandParser, command  # before mmpretrain
+
+from mmpretrain.models.backbones import VisionTransformer  # isort: skip
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'dataset_converters'))
 from shapes_categories import TWENTY
