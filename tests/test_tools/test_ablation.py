@@ -17,6 +17,7 @@ from PIL import Image
 
 from golden import ROOT
 from mmseg_more.masks.lock import FolderLock
+from scripts import analysis_script
 
 from mmseg.registry import MODELS
 
@@ -60,14 +61,8 @@ with open(cfg['val_evaluator']['out_json'], 'w') as file:
 @pytest.fixture(scope='module')
 def tool():
     """The script as a module."""
-    folder = str(ROOT / 'tools' / 'analysis')
-    sys.path.insert(0, folder)
-    try:
-        import ablation
-
-        yield ablation
-    finally:
-        sys.path.remove(folder)
+    with analysis_script('ablation') as script:
+        yield script
 
 
 @pytest.fixture

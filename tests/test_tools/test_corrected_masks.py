@@ -8,6 +8,7 @@ import pytest
 
 from golden import ROOT
 from mmseg_more.files import palette_png
+from scripts import analysis_script
 
 FULL = ROOT / 'configs/more/more_vit-t_shapes.py'
 CLASSES = ['background', 'disk', 'rectangle', 'triangle', 'cross', 'ring', 'hexagon']
@@ -30,14 +31,8 @@ json.dump(metrics, open(cfg['val_evaluator']['out_json'], 'w'))
 
 @pytest.fixture(scope='module')
 def tool():
-    folder = str(ROOT / 'tools' / 'analysis')
-    sys.path.insert(0, folder)
-    try:
-        import corrected_masks
-
-        yield corrected_masks
-    finally:
-        sys.path.remove(folder)
+    with analysis_script('corrected_masks') as script:
+        yield script
 
 
 @pytest.fixture
