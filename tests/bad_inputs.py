@@ -8,7 +8,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 from unittest import mock
 
 import cv2
@@ -387,6 +387,64 @@ MASKS = [
 ]
 
 
+def corrected_case(
+    name: str,
+    content: Optional[bytes],
+    expected: str,
+    classes: Sequence[str] = CLASSES,
+    image: str = 'x',
+) -> Case:
+    def run(folder: Path) -> str:
+        write(folder / 'images' / 'x.png', png(PIXELS))
+        if content is not None:
+            write(folder / 'x.png', content)
+        file = folder / 'masks.json'
+        file.write_text(json.dumps(dict(classes=list(classes), masks={image: 'x.png'})))
+        data = dataset(folder, mask_file=str(file))
+        mask = data[0]['data_samples'].corrected_sem_seg.data
+        return f'labels {mask.unique().tolist()}'
+
+    return Case('Corrected masks', name, expected, run)
+
+
+CORRECTED = [
+    corrected_case('as it should be', png(np.ones((20, 30), np.uint8)), 'labels [1]'),
+    corrected_case('missing', None, 'error: the corrected mask x.png does not exist'),
+    corrected_case(
+        'of other classes',
+        png(np.ones((20, 30), np.uint8)),
+        'error: the masks of masks.json are of the 2 classes',
+        classes=CLASSES[:2],
+    ),
+    corrected_case(
+        'of an image that is not there',
+        png(np.ones((20, 30), np.uint8)),
+        "error: masks.json names masks of images that are not in images: 'y'; correct its "
+        'entries',
+        image='y',
+    ),
+    corrected_case(
+        'of another size',
+        png(np.ones((30, 20), np.uint8)),
+        "error: masks.json, image 'x': the mask has 30x20 pixels, the image 20x30: correct "
+        'the image that is trained on',
+    ),
+    corrected_case(
+        'of a class that the image labels do not name',
+        png(np.full((20, 30), 2, np.uint8)),
+        "error: masks.json, image 'x': the mask shows 'dog', the image labels say 'cat': "
+        'correct whichever is wrong (a class may also lie where the mask is 255, not '
+        'labelled)',
+    ),
+    corrected_case(
+        'more classes than there are',
+        png(np.full((20, 30), 9, np.uint8)),
+        'error: x.png holds the value 9; 0 is background, 1..2 are the classes and 255 is '
+        'not labelled: correct the mask or `classes`',
+    ),
+]
+
+
 def split_case(name: str, content: Optional[bytes], expected: str) -> Case:
     def run(folder: Path) -> str:
         write(folder / 'images' / 'x.png', png(PIXELS))
@@ -595,7 +653,16 @@ OUTPUTS = [
     ),
 ]
 
-CASES: List[Case] = [*IMAGES, *LABELS, *MASKS, *SPLITS, *CHECKPOINTS, *CONFIGS, *OUTPUTS]
+CASES: List[Case] = [
+    *IMAGES,
+    *LABELS,
+    *MASKS,
+    *CORRECTED,
+    *SPLITS,
+    *CHECKPOINTS,
+    *CONFIGS,
+    *OUTPUTS,
+]
 
 
 def page() -> str:

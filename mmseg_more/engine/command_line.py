@@ -110,6 +110,17 @@ def pixel_limit(text: str) -> PixelLimit:
     )
 
 
+def process_count(text: str) -> int:
+    """The argument of ``--workers``: a whole number of at least 0.
+
+    Raises:
+        ArgumentTypeError: If it is none.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise argparse.ArgumentTypeError(f'expected a whole number of at least 0, got {text!r}')
+
+
 def command(function: Function) -> Function:
     """Decorator of ``main``: a user's mistake is ``error: ...`` and exit status 2.
 

@@ -29,6 +29,7 @@ from mmseg_more.masks import (
     seg_probabilities,
 )
 from mmseg_more.masks.confidence import even_odds
+from scripts import load_script
 
 CURVES = dict(
     pixel=dict(edges=[0, 0.5, 1], values=[0.25, 0.75]),
@@ -327,12 +328,6 @@ def test_a_calibrated_run_says_so(data, tmp_path):
 
 
 def test_confidence_maps_are_no_masks(data, tmp_path, repo_root):
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location(
-        'evaluate_masks', repo_root / 'tools/analysis/evaluate_masks.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(repo_root / 'tools/analysis/evaluate_masks.py')
     mask_run.run_masks(data, tmp_path / 'masks', confidence_maps=True)
     assert module.mask_names(tmp_path / 'masks', None) == sorted(mask_run.IMAGES)

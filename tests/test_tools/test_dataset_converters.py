@@ -123,7 +123,7 @@ class TestVOC:
             (['--labels', tmp_path / 'cls_labels.npy'], 'is no .npy file'),
             (['--labels', tmp_path / 'none.npy'], 'none.npy: No such file'),
             (['--sbd', root], 'holds no masks of SBD'),
-            (['--workers', '-1'], 'must not be negative'),
+            (['--workers', '-1'], 'expected a whole number of at least 0'),
         ):
             assert message in mistake_of(run, *arguments)
         assert not (root / 'image_labels.json').exists()

@@ -1,5 +1,3 @@
-import importlib.util
-
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from torch.utils.data import Dataset
 from golden import Golden, build_model, model_config
 from mmseg_more.visualization import draw_model_grid
 from mmseg_more.visualization.model_grid import COLUMNS, run_stages
+from scripts import load_script
 
 from mmseg.registry import DATASETS
 from mmseg.structures import SegDataSample
@@ -115,11 +114,7 @@ def test_data_without_truth(model):
 
 @pytest.mark.slow
 def test_command(model, golden, repo_root, tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location(
-        'draw_grid', repo_root / 'tools/analysis/draw_grid.py'
-    )
-    command = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(command)
+    command = load_script(repo_root / 'tools/analysis/draw_grid.py')
     cfg = model_config(golden.meta)
     cfg.val_dataloader = dict(
         batch_size=1, dataset=dict(type='TinyValidation', num_classes=model.num_classes)

@@ -34,7 +34,7 @@ from mmseg_more.datasets.preparation.coco14 import (
 from mmseg_more.datasets.preparation.coco_instances import read_instances
 from mmseg_more.datasets.preparation.coco_masks import CROWD_MODES
 from mmseg_more.datasets.preparation.split_lists import write_split
-from mmseg_more.engine.command_line import CommandParser, command
+from mmseg_more.engine.command_line import CommandParser, command, process_count
 from mmseg_more.masks.pool import usable_cores
 
 DEFAULT_ROOT = Path('data/coco2014')  # of the configs
@@ -66,13 +66,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--workers',
-        type=int,
+        type=process_count,
         default=usable_cores(),
         help='processes (default: %(default)s, the cores)',
     )
     args = parser.parse_args(argv)
-    if args.workers < 0:
-        parser.error('--workers must not be negative')
     if args.images is not None and not args.images.is_dir():
         parser.error(f'--images: the folder {args.images} does not exist')
     is_in_layout = args.instances.parent.name == 'annotations'

@@ -41,7 +41,7 @@ from mmseg_more.datasets.preparation.voc12 import (
     read_xml_labels,
     splits_report,
 )
-from mmseg_more.engine.command_line import CommandParser, command
+from mmseg_more.engine.command_line import CommandParser, command, process_count
 from mmseg_more.files import write_bytes
 from mmseg_more.masks.pool import usable_cores
 
@@ -64,14 +64,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--workers',
-        type=int,
+        type=process_count,
         default=usable_cores(),
         help='processes (default: %(default)s, the cores)',
     )
-    args = parser.parse_args(argv)
-    if args.workers < 0:
-        parser.error('--workers must not be negative')
-    return args
+    return parser.parse_args(argv)
 
 
 def next_step(args: argparse.Namespace, splits: Sequence[str], problems: List[str]) -> str:

@@ -13,6 +13,7 @@ from localization_samples import CLASSES, make_protocol_sample
 from mmseg_more.evaluation import ReliabilityMetric
 from mmseg_more.masks import Calibration, MapThreshold, MaskRecipe
 from mmseg_more.models.structures import LocalizationRequest
+from scripts import load_script
 
 REQUEST = LocalizationRequest(('lam',), (1.0,), (1.0,), (1.0, 0.5), (1.0, 1.25))
 OPTIONS = dict(bkg=0.4, scales=(1.0, 0.5))
@@ -215,13 +216,7 @@ def test_wrong_options_are_refused():
 
 @pytest.mark.parametrize('file', ['good', 'bad', 'missing'])
 def test_picture(tmp_path, repo_root, capsys, file):
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location(
-        'plot_reliability', repo_root / 'tools/analysis/plot_reliability.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(repo_root / 'tools/analysis/plot_reliability.py')
     scored(make_metric(out_json=str(tmp_path / 'good')), samples(tmp_path))
     (tmp_path / 'bad').write_text('{"lam/mIoU": 3}')
     out = tmp_path / 'out.png'
