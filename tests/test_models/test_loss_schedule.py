@@ -72,8 +72,8 @@ def test_a_step_takes_the_labels_of_its_iteration(monkeypatch):
     monkeypatch.setattr(
         model.training_labeler,
         'label',
-        lambda cams, present, grid, final_cam, images: (
-            seen.append(final_cam) or label(cams, present, grid, final_cam, images)
+        lambda cams, present, grid, final_cam, *others: (
+            seen.append(final_cam) or label(cams, present, grid, final_cam, *others)
         ),
     )
     for iteration in (4, 5, 6, 7, 5):
