@@ -5,26 +5,17 @@ lines over them are in tools/model_converters/.
 """
 
 import math
-import re
 from collections import OrderedDict
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
-from .vit_names import family_of, rename_vit
+from .vit_names import TIMM_RENAMES, family_of, rename_vit, renamed
 
 StateDict = Mapping[str, Tensor]
 
-_VIT_RENAMES = (
-    (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
-    (r'^blocks\.(\d+)\.norm([12])\.', r'layers.\1.ln\2.'),
-    (r'^blocks\.(\d+)\.mlp\.fc1\.', r'layers.\1.ffn.layers.0.0.'),
-    (r'^blocks\.(\d+)\.mlp\.fc2\.', r'layers.\1.ffn.layers.1.'),
-    (r'^blocks\.(\d+)\.', r'layers.\1.'),
-    (r'^norm\.', 'ln1.'),
-)
 _OFFICIAL_RENAMES = (
     (r'^decoder\.conv6\.', 'decode_head.conv1.conv.'),
     (r'^decoder\.conv7\.', 'decode_head.conv2.conv.'),
@@ -65,14 +56,6 @@ class Conversion(NamedTuple):
     def dropped(self) -> List[str]:
         """Keys of the source that have no place in ours."""
         return [r.source for r in self.records if r.target is None]
-
-
-def _rename(key: str, rules: Sequence[Tuple[str, str]]) -> Optional[str]:
-    for pattern, replacement in rules:
-        renamed, count = re.subn(pattern, replacement, key)
-        if count:
-            return renamed
-    return None
 
 
 def unwrap_state_dict(checkpoint: Mapping) -> StateDict:
@@ -141,9 +124,9 @@ def official_conversion(state_dict: Mapping) -> Conversion:
             continue
         if key.startswith('encoder.'):
             name = key[len('encoder.') :]
-            name = 'backbone.' + (_rename(name, _VIT_RENAMES) or name)
+            name = 'backbone.' + (renamed(name, TIMM_RENAMES) or name)
         else:
-            name = _rename(key, _OFFICIAL_RENAMES)
+            name = renamed(key, _OFFICIAL_RENAMES)
         if name is None:
             unknown.append(key)
             continue

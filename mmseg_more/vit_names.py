@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,25 @@ _TIMM_BLOCK = r'^blocks\.(\d+)\.'
 _HF_BLOCK = r'^(?:encoder\.|model\.)?layers?\.(\d+)\.'
 _OPENAI_BLOCK = r'^transformer\.resblocks\.(\d+)\.'
 
+TIMM_RENAMES = (
+    (r'^(?:register_tokens|storage_tokens|reg_token)$', 'registers'),
+    (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
+    (r'^norm_pre\.', 'pre_norm.'),
+    (r'^(?:norm|fc_norm)\.', 'ln1.'),
+    (_TIMM_BLOCK + r'norm([12])\.', r'layers.\1.ln\2.'),
+    (_TIMM_BLOCK + r'(?:ls1\.gamma|gamma_1)$', r'layers.\1.attn.gamma1.weight'),
+    (_TIMM_BLOCK + r'(?:ls2\.gamma|gamma_2)$', r'layers.\1.ffn.gamma2.weight'),
+    (_TIMM_BLOCK + r'attn\.q_bias$', r'layers.\1.attn.qkv.query.bias'),
+    (_TIMM_BLOCK + r'attn\.v_bias$', r'layers.\1.attn.qkv.value.bias'),
+    (_TIMM_BLOCK + r'mlp\.w12\.', r'layers.\1.ffn.w12.'),
+    (_TIMM_BLOCK + r'mlp\.(?:w1|fc1_g)\.', r'layers.\1.ffn.w12.gate.'),
+    (_TIMM_BLOCK + r'mlp\.(?:w2|fc1_x)\.', r'layers.\1.ffn.w12.up.'),
+    (_TIMM_BLOCK + r'mlp\.w3\.', r'layers.\1.ffn.w3.'),
+    (_TIMM_BLOCK + r'mlp\.fc1\.', r'layers.\1.ffn.layers.0.0.'),
+    (_TIMM_BLOCK + r'mlp\.fc2\.', r'layers.\1.ffn.layers.1.'),
+    (_TIMM_BLOCK, r'layers.\1.'),
+)
+"""Those of timm, which the authors of most ViTs, and of MoRe, have taken over."""
 SCHEMES: Tuple[Scheme, ...] = (
     Scheme(
         'transformers',
@@ -98,28 +117,7 @@ SCHEMES: Tuple[Scheme, ...] = (
             (_OPENAI_BLOCK + r'mlp\.c_proj\.', r'layers.\1.ffn.layers.1.'),
         ),
     ),
-    Scheme(
-        "timm, or the authors'",
-        r'(?P<mark>patch_embed\.proj\.weight)$',
-        (
-            (r'^(?:register_tokens|storage_tokens|reg_token)$', 'registers'),
-            (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
-            (r'^norm_pre\.', 'pre_norm.'),
-            (r'^(?:norm|fc_norm)\.', 'ln1.'),
-            (_TIMM_BLOCK + r'norm([12])\.', r'layers.\1.ln\2.'),
-            (_TIMM_BLOCK + r'(?:ls1\.gamma|gamma_1)$', r'layers.\1.attn.gamma1.weight'),
-            (_TIMM_BLOCK + r'(?:ls2\.gamma|gamma_2)$', r'layers.\1.ffn.gamma2.weight'),
-            (_TIMM_BLOCK + r'attn\.q_bias$', r'layers.\1.attn.qkv.query.bias'),
-            (_TIMM_BLOCK + r'attn\.v_bias$', r'layers.\1.attn.qkv.value.bias'),
-            (_TIMM_BLOCK + r'mlp\.w12\.', r'layers.\1.ffn.w12.'),
-            (_TIMM_BLOCK + r'mlp\.(?:w1|fc1_g)\.', r'layers.\1.ffn.w12.gate.'),
-            (_TIMM_BLOCK + r'mlp\.(?:w2|fc1_x)\.', r'layers.\1.ffn.w12.up.'),
-            (_TIMM_BLOCK + r'mlp\.w3\.', r'layers.\1.ffn.w3.'),
-            (_TIMM_BLOCK + r'mlp\.fc1\.', r'layers.\1.ffn.layers.0.0.'),
-            (_TIMM_BLOCK + r'mlp\.fc2\.', r'layers.\1.ffn.layers.1.'),
-            (_TIMM_BLOCK, r'layers.\1.'),
-        ),
-    ),
+    Scheme("timm, or the authors'", r'(?P<mark>patch_embed\.proj\.weight)$', TIMM_RENAMES),
     Scheme('OpenMMLab', r'(?P<mark>patch_embed\.projection\.weight)$', ()),
 )
 
@@ -158,7 +156,7 @@ def rename_vit(state_dict: Mapping[str, Tensor]) -> RenamedViT:
     """
     scheme, prefix = _recognize(state_dict)
     names = {
-        key: _our_name(key[len(prefix) :], scheme)
+        key: renamed(key[len(prefix) :], scheme.renames) or key[len(prefix) :]
         for key in state_dict
         if key.startswith(prefix)
     }
@@ -213,12 +211,13 @@ def _recognize(state_dict: Mapping[str, Tensor]) -> Tuple[Scheme, str]:
     )
 
 
-def _our_name(name: str, scheme: Scheme) -> str:
-    for pattern, replacement in scheme.renames:
-        renamed, count = re.subn(pattern, replacement, name)
+def renamed(name: str, rules: Sequence[Tuple[str, str]]) -> Optional[str]:
+    """A name by the first pattern that fits; None if none does."""
+    for pattern, replacement in rules:
+        new, count = re.subn(pattern, replacement, name)
         if count:
-            return renamed
-    return name
+            return new
+    return None
 
 
 def _gated(names: Dict[str, str], state_dict: Mapping[str, Tensor]) -> Dict[str, str]:

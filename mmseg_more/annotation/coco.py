@@ -8,9 +8,8 @@ import numpy as np
 
 from ..datasets.preparation.coco_instances import read_instances
 from ..datasets.preparation.coco_masks import draw_mask, import_mask_utils
-from ..localization.pseudo_label import IGNORE_INDEX
-from .corrected import BACKGROUND, CorrectedMask, ImportSettings, check_number_of_pixels
-from .source import IGNORED_NAME, MaskSource
+from .corrected import SPECIAL_LABELS, CorrectedMask, ImportSettings, check_number_of_pixels
+from .source import MaskSource
 
 
 def coco_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
@@ -68,8 +67,8 @@ def read_coco(path: Path, settings: ImportSettings) -> Iterator[CorrectedMask]:
         ImportError: If pycocotools or ijson is missing; says what to install.
         ValueError: If it is no instances file, or has an unknown category.
     """
-    special = {BACKGROUND: 0, IGNORED_NAME: IGNORE_INDEX}
-    for name, size, regions in read_instances(path, settings.classes, special, True):
+    found = read_instances(path, settings.classes, SPECIAL_LABELS, with_folders=True)
+    for name, size, regions in found:
         check_number_of_pixels(size, f'{path}, image {name!r}')
         labels = draw_mask(size, regions, uncovered=settings.uncovered)
         yield CorrectedMask(settings.image_name(name), labels)

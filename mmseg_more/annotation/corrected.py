@@ -12,6 +12,8 @@ from ..localization.pseudo_label import IGNORE_INDEX
 from .source import IGNORED_NAME
 
 BACKGROUND = 'background'
+SPECIAL_LABELS = {BACKGROUND: 0, IGNORED_NAME: IGNORE_INDEX}
+"""What tools may name beside the classes -> its label."""
 MAX_PIXELS = 178_956_970
 """Of a mask: twice Pillow's limit, from which on it refuses a file as well."""
 
@@ -48,7 +50,7 @@ class ImportSettings:
         prefix: Optional[str] = None,
         images: Union[str, Path, None] = None,
     ) -> None:
-        special = [name for name in classes if name in (BACKGROUND, IGNORED_NAME)]
+        special = [name for name in classes if name in SPECIAL_LABELS]
         if special or len(set(classes)) < len(classes) or not classes:
             raise ValueError(
                 f'classes are names without {BACKGROUND!r} and {IGNORED_NAME!r}, each '
@@ -72,9 +74,8 @@ class ImportSettings:
         Raises:
             ValueError: If there is no such class; begins with ``where``.
         """
-        special = {BACKGROUND: 0, IGNORED_NAME: IGNORE_INDEX}
-        if name in special:
-            return special[name]
+        if name in SPECIAL_LABELS:
+            return SPECIAL_LABELS[name]
         return 1 + label_indices([name], self.classes, (), where)[0]
 
     def image_name(self, path: str) -> str:

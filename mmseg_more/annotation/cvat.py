@@ -3,8 +3,9 @@
 import io
 import zipfile
 import zlib
+from contextlib import closing
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 from PIL import Image
@@ -85,14 +86,14 @@ def read_cvat(path: Path, settings: ImportSettings) -> Iterator[CorrectedMask]:
         ValueError: If it is no such archive, a mask does not decode, or has a colour
             without a name or with one that is no class.
     """
-    files = _Archive(path)
-    names = _named_colors(files.read(COLORS_FILE), f'{path}, {COLORS_FILE}')
     below = f'{FOLDER}/'
-    for file in files.names:
-        if file.startswith(below) and file.lower().endswith('.png'):
-            name = file[len(below) : -len('.png')]
-            where = f'{path}, {file}'
-            yield CorrectedMask(name, _labels(files.read(file), names, settings, where))
+    with closing(_Archive(path)) as files:
+        names = _named_colors(files.read(COLORS_FILE), f'{path}, {COLORS_FILE}')
+        for file in files.names:
+            if file.startswith(below) and file.lower().endswith('.png'):
+                name = file[len(below) : -len('.png')]
+                labels = _labels(files.read(file), names, settings, f'{path}, {file}')
+                yield CorrectedMask(name, labels)
 
 
 class _Archive:
@@ -102,33 +103,35 @@ class _Archive:
         if not path.exists():
             raise FileNotFoundError(f'{path} does not exist')
         self.path = path
-        self.is_folder = path.is_dir()
-        if self.is_folder:
+        self.archive: Optional[zipfile.ZipFile] = None
+        if path.is_dir():
             found = [file for file in path.rglob('*') if file.is_file()]
             self.names = sorted(file.relative_to(path).as_posix() for file in found)
         else:
-            with self._zip() as archive:
-                self.names = sorted(archive.namelist())
+            self.archive = self._open()
+            self.names = sorted(self.archive.namelist())
         if COLORS_FILE not in self.names:
+            self.close()
             raise ValueError(
                 f'{path} holds no {COLORS_FILE}: export the task from CVAT as '
                 '"Segmentation mask 1.1"'
             )
 
     def read(self, name: str) -> bytes:
-        if self.is_folder:
+        if self.archive is None:
             return (self.path / name).read_bytes()
-        with self._zip() as archive:
-            if archive.getinfo(name).file_size > MAX_PIXELS:
-                raise ValueError(f'{self.path}, {name}: too large for a mask')
-            try:
-                return archive.read(name)
-            except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
-                raise ValueError(
-                    f'{self.path}, {name}: cannot be read ({error})'
-                ) from error
+        if self.archive.getinfo(name).file_size > MAX_PIXELS:
+            raise ValueError(f'{self.path}, {name}: too large for a mask')
+        try:
+            return self.archive.read(name)
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+            raise ValueError(f'{self.path}, {name}: cannot be read ({error})') from error
 
-    def _zip(self) -> zipfile.ZipFile:
+    def close(self) -> None:
+        if self.archive is not None:
+            self.archive.close()
+
+    def _open(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.path)
         except zipfile.BadZipFile as error:

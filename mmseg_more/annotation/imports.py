@@ -10,6 +10,7 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Set,
     Tuple,
     Union,
 )
@@ -68,19 +69,21 @@ def import_masks(
     if os.path.lexists(out):
         raise FileExistsError(f'{out} exists: give another name, or delete it')
     imported = Imported([], [])
+    seen: Set[str] = set()
 
     def files() -> Iterator[Tuple[str, bytes]]:
         palette = voc_palette(1 + len(settings.classes))
         for mask in READERS[tool](path, settings):
             if listed is not None and mask.name not in listed:
                 continue
-            _check(mask, settings, imported, labelled, path)
+            _check(mask, settings, seen, labelled, path)
+            seen.add(mask.name)
             if mask.labels is None:
                 imported.not_annotated.append(mask.name)
                 continue
             imported.masks.append(mask.name)
             yield f'{mask.name}.png', palette_png(mask.labels, palette)
-        missing = sorted({*(listed or ())} - {*imported.masks, *imported.not_annotated})
+        missing = sorted({*(listed or ())} - seen)
         if missing:
             raise ValueError(
                 f'{path} has no masks of {len(missing)} images of the list: '
@@ -99,7 +102,7 @@ def import_masks(
 def _check(
     mask: CorrectedMask,
     settings: ImportSettings,
-    imported: Imported,
+    seen: Collection[str],
     labelled: Optional[Collection[str]],
     path: Path,
 ) -> None:
@@ -110,7 +113,7 @@ def _check(
         raise ValueError(
             f'{path}: the image {name!r} does not lie below a folder of images'
         )
-    if name in imported.masks or name in imported.not_annotated:
+    if name in seen:
         raise ValueError(f'{path} has the image {name!r} twice: keep one of them')
     if labelled is not None and name not in labelled:
         raise ValueError(

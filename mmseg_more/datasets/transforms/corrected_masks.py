@@ -1,7 +1,8 @@
 """Corrected masks along with their images through a training pipeline."""
 
 import copy
-from typing import Any, List, Mapping, Sequence
+from functools import partial
+from typing import Any, Callable, List, Mapping, Sequence
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -73,16 +74,11 @@ class RandomResizedCropWithMask(RandomResizedCrop):
 
     def transform(self, results: dict) -> dict:
         """Crop and resize ``img`` and ``gt_seg_map``."""
-        if 'gt_seg_map' not in results:
-            return super().transform(results)
         of_mask = copy.copy(self)
         of_mask.interpolation = 'nearest'
-        state = np.random.get_state()
-        results = super().transform(results)
-        np.random.set_state(state)  # a mask of the same size draws the same numbers
-        mask = RandomResizedCrop.transform(of_mask, dict(img=results['gt_seg_map']))
-        results['gt_seg_map'] = mask['img']
-        return results
+        return _crop_both(
+            super().transform, partial(RandomResizedCrop.transform, of_mask), results
+        )
 
 
 @TRANSFORMS.register_module()
@@ -95,16 +91,23 @@ class RandomCropWithMask(RandomCrop):
 
     def transform(self, results: dict) -> dict:
         """Pad and crop ``img`` and ``gt_seg_map``."""
-        if 'gt_seg_map' not in results:
-            return super().transform(results)
         of_mask = copy.copy(self)
         of_mask.pad_val, of_mask.padding_mode = IGNORE_INDEX, 'constant'
-        state = np.random.get_state()
-        results = super().transform(results)
+        return _crop_both(
+            super().transform, partial(RandomCrop.transform, of_mask), results
+        )
+
+
+def _crop_both(
+    crop_image: Callable[[dict], dict], crop_mask: Callable[[dict], dict], results: dict
+) -> dict:
+    """Crop ``img``, and ``gt_seg_map`` if there is one, by the same random numbers."""
+    state = np.random.get_state()
+    results = crop_image(results)
+    if 'gt_seg_map' in results:
         np.random.set_state(state)  # a mask of the same size draws the same numbers
-        mask = RandomCrop.transform(of_mask, dict(img=results['gt_seg_map']))
-        results['gt_seg_map'] = mask['img']
-        return results
+        results['gt_seg_map'] = crop_mask(dict(img=results['gt_seg_map']))['img']
+    return results
 
 
 _WITH_MASK = {RandomResizedCrop: RandomResizedCropWithMask, RandomCrop: RandomCropWithMask}
