@@ -1,7 +1,7 @@
 """Optimisations of the training step that the product can go without.
 
-Each is an option of the config or an argument of a function: the comparison sets it to
-what computes the same in the straightforward way.
+Each is an option of the config, an argument of a function, or the function with which a
+block attends: the comparison sets it to what computes the same in the straightforward way.
 """
 
 import sys
@@ -10,9 +10,9 @@ from typing import Any, Callable, ContextManager, Dict, Iterator, List, NamedTup
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mmseg_more.localization.bilateral import choose_backend
+from mmseg_more.models.backbones import encoder_layer
 
 
 class StepOption(NamedTuple):
@@ -35,45 +35,41 @@ class CamArgument(NamedTuple):
     """What is done instead."""
 
 
-class _ExplicitAttention(TorchFunctionMode):
-    """Attention as ``softmax(q k^T / sqrt(d)) v``, its matrices in memory."""
-
-    def __init__(self, keep: bool) -> None:
-        super().__init__()
-        self.keep = keep
-        self.matrices: List[Tensor] = []
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        query, key, value = args[:3]
-        logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-        matrix = logits.softmax(dim=-1)
-        if self.keep:
-            self.matrices.append(matrix)
-        return matrix @ value
-
-
-@contextmanager
-def _explicit_attention(
-    model: nn.Module, images: Tensor, keep: bool = False
-) -> Iterator[None]:
-    """Without fused attention. ``keep``: until the pass through the ViT is over."""
-    mode = _ExplicitAttention(keep)
-    hook = model.backbone.register_forward_hook(lambda *_: mode.matrices.clear())
-    with hook, mode:
-        yield
-
-
 @contextmanager
 def _option(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Give an option of a built model another value, and undo that."""
+    """Give an attribute another value, and undo that."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
         yield
     finally:
         setattr(owner, name, before)
+
+
+@contextmanager
+def _explicit_attention(
+    model: nn.Module, images: Tensor, keep: bool = False
+) -> Iterator[None]:
+    """Attention as ``softmax(q k^T / sqrt(d)) v``, its matrices in memory.
+
+    ``keep``: until the pass through the ViT is over.
+    """
+    matrices: List[Tensor] = []
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+        matrix = logits.softmax(dim=-1)
+        if keep:
+            matrices.append(matrix)
+        return matrix @ value
+
+    hook = model.backbone.register_forward_hook(lambda *_: matrices.clear())
+    with hook, _option(encoder_layer, 'attend', attend):
+        yield
+
+
+def _fused_attention(model: nn.Module, images: Tensor) -> ContextManager:
+    return _option(encoder_layer, 'attend', F.scaled_dot_product_attention)
 
 
 def _whole_passes(model: nn.Module, images: Tensor) -> ContextManager:
@@ -133,6 +129,11 @@ STEP_OPTIONS: Dict[str, StepOption] = dict(
         _explicit_attention,
         ('forward', 'backward', 'cam_x*'),
         'attention matrices computed, and kept for the backward pass',
+    ),
+    attention_blocks=StepOption(
+        _fused_attention,
+        ('cam_x*',),
+        "PyTorch's attention in bfloat16 on a CPU, where no gradient is asked for",
     ),
     chunks=StepOption(_whole_passes, ('cam_x*',), 'CAM passes of all images at once'),
     straightforward=StepOption(

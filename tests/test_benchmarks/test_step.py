@@ -151,6 +151,24 @@ def test_attention_keeps_its_matrices(step_benchmark, name):
     assert sum(shape == (2, 4, tokens, tokens) for _, shape in softmax) == 2 * 3
 
 
+def test_attention_in_blocks(tiny_config, monkeypatch):
+    """Without it, PyTorch's runs in the passes that make CAMs as well."""
+    step_benchmark = StepBenchmark(tiny_config, 2, CPU, 'bfloat16')
+    option = STEP_OPTIONS['attention_blocks']
+    pytorchs, calls = F.scaled_dot_product_attention, []
+
+    def count(query, *args):
+        calls.append(query.requires_grad)
+        return pytorchs(query, *args)
+
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', count)
+    step_benchmark.step()
+    assert calls == [True, True]  # two blocks
+    with option.absent(step_benchmark.model, images_of(step_benchmark)):
+        step_benchmark.step()
+    assert calls.count(True) == 4 and calls.count(False) >= 2 * 3
+
+
 def test_arguments_of_the_cams(step_benchmark):
     """With all arguments, and without one."""
 

@@ -42,6 +42,29 @@ def test_predict():
         assert_close(result.cam.data, expected)
 
 
+def test_autocast():
+    """Whatever the network runs in, results have the precision of thresholds."""
+    model = tiny_model().eval()
+    inputs, _ = batch([1, 0, 0], [0, 1, 0])
+    model.localization_request = LocalizationRequest(
+        maps=('cam', 'lam', 'fused', 'attention'), ms_scales=(1.0, 0.5), seg_scales=(1.0,)
+    )
+    with torch.no_grad():
+        exact = model.predict(inputs)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            results = model.predict(inputs)
+    for result, expected in zip(results, exact):
+        fields = ['seg_logits', 'seg_logits_ms']
+        for name in model.localization_request.maps:
+            fields += [name, f'{name}_ms'] if f'{name}_ms' in expected else [name]
+        for name in fields:
+            assert result.get(name).data.dtype == torch.float32, name
+            # bfloat16 has eight bits; maps divide by the range of the similarities
+            assert_close(result.get(name).data, expected.get(name).data, rtol=0, atol=0.1)
+            # more values than eight bits can tell apart
+            assert len(result.get(name).data.unique()) > 1000, name
+
+
 def test_a_request_runs_every_pass_once():
     model = tiny_model().eval()
     inputs, _ = batch([1, 0, 0], [0, 1, 0])

@@ -11,6 +11,7 @@ from mmpretrain.models.utils import MultiheadAttention, QuickGELU, SwiGLUFFN
 from torch import Tensor, nn
 
 from .axial_rope import Rotation, rotate
+from .blocked_attention import attend
 from .lora import merged_weight, original_layer
 
 _ACTIVATIONS = dict(GELU=nn.GELU, QuickGELU=QuickGELU)
@@ -58,7 +59,7 @@ class SplitAttention(MultiheadAttention):
         )
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        x = F.scaled_dot_product_attention(query, key, value)
+        x = attend(query, key, value)
         return self.out_drop(self.gamma1(self.proj(x.transpose(1, 2).flatten(2))))
 
     def split_heads(self, x: Tensor) -> Tensor:

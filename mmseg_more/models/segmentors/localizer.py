@@ -330,9 +330,9 @@ class Localizer:
         if kind == 'cam_aux':
             return classify(self.model.aux_classifier, tokens.aux_patches)
         if kind == 'lam':
-            return L.class_patch_similarity(
-                self.model.class_tokens(tokens), tokens.patches.float()
-            )
+            queries = self.model.class_tokens(tokens)
+            with torch.autocast(queries.device.type, enabled=False):
+                return L.class_patch_similarity(queries, tokens.patches.float())
         assert tokens.attention is not None, 'the backbone was asked for it'
         return tokens.attention
 
