@@ -163,10 +163,10 @@ def test_attention_in_blocks(tiny_config, monkeypatch):
 
     monkeypatch.setattr(F, 'scaled_dot_product_attention', count)
     step_benchmark.step()
-    assert calls == [True, True]  # two blocks
+    assert calls == [True, True, True]  # three blocks
     with option.absent(step_benchmark.model, images_of(step_benchmark)):
         step_benchmark.step()
-    assert calls.count(True) == 4 and calls.count(False) >= 2 * 3
+    assert calls.count(True) == 6 and calls.count(False) >= 3 * 3
 
 
 def test_arguments_of_the_cams(step_benchmark):
