@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmseg.registry import MODELS
 
+from ..blocks import map_blocks, split_range
+
 _RESIDUAL = 0.1  # share of the graph message; eq. 5 of the paper has none
-# Neighbours that are gathered at once. On a CPU the next buffer finds them in the cache, or
-# at least takes memory that is not cleared by the system first.
-_BLOCK_BYTES = dict(cpu=2**24, cuda=2**29)
+# Neighbours that are gathered at once. On a CPU the next buffer finds them in the cache.
+_BLOCK_BYTES = dict(cpu=2**22, cuda=2**29)
 
 
 @MODELS.register_module()
@@ -125,23 +125,16 @@ class GraphCategoryRepresentation(BaseModule):
         if torch.jit.is_tracing() or torch.compiler.is_compiling():
             return self._messages_at_once(heads, tails, scores, index)
         bytes_of_class = 4 * scores[:, 0].numel() * self.embed_dims
-        at_once = max(_BLOCK_BYTES.get(heads.device.type, 2**24) // bytes_of_class, 1)
+        at_once = max(_BLOCK_BYTES.get(heads.device.type, 2**22) // bytes_of_class, 1)
         if at_once >= heads.shape[1]:
             return self._messages_at_once(heads, tails, scores, index)
-        blocks = zip(*(value.split(at_once, dim=1) for value in (heads, scores, index)))
-        messages = [
-            checkpoint(
-                self._messages_at_once,
-                block_heads,
-                tails,
-                block_scores,
-                block_index,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
-            for block_heads, block_scores, block_index in blocks
-        ]
-        return torch.cat(messages, dim=1)
+
+        def of_classes(block: slice, heads: Tensor, *others: Tensor) -> Tensor:
+            scores, index, tails = others
+            return self._messages_at_once(heads, tails, scores, index)
+
+        blocks = split_range(heads.shape[1], at_once)
+        return map_blocks(of_classes, blocks, (heads, scores, index), (tails,))
 
     def _messages_at_once(
         self, heads: Tensor, tails: Tensor, scores: Tensor, index: Tensor

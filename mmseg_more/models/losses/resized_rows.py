@@ -5,9 +5,9 @@ from typing import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ...localization.maps import linear_weights
+from ..blocks import map_blocks, split_range
 
 # Resized logits that are made at once. On a CPU the next operation finds them in the cache,
 # or at least they take memory that is not cleared by the system first.
@@ -38,7 +38,7 @@ def map_rows(
 
     Args:
         function: Of resized logits ``(B, rows, W, C)`` and of the slice of rows that they
-            are; its result has rows in dimension 1, too.
+            are; its result has rows in dimension 1, too, ``multiple`` times fewer.
         logits: ``(B, C, h, w)``.
         size: ``(H, W)``.
         multiple: The function takes so many rows or a multiple of it, but for the last
@@ -61,23 +61,17 @@ def map_rows(
         return function(column_weights @ resized, rows)
 
     bytes_of_row = logits.element_size() * batch_size * channels * width
-    at_once = _block_bytes(logits) // bytes_of_row
-    at_once = max(at_once // multiple, 1) * multiple
-    if at_once + multiple > height or torch.compiler.is_compiling():
+    at_once = max(_block_bytes(logits) // (bytes_of_row * multiple), 1)
+    num_rows = height // multiple  # of the result
+    if at_once >= num_rows or torch.compiler.is_compiling():
         return of_block(at_grid, slice(0, height))
-    # what is less than a multiple goes to the last block
-    borders = [*range(0, height - multiple + 1, at_once), height]
-    results = [
-        checkpoint(
-            of_block,
-            at_grid,
-            slice(first, end),
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
-        for first, end in zip(borders, borders[1:])
-    ]
-    return torch.cat(results, dim=1)
+
+    def of_rows(block: slice, at_grid: Tensor) -> Tensor:
+        # what is less than a multiple goes to the last block
+        end = height if block.stop == num_rows else block.stop * multiple
+        return of_block(at_grid, slice(block.start * multiple, end))
+
+    return map_blocks(of_rows, split_range(num_rows, at_once), (), (at_grid,))
 
 
 def _block_bytes(logits: Tensor) -> int:
