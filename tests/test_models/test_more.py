@@ -96,7 +96,7 @@ def test_no_maps_without_a_loss_that_needs_them(monkeypatch):
 @pytest.mark.parametrize('resizes', [True, False])
 def test_size_of_the_logits_that_losses_get(monkeypatch, resizes, few):
     """Losses of others get them at image size, as from a decode head; ours if few."""
-    monkeypatch.setitem(resized_rows._BLOCK_BYTES, 'cpu', 4 * 4 * 64 * 64 - (not few))
+    monkeypatch.setitem(resized_rows._FEW_BYTES, 'cpu', 4 * 4 * 64 * 64 - (not few))
     model, sizes = tiny_model(5000), []
     loss = model.loss_schedule['seg']
     loss.resizes_logits = resizes

@@ -9,9 +9,10 @@ from torch import Tensor
 from ...localization.maps import linear_weights
 from ..blocks import map_blocks, split_range
 
-# Resized logits that are made at once. On a CPU the next operation finds them in the cache,
-# or at least they take memory that is not cleared by the system first.
-_BLOCK_BYTES = dict(cpu=2**23, cuda=2**29)
+# Resized logits that are made at once. On a CPU the next operation finds them in the cache.
+_BLOCK_BYTES = dict(cpu=2**21, cuda=2**29)
+# As many are few.
+_FEW_BYTES = dict(cpu=2**23, cuda=2**29)
 
 
 def fit_at_once(logits: Tensor, size: Sequence[int]) -> bool:
@@ -22,7 +23,7 @@ def fit_at_once(logits: Tensor, size: Sequence[int]) -> bool:
         size: ``(H, W)``.
     """
     resized = logits.element_size() * math.prod(logits.shape[:2]) * math.prod(size)
-    return resized <= _block_bytes(logits)
+    return resized <= _FEW_BYTES.get(logits.device.type, 2**23)
 
 
 def map_rows(
@@ -61,7 +62,8 @@ def map_rows(
         return function(column_weights @ resized, rows)
 
     bytes_of_row = logits.element_size() * batch_size * channels * width
-    at_once = max(_block_bytes(logits) // (bytes_of_row * multiple), 1)
+    block_bytes = _BLOCK_BYTES.get(logits.device.type, 2**21)
+    at_once = max(block_bytes // (bytes_of_row * multiple), 1)
     num_rows = height // multiple  # of the result
     if at_once >= num_rows or torch.compiler.is_compiling():
         return of_block(at_grid, slice(0, height))
@@ -72,7 +74,3 @@ def map_rows(
         return of_block(at_grid, slice(block.start * multiple, end))
 
     return map_blocks(of_rows, split_range(num_rows, at_once), (), (at_grid,))
-
-
-def _block_bytes(logits: Tensor) -> int:
-    return _BLOCK_BYTES.get(logits.device.type, 2**23)
