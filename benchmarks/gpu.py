@@ -37,6 +37,7 @@ from benchmarks.common.gemm import GemmMeter, synchronize
 from benchmarks.common.memory import release_memory
 from benchmarks.maps import MapsBenchmark
 from benchmarks.step import StepBenchmark
+from mmseg_more.engine.command_line import add_config_options
 from mmseg_more.files import write_bytes
 
 OPTIONS: Dict[str, Dict[str, Any]] = {
@@ -233,7 +234,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--num-classes', type=int, help="K; default: the config's")
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--iters', type=int, default=8, help='timed rounds of a case')
-    parser.add_argument('--cfg-options', nargs='+', action=workload.DictAction)
+    add_config_options(parser)
     parser.add_argument(
         '--only', metavar='WORD', help='cases whose names contain this word'
     )

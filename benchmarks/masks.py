@@ -40,7 +40,6 @@ from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from mmengine.config import DictAction
 from mmengine.runner import load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a file
@@ -57,6 +56,7 @@ from benchmarks.common.mask_images import (
 from benchmarks.common.memory import MemoryMeter, release_memory
 from benchmarks.common.workload import adapt_config, build_model
 from mmseg_more.engine import launch
+from mmseg_more.engine.command_line import add_config_options
 from mmseg_more.files import palette_png, write_bytes
 from mmseg_more.masks import (
     BACKENDS,
@@ -320,12 +320,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         help='device of the network',
     )
     parser.add_argument('--json', help='JSON file to write')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override some settings in the used config',
-    )
+    add_config_options(parser)
     args = parser.parse_args(argv)
     if args.noise < 0 or (args.limit is not None and args.limit < 1):
         parser.error('--noise must not be negative and --limit be at least 1')

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -40,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a
 from benchmarks.common import report, workload
 from benchmarks.common.memory import MemoryMeter, release_memory
 from mmseg_more.engine import launch
+from mmseg_more.engine.command_line import add_config_options
 
 from mmseg.registry import MODELS
 
@@ -198,12 +199,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     )
     parser.add_argument('--device', default='cpu', help='cuda: measure; cpu: count')
     parser.add_argument('--json', help='JSON file to write')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override some settings in the used config',
-    )
+    add_config_options(parser)
     args = parser.parse_args(argv)
     args.switches = [tuple(filter(None, text.split('+'))) for text in args.switches]
     unknown = set(itertools.chain(*args.switches)) - set(SWITCHES)

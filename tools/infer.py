@@ -21,7 +21,7 @@ from mmseg_more.apis import MoReInferencer
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import (
     CommandParser,
-    ConfigOptions,
+    add_config_options,
     command,
     pixel_limit,
 )
@@ -110,12 +110,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         help='images that the network sees together (default: %(default)s)',
     )
     parser.add_argument('--device', help='default: a GPU where there is one')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        help='override some settings in the used config',
-    )
+    add_config_options(parser)
     args = parser.parse_args(argv)
     if args.batch_size < 1 or (args.crf_workers or 0) < 0:
         parser.error('--batch-size must be at least 1 and --crf-workers at least 0')

@@ -20,7 +20,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 from mmseg_more.engine import launch
-from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.command_line import CommandParser, add_config_options, command
 from mmseg_more.files import write_bytes
 from mmseg_more.masks import SPLITS
 from mmseg_more.masks.images import MaskImage, list_images
@@ -78,12 +78,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         default='cuda' if torch.cuda.is_available() else 'cpu',
         help='device to run on',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        help='override some settings in the used config',
-    )
+    add_config_options(parser)
     args = parser.parse_args(argv)
     if not args.out.lower().endswith(('.html', '.htm')):
         parser.error(f'the page must be named *.html, got {args.out}')

@@ -22,7 +22,7 @@ import os
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import (
     CommandParser,
-    ConfigOptions,
+    add_config_options,
     command,
     pixel_limit,
 )
@@ -76,10 +76,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--wait-time', type=float, default=2, help='the interval of show (s)'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
+    add_config_options(
+        parser,
         help='override some settings in the used config, the key-value pair in xxx=yyy '
         'format will be merged into config file (see tools/train.py --help)',
     )

@@ -18,7 +18,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import find_latest_checkpoint
 
 from mmseg_more.engine import launch
-from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.command_line import CommandParser, add_config_options, command
 from mmseg_more.engine.sharding import keep_whole
 from mmseg_more.engine.training_checks import check_writable
 
@@ -45,10 +45,8 @@ def parse_args() -> argparse.Namespace:
         help='scale the learning rate by the batch size of all processes together, over '
         'auto_scale_lr.base_batch_size; like auto_scale_lr.enable=True in the config',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
+    add_config_options(
+        parser,
         help='override some settings in the used config, the key-value pair in xxx=yyy '
         'format will be merged into config file. If the value to be overwritten is a '
         'list, it should be like key="[a,b]" or key=a,b. It also allows nested '

@@ -8,12 +8,13 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmseg_more.engine import launch
+from mmseg_more.engine.command_line import add_config_options
 from mmseg_more.models.backbones.families import FAMILIES
 from mmseg_more.models.segmentors.more import MAX_CLASSES, MoRe
 
@@ -60,12 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
         '--num-classes', type=int, help="K, foreground classes; default: the config's"
     )
     parser.add_argument('--json', '--out', dest='json', help='JSON file to write')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override some settings in the used config',
-    )
+    add_config_options(parser)
 
 
 def load(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Config:

@@ -88,6 +88,18 @@ class ConfigOptions(DictAction):
             parser.error(f'{option_string}: {" ".join(map(str, values or ()))}: {error}')
 
 
+def add_config_options(
+    parser: argparse.ArgumentParser, help: str = 'override some settings in the used config'
+) -> None:
+    """Let a command take ``--cfg-options``, a dict in its arguments or None.
+
+    Args:
+        parser: Of the command.
+        help: What is said of the option.
+    """
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help=help)
+
+
 class PixelLimit(NamedTuple):
     """What ``--max-pixels`` was given."""
 

@@ -13,8 +13,8 @@ from mmseg_more.datasets.image_level_dataset import voc_palette
 from mmseg_more.engine.command_line import (
     TRACEBACK,
     CommandParser,
-    ConfigOptions,
     PixelLimit,
+    add_config_options,
     command,
     mistake,
     pixel_limit,
@@ -146,7 +146,7 @@ def test_a_mistake_that_a_worker_finds(tmp_path):
 )
 def test_arguments(capsys, arguments, message):
     parser = CommandParser('What it does.')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    add_config_options(parser)
     parser.add_argument('--max-pixels', type=pixel_limit)
     with pytest.raises(SystemExit) as stop:
         parser.parse_args(arguments)
@@ -162,7 +162,7 @@ def test_a_limit_of_pixels():
 
 def test_options_of_a_config():
     parser = CommandParser('What it does.')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    add_config_options(parser)
     assert isinstance(parser, argparse.ArgumentParser)
     args = parser.parse_args(['--cfg-options', 'a.b=[1,2]', 'c=x=y'])
     assert args.cfg_options == {'a.b': [1, 2], 'c': 'x=y'}

@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from mmseg_more.engine import launch
-from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.command_line import CommandParser, add_config_options, command
 from mmseg_more.evaluation import CalibrationMetric, use_calibration
 from mmseg_more.evaluation.calibration.metric import THRESHOLDS
 from mmseg_more.evaluation.functional import (
@@ -155,12 +155,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoints', nargs='+', help='checkpoint files')
     parser.add_argument('--num-images', type=int, default=300, help='to choose by')
     parser.add_argument('--out', help='JSON file for the figures')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        help='override settings of the config',
-    )
+    add_config_options(parser, help='override settings of the config')
     return parser.parse_args()
 
 

@@ -14,7 +14,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from mmseg_more.engine import launch
-from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.command_line import CommandParser, add_config_options, command
 from mmseg_more.spread import spread_indices
 from mmseg_more.visualization import draw_model_grid
 
@@ -32,12 +32,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         default='cuda' if torch.cuda.is_available() else 'cpu',
         help='device to run on',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        help='override some settings in the used config',
-    )
+    add_config_options(parser)
     args = parser.parse_args(argv)
     if args.num < 1:
         parser.error('--num must be at least 1')

@@ -24,7 +24,7 @@ from mmseg_more.deployment import (
     export_network,
 )
 from mmseg_more.engine import launch
-from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.command_line import CommandParser, add_config_options, command
 from mmseg_more.models.structures import MAP_NAMES
 
 
@@ -49,12 +49,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         action='store_true',
         help='write without a comparison with the segmentor',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        help='override some settings in the used config',
-    )
+    add_config_options(parser)
     args = parser.parse_args(argv)
     if args.source and args.output != 'maps':
         parser.error('--source belongs to --output maps')

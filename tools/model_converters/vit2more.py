@@ -22,7 +22,7 @@ from mmseg_more.apis.model_conversion import (
     write_checkpoint,
 )
 from mmseg_more.engine import launch
-from mmseg_more.engine.command_line import CommandParser, ConfigOptions, command
+from mmseg_more.engine.command_line import CommandParser, add_config_options, command
 from mmseg_more.engine.type_name import type_name
 
 
@@ -34,12 +34,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--seed', type=int, default=0, help='of the registers (default: %(default)s)'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        help='override some settings in the used config',
-    )
+    add_config_options(parser)
     args = parser.parse_args(argv)
     if args.dst and Path(args.src).resolve() == Path(args.dst).resolve():
         parser.error('SRC and DST are the same file; give DST another name')

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from mmengine.config import Config
 
 from mmseg_more.engine import launch
-from mmseg_more.engine.command_line import ConfigOptions
+from mmseg_more.engine.command_line import add_config_options
 from mmseg_more.masks.lock import FolderLock
 from mmseg_more.masks.pool import usable_cores
 
@@ -39,12 +39,7 @@ def add_arguments(
     )
     parser.add_argument('--report', action='store_true', help='run nothing')
     parser.add_argument('--markdown', type=Path, help='file to write the report to')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        help='override some settings in the config, for all rows',
-    )
+    add_config_options(parser, help='override some settings in the config, for all rows')
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
