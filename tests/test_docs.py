@@ -137,11 +137,9 @@ def option_names(script: str) -> Set[str]:
     sources = [path, *path.parent.glob('common/*.py')]
     if 'from study.command import' in path.read_text():
         sources.append(path.parent / 'study' / 'command.py')
-    return {
-        option
-        for source in sources
-        for option in re.findall(r"'(--[\w-]+)'", source.read_text())
-    } | {'--help'}
+    text = '\n'.join(source.read_text() for source in sources)
+    shared = {'--cfg-options'} if 'add_config_options(' in text else set()
+    return {'--help', *shared, *re.findall(r"'(--[\w-]+)'", text)}
 
 
 # options that a script makes of a table rather than writing them out
