@@ -96,3 +96,11 @@ def test_parameters_without_a_gradient_mode(calls):
     with torch.no_grad():
         attend(*(part.requires_grad_() for part in heads((1, 2, 9, 8))))
     assert not calls
+
+
+def test_a_trace_takes_other_sizes(calls):
+    """The sizes of blocks are no part of it."""
+    traced = torch.jit.trace(attend, heads((1, 2, 9, 8)), check_trace=False)
+    assert calls
+    parts = heads((3, 2, 21, 8))
+    assert_close(traced(*parts).double(), exact(*parts), **CLOSE)

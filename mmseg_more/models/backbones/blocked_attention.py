@@ -29,7 +29,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query.device.type == 'cpu'
         and query.dtype == torch.bfloat16
         and not wants_gradient
-        and not torch.compiler.is_compiling()
+        and not (torch.jit.is_tracing() or torch.compiler.is_compiling())
     )
     return (_attend_in_blocks if blocked else F.scaled_dot_product_attention)(
         query, key, value
