@@ -156,14 +156,16 @@ class CalibrationMetric(CountingMetric):
         names = self.dataset_meta['classes'][1:]
         thresholds: Dict[str, Dict[str, MapThreshold]] = {kind: {} for kind in SCALE_KINDS}
         metrics: Dict[str, float] = {}
-        own_choice = self._classes_to_choose()
+        doubtful = self._doubtful_classes()
+        own_choice = (self._counts[_IMAGES] >= MIN_IMAGES) & ~doubtful & self.per_class
         for name in CALIBRATED_MAPS:
             for kind in SCALE_KINDS:
                 key = f'{name}/{kind}'
-                bkg, agreement = choose_threshold(self._counts[key])
+                histogram = without_classes(self._counts[key], doubtful)
+                bkg, agreement = choose_threshold(histogram)
                 metrics[f'{key}/threshold'] = bkg
                 metrics[f'{key}/agreement'] = 100 * agreement
-                own = (choose_class_thresholds(self._counts[key]) * bkg).sqrt()
+                own = (choose_class_thresholds(histogram) * bkg).sqrt()
                 thresholds[kind][name] = MapThreshold(
                     bkg,
                     {
@@ -175,12 +177,11 @@ class CalibrationMetric(CountingMetric):
         self._save(thresholds, metrics, len(results))
         return metrics
 
-    def _classes_to_choose(self) -> Tensor:
-        """Which of the K classes get thresholds of their own, bool ``(K,)``."""
-        enough = self._counts[_IMAGES] >= MIN_IMAGES
+    def _doubtful_classes(self) -> Tensor:
+        """Classes whose stand-in is not believed, bool ``(K,)``; a warning names them."""
         shown = self._counts[f'{CALIBRATED_MAPS[0]}/{SCALE_KINDS[0]}'][1:].sum((1, 2))
         coverage = shown / self._counts[_PIXELS]
-        doubtful = enough & (coverage > MAX_COVERAGE)
+        doubtful = (self._counts[_IMAGES] >= MIN_IMAGES) & (coverage > MAX_COVERAGE)
         if doubtful.any():
             names = self.dataset_meta['classes'][1:]
             listed = ', '.join(
@@ -188,12 +189,13 @@ class CalibrationMetric(CountingMetric):
             )
             print_log(
                 'the segmentation gives most of the images that show them to these '
-                f'classes: {listed}. They may have taken the background along; look at '
-                'masks before you trust any threshold',
+                f'classes: {listed}. They may have taken the background along, and do not '
+                'count for the thresholds, unless there is no other; look at masks before '
+                'you trust any threshold',
                 MMLogger.get_current_instance(),
                 WARNING,
             )
-        return enough & ~doubtful & self.per_class
+        return doubtful
 
     def _save(
         self,
@@ -224,6 +226,24 @@ class CalibrationMetric(CountingMetric):
             logger,
         )
         print_log(f'the thresholds are in {self.out_file}', logger)
+
+
+def without_classes(histogram: Tensor, left_out: Tensor) -> Tensor:
+    """Counts of the pixels that neither labelling gives to some classes.
+
+    Args:
+        histogram: ``(C, K, S + 1)`` of :func:`threshold_histogram`.
+        left_out: Those classes, bool ``(K,)``. If they are all, they stay.
+
+    Returns:
+        The same counts, 0 for what is left out.
+    """
+    if left_out.all():
+        return histogram
+    histogram = histogram.clone()
+    histogram[1:][left_out] = 0
+    histogram[:, left_out] = 0
+    return histogram
 
 
 def choose_threshold(histogram: Tensor) -> Tuple[float, float]:

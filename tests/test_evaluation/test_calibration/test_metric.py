@@ -20,6 +20,7 @@ from mmseg_more.evaluation.calibration.metric import (
     THRESHOLDS,
     choose_class_thresholds,
     choose_threshold,
+    without_classes,
 )
 from mmseg_more.evaluation.functional import threshold_histogram
 from mmseg_more.masks import Calibration
@@ -93,10 +94,36 @@ def test_a_class_that_takes_the_background_along(tmp_path):
             sample = calibration_sample(seed)
             sample['seg_logits']['data'][2, :10] += 100  # the square, in 10 of 12 rows
             metric.process(None, [sample])
+        counts = metric._counts['lam/ms'].clone()
         metric.evaluate(NUM_IMAGES)
     classes = Calibration.load(tmp_path / 'c.json').threshold('lam', 'ms').classes
     assert 'square' not in classes and 'circle' in classes
     assert 'square 8' in log.call_args_list[0].args[0]
+    # nor does it count for the threshold of a map
+    square = torch.tensor([name == 'square' for name in NAMES])
+    found = Calibration.load(tmp_path / 'c.json').threshold('lam', 'ms')
+    assert found.bkg == choose_threshold(without_classes(counts, square))[0]
+    assert found.bkg != choose_threshold(counts)[0]
+
+
+def test_pixels_of_classes_that_are_left_out():
+    """Those that either labelling gives to them; if they are all, they stay."""
+    generator = torch.Generator().manual_seed(0)
+    strongest = torch.randint(0, 3, (20, 20), generator=generator)
+    target = torch.randint(0, 4, (20, 20), generator=generator)
+    value = torch.rand(20, 20, generator=generator)
+    sweep = torch.tensor(THRESHOLDS, dtype=torch.float64)
+
+    def count(truth):
+        return threshold_histogram(strongest, value, truth, sweep, 3)
+
+    left_out = torch.tensor([False, True, False])
+    kept = (strongest != 1) & (target != 2)
+    whole = count(target)
+    found = without_classes(whole, left_out)
+    assert torch.equal(found, count(target.where(kept, 255)))
+    assert torch.equal(whole, count(target))
+    assert torch.equal(without_classes(whole, torch.ones(3, dtype=torch.bool)), whole)
 
 
 def test_memory_does_not_grow_with_images(tmp_path):
