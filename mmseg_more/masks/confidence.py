@@ -238,30 +238,51 @@ class ConfidenceCurves(NamedTuple):
     """From the expected IoU of a mask to its mean IoU."""
     settings: Dict[str, Any]
     """``MaskRecipe.settings()`` of the masks that they were fitted to; empty: not known."""
+    foreground: Optional[ConfidenceCurve] = None
+    """Of pixels that show a class; ``pixel`` is then of those that show the background.
+    None: ``pixel`` is of both."""
+
+    def pixels(self, confidence: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Calibrated confidence of pixels, float32 of the same shape.
+
+        Args:
+            confidence: In [0, 1].
+            mask: The labels that they show, of the same shape; 0 is background.
+        """
+        calibrated = self.pixel(confidence)
+        if self.foreground is not None:
+            shown = mask > 0
+            calibrated[shown] = self.foreground(confidence[shown])
+        return calibrated
 
     def to_dict(self) -> Dict[str, Any]:
         """As JSON takes it."""
-        return dict(
+        content = dict(
             pixel=self.pixel.to_dict(), image=self.image.to_dict(), settings=self.settings
         )
+        if self.foreground is not None:
+            content['foreground'] = self.foreground.to_dict()
+        return content
 
     @classmethod
     def from_dict(cls, content: Any) -> 'ConfidenceCurves':
-        """What :meth:`to_dict` gave; ``settings`` may be left out.
+        """What :meth:`to_dict` gave; ``settings`` and ``foreground`` may be left out.
 
         Raises:
             ValueError: If it is something else.
         """
         keys = set(content) if isinstance(content, Mapping) else set()
-        if not {'pixel', 'image'} <= keys <= {'pixel', 'image', 'settings'}:
+        if not {'pixel', 'image'} <= keys <= {*cls._fields}:
             raise ValueError(
-                'the curves of confidence of a source have the keys pixel, image and '
-                f'settings, got {sorted(keys) or content!r}'
+                'the curves of confidence of a source have the keys pixel, image, settings '
+                f'and foreground, got {sorted(keys) or content!r}'
             )
+        foreground = content.get('foreground')
         return cls(
             ConfidenceCurve.from_dict(content['pixel']),
             ConfidenceCurve.from_dict(content['image']),
             dict(content.get('settings') or {}),
+            None if foreground is None else ConfidenceCurve.from_dict(foreground),
         )
 
     def differences(self, settings: Mapping[str, Any]) -> List[str]:

@@ -229,8 +229,9 @@ class MaskMaker:
         if probabilities is not None:
             confidence = won_probability(mask, probabilities).cpu().numpy()
             labels = probabilities.labels.cpu().numpy()
-            mask_confidence = self._calibrated(confidence_of(mask, probabilities, bkg))
+            mask_confidence = confidence_of(mask, probabilities, bkg)
         array = mask.to(torch.uint8).cpu().numpy()
+        mask_confidence = self._calibrated(mask_confidence, array)
         return MadeMask(payload, array, labels, confidence, None, mask_confidence)
 
     def _at_full_size(
@@ -239,8 +240,9 @@ class MaskMaker:
         """What was made at a lower size, with mask and confidence of the full one."""
         assert made.mask_confidence is not None, 'it was made of probabilities'
         if self._curves is not None:
-            for row in pixels:  # one at a time: the curve works in double precision
-                row[:] = self._curves.pixel(row)
+            # one row at a time: a curve works in double precision
+            for row, labels in zip(pixels, mask):
+                row[:] = self._curves.pixels(row, labels)
         return made._replace(
             mask=mask,
             mask_confidence=made.mask_confidence._replace(pixels=pixels),
@@ -258,11 +260,15 @@ class MaskMaker:
                 'current',
             )
 
-    def _calibrated(self, raw: Optional[MaskConfidence]) -> Optional[MaskConfidence]:
-        if raw is None or self._curves is None:
+    def _calibrated(
+        self, raw: Optional[MaskConfidence], mask: Optional[np.ndarray]
+    ) -> Optional[MaskConfidence]:
+        """Confidence by the curves, if there are any, of a mask ``(H, W)``."""
+        if raw is None or mask is None or self._curves is None:
             return raw
         return MaskConfidence(
-            self._curves.pixel(raw.pixels), float(self._curves.image(np.array(raw.image)))
+            self._curves.pixels(raw.pixels, mask),
+            float(self._curves.image(np.array(raw.image))),
         )
 
     def _new_place(self, payload: Any) -> '_Place':
@@ -281,7 +287,7 @@ class MaskMaker:
                     place.labels,
                     result.confidence,
                     None,
-                    self._calibrated(result.mask_confidence),
+                    self._calibrated(result.mask_confidence, result.mask),
                 )
                 self._bring_back(place, result)
         return self._ready()

@@ -211,6 +211,23 @@ def test_curves_change_the_confidence_and_not_the_mask():
     assert made.mask_confidence.image == pytest.approx(0.6)
 
 
+def test_pixels_that_show_a_class_may_have_a_curve_of_their_own():
+    both = dict(CURVES, foreground=dict(edges=[0, 1], values=[0.5]), settings={})
+    curves = ConfidenceCurves.from_dict(both)
+    assert curves.to_dict() == both
+    item = example()
+    options = dict(source='seg', policy='all', multi_scale=False)
+    with MaskMaker(decided(**options)) as maker:
+        (raw,) = maker.add('a', item, None)
+    with MaskMaker(decided(**options, calibration=calibration(seg=both))) as maker:
+        (made,) = maker.add('a', item, None)
+    of_background = np.where(raw.mask_confidence.pixels < 0.5, 0.25, 0.75)
+    expected = np.where(raw.mask > 0, 0.5, of_background)
+    assert len(np.unique(expected)) == 3
+    np.testing.assert_allclose(made.mask_confidence.pixels, expected)
+    assert made.mask_confidence.image == pytest.approx(0.6)
+
+
 def test_curves_of_other_masks_are_left_out():
     """And a warning says what differs; which classes may appear does not count."""
     fitted = dict(CURVES, settings=decided(source='lam').settings())

@@ -8,7 +8,12 @@ import pytest
 import mask_run
 from mask_run import IMAGES, manifest, mask_config, read_mask, run_masks
 from mmseg_more.engine import launch
-from mmseg_more.masks import limited_pipeline, use_pseudo_labels
+from mmseg_more.masks import (
+    Calibration,
+    ConfidenceCurves,
+    limited_pipeline,
+    use_pseudo_labels,
+)
 from mmseg_more.masks.large_images import worked_size
 
 LIMIT = 500  # a, b, below/a and e have more
@@ -44,6 +49,22 @@ def test_it_is_the_same_each_time(data, limited, tmp_path):
     options = dict(crf=True, soft_maps=True, confidence_maps=True)
     run_masks(data, tmp_path / 'again', max_pixels=LIMIT, **options)
     assert mask_run.files(tmp_path / 'again') == mask_run.files(limited)
+
+
+def test_confidence_is_calibrated_at_full_size(data, limited, tmp_path):
+    """Background and classes by curves of their own."""
+    curve = dict(edges=[0, 1], values=[0.2])
+    curves = ConfidenceCurves.from_dict(
+        dict(pixel=curve, image=curve, foreground=dict(curve, values=[0.8]))
+    )
+    Calibration(confidence=dict(lam=curves)).save(tmp_path / 'c.json')
+    options = dict(crf=True, confidence_maps=True, calibration=str(tmp_path / 'c.json'))
+    run_masks(data, tmp_path / 'masks', max_pixels=LIMIT, **options)
+    for name in IMAGES:
+        mask = read_mask(tmp_path / 'masks' / f'{name}.png')
+        levels = read_mask(tmp_path / 'masks' / 'confidence' / f'{name}.png')
+        assert np.array_equal(mask, read_mask(limited / f'{name}.png'))
+        assert np.array_equal(levels, np.where(mask > 0, 204, 51))
 
 
 def test_images_within_the_limit_are_as_without_one(data, limited, tmp_path):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -229,9 +229,8 @@ class ReliabilityMetric(MaskMetric):
             if scored.rejection is not None:
                 drawn['rejection'][source] = _rejection_to_dict(scored.rejection)
             if scored.curves:
-                pixel, image = scored.curves
                 settings = about['settings'][source]
-                fitted[source] = ConfidenceCurves(pixel, image, settings)
+                fitted[source] = scored.curves._replace(settings=settings)
         calibrated = ', '.join(s for s, recipe in made_by.items() if recipe.curves)
         print_log(
             f'confidence of the masks of {len(results)} images, in percent (calibrated: '
@@ -288,8 +287,8 @@ class _Scored(NamedTuple):
     """None where no image has a pixel that counts."""
     aurc_of_mean: float
     brier: float
-    curves: Optional[Tuple[ConfidenceCurve, ConfidenceCurve]]
-    """Of pixels and of images; None like ``rejection``."""
+    curves: Optional[ConfidenceCurves]
+    """Without settings; None like ``rejection``."""
 
     @classmethod
     def of(
@@ -308,7 +307,7 @@ class _Scored(NamedTuple):
         number = float(pixels[0].sum())
         curves = None
         if known.any():
-            curves = (_fit(pixels), _fit(images))
+            curves = _fit_curves(pixels, shown, images)
         return cls(
             reliability(pixels, num_bins),
             reliability(shown, num_bins),
@@ -338,6 +337,14 @@ class _Scored(NamedTuple):
 
 
 _IMAGE_BINS = 8  # there are hundreds of images, not millions
+
+
+def _fit_curves(pixels: Tensor, shown: Tensor, images: Tensor) -> ConfidenceCurves:
+    """From the histograms of all pixels, of those that show a class, and of the images."""
+    background = pixels - shown
+    if not (shown[0].any() and background[0].any()):
+        return ConfidenceCurves(_fit(pixels), _fit(images), {})
+    return ConfidenceCurves(_fit(background), _fit(images), {}, _fit(shown))
 
 
 def _fit(histogram: Tensor) -> ConfidenceCurve:

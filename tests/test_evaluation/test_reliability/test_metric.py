@@ -171,7 +171,8 @@ def test_curves_are_fitted_and_taken(tmp_path):
     assert written['calibrated'] == dict(lam=True, seg=True)
     # with its own curves there is nothing left between confidence and truth, but for bins
     for source in ('lam', 'seg'):
-        assert calibrated[f'{source}/ECE'] < 1e-3 < raw[f'{source}/ECE']
+        for name in ('ECE', 'ECE_foreground'):
+            assert calibrated[f'{source}/{name}'] < 1e-3 < raw[f'{source}/{name}']
         assert abs(calibrated[f'{source}/image_bias']) < 1e-3
         assert calibrated[f'{source}/AURC_random'] == raw[f'{source}/AURC_random']
     before = path.read_text()
@@ -184,6 +185,22 @@ def test_curves_are_fitted_and_taken(tmp_path):
     (tmp_path / 'torn.json').write_text('{')
     with pytest.raises(ValueError, match='not valid JSON'):
         ReliabilityMetric(curves_file=str(tmp_path / 'torn.json'))
+
+
+@pytest.mark.parametrize('label', [0, 1])
+def test_masks_that_show_background_or_classes_alone(tmp_path, label):
+    """One curve of their pixels is left."""
+    path = tmp_path / 'c.json'
+    sample = make_protocol_sample(0, tmp_path)
+    sample.seg_logits = PixelData(data=sample.seg_logits_ms.data)
+    shown = torch.full_like(sample.gt_sem_seg.data, label)
+    sample.pred_sem_seg = PixelData(data=shown)
+    for name in ('gt_score', 'pred_score'):
+        sample.pop(name)
+    metric = ReliabilityMetric(('seg',), curves_file=str(path))
+    metric.dataset_meta = dict(classes=CLASSES)
+    scored(metric, [sample.to_dict()])
+    assert Calibration.load(path).confidence['seg'].foreground is None
 
 
 def test_a_failing_crf_ends_the_run(tmp_path, monkeypatch):
