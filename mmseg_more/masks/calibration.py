@@ -67,6 +67,7 @@ class Calibration:
                         "ms": {"cam": {"bkg": 0.11, "classes": {}}}},
          "source": {"checkpoint": "iter_1400.pth", "num_images": 300, ...},
          "confidence": {"cam": {"pixel": {"edges": [0, 0.5, 1], "values": [0.4, 0.9]},
+                                "foreground": {"edges": [0, 1], "values": [0.8]},
                                 "image": {"edges": [0, 1], "values": [0.6]},
                                 "settings": {"source": "cam", "bkg": 0.11, ...}}}}
 
