@@ -7,6 +7,7 @@ import torch
 from mmseg_more.masks import (
     ClassProbabilities,
     ConfidenceCurve,
+    ConfidenceCurves,
     MaskMaker,
     MaskRecipe,
     dense_crf_mask,
@@ -177,14 +178,10 @@ def test_without_crf():
     np.testing.assert_array_equal(made.mask_confidence.pixels, confidence)
 
 
-def test_calibrated_confidence(monkeypatch):
+def test_calibrated_confidence():
     halves = ConfidenceCurve([0, 0.5, 1], [0.25, 0.75])
-
-    class Curves:
-        pixel = image = halves
-
     with MaskMaker(recipe(max_pixels=600)) as maker:
-        maker._curves = Curves
+        maker._curves = ConfidenceCurves(halves, halves, {})
         (made,) = maker.add('a', example((30, 20)), None, size=(60, 40))
     _, raw = full_size_mask(example((30, 20)), (60, 40))
     assert np.array_equal(made.mask_confidence.pixels, halves(raw))
