@@ -46,7 +46,10 @@ class CalibrationMetric(CountingMetric):
     for the truth: the threshold of a map is the one at which its labels agree best with
     it, by mIoU over all images. That of a class is the geometric mean of it and of the one
     at which the IoU of this class is largest: halfway, since single classes of the
-    stand-in err more than its mean. All of ``THRESHOLDS`` are counted in one pass.
+    stand-in err more than its mean. A class to which the stand-in gives more than
+    ``MAX_COVERAGE`` of the images that show it may have taken the background along: pixels
+    that it or the map gives to this class do not count, unless there is no other class.
+    All of ``THRESHOLDS`` are counted in one pass.
     docs/quality.md has what this choice loses against the one that true masks would make.
 
     The maps come from :class:`LocalizationHook`, at scale 1 and at several scales;
