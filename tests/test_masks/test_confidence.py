@@ -196,13 +196,19 @@ def decided(*changes, **options):
     return recipe.resolve(True, True).calibrated(('disk', 'star'), 0.4, lambda: 0.45)
 
 
-def test_curves_change_the_confidence_and_not_the_mask():
+def raw_and_calibrated(curves):
+    """A mask of :func:`example` without curves and with them."""
     item = example()
     options = dict(source='seg', policy='all', multi_scale=False)
     with MaskMaker(decided(**options)) as maker:
         (raw,) = maker.add('a', item, None)
-    with MaskMaker(decided(**options, calibration=calibration(seg=CURVES))) as maker:
+    with MaskMaker(decided(**options, calibration=calibration(seg=curves))) as maker:
         (made,) = maker.add('a', item, None)
+    return raw, made
+
+
+def test_curves_change_the_confidence_and_not_the_mask():
+    raw, made = raw_and_calibrated(CURVES)
     assert np.array_equal(made.mask, raw.mask)
     assert np.array_equal(made.confidence, raw.confidence, equal_nan=True)
     expected = np.where(raw.mask_confidence.pixels < 0.5, 0.25, 0.75)
@@ -215,12 +221,7 @@ def test_pixels_that_show_a_class_may_have_a_curve_of_their_own():
     both = dict(CURVES, foreground=dict(edges=[0, 1], values=[0.5]), settings={})
     curves = ConfidenceCurves.from_dict(both)
     assert curves.to_dict() == both
-    item = example()
-    options = dict(source='seg', policy='all', multi_scale=False)
-    with MaskMaker(decided(**options)) as maker:
-        (raw,) = maker.add('a', item, None)
-    with MaskMaker(decided(**options, calibration=calibration(seg=both))) as maker:
-        (made,) = maker.add('a', item, None)
+    raw, made = raw_and_calibrated(both)
     of_background = np.where(raw.mask_confidence.pixels < 0.5, 0.25, 0.75)
     expected = np.where(raw.mask > 0, 0.5, of_background)
     assert len(np.unique(expected)) == 3
