@@ -1,6 +1,7 @@
 """Label Studio: tasks with predictions of its brush, whose run lengths are its own."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -11,16 +12,30 @@ import numpy as np
 
 from ..image_files import IMAGE_SUFFIXES
 from .corrected import CorrectedMask, ImportSettings, check_number_of_pixels
+from .drawn_shapes import ellipse_pixels, polygon_pixels, rectangle_corners
 from .source import MaskSource
 
 LOCAL_FILES = '/data/local-files/?d='
 """Where Label Studio serves files of its own disk."""
 _UPLOADED = re.compile(r'/data/upload/\d+/[0-9a-f]{8}-')
-# regions that are no brush strokes; other results (choices, texts) are of no pixels
-_OTHER_REGIONS = ('rectanglelabels', 'polygonlabels', 'ellipselabels', 'keypointlabels')
+# regions whose class is a result of its own, of the type "labels" and with the same id;
+# other results (choices, texts) are of no pixels
+_BARE_REGIONS = frozenset(
+    (
+        'bitmask',
+        'brush',
+        'ellipse',
+        'keypoint',
+        'magicwand',
+        'polygon',
+        'rectangle',
+        'vector',
+    )
+)
 _LENGTH_BITS = (3, 4, 8, 16)
 _WORD_BITS = 8
 _FROM, _TO = 'mask', 'image'
+_FAR = 1e6
 
 
 def label_studio_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
@@ -140,7 +155,8 @@ def read_label_studio(path: Path, settings: ImportSettings) -> Iterator[Correcte
     """The tasks of an export "JSON": of each its latest annotation, not the predictions.
 
     Annotations that were cancelled do not count, and a task without any other is not
-    annotated. Where strokes of two classes overlap, the later region lies on top.
+    annotated. Regions are brush strokes, polygons, rectangles and ellipses. Where those of
+    two classes overlap, the later one lies on top.
 
     Args:
         path: The JSON file.
@@ -148,8 +164,8 @@ def read_label_studio(path: Path, settings: ImportSettings) -> Iterator[Correcte
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no such export, a region is none of the brush, or of an unknown
-            class.
+        ValueError: If it is no such export, or a region is of another kind, without a
+            class, or of an unknown one.
     """
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist')
@@ -177,34 +193,70 @@ def _task_mask(task: dict, settings: ImportSettings, where: str) -> CorrectedMas
         return CorrectedMask(name, None)
     latest = max(annotations, key=_time_of)
     labels: Optional[np.ndarray] = None
+    regions = [one for one in latest['result'] if one['type'].endswith('labels')]
+    named = {region.get('id') for region in regions}
     for result in latest['result']:
-        if result['type'] in _OTHER_REGIONS:
-            raise ValueError(
-                f'{where} ({name!r}) has a region of the kind {result["type"]!r}: only '
-                'those of the brush are read'
-            )
-        if result['type'] != 'brushlabels':
-            continue
-        size = (result['original_height'], result['original_width'])
+        if result['type'] in _BARE_REGIONS and result.get('id') not in named:
+            raise ValueError(f'{where} ({name!r}) has a {result["type"]} without a class')
+    for region in regions:
+        size = (region['original_height'], region['original_width'])
         check_number_of_pixels(size, where)
         if labels is None:
             labels = np.full(size, settings.uncovered, np.uint8)
-        if labels.shape != size or result.get('image_rotation'):
+        if labels.shape != size or region.get('image_rotation'):
             raise ValueError(f'{where} ({name!r}) has regions of another size, or turned')
-        names = result['value']['brushlabels']
+        names = region['value'][region['type']]
         if len(names) != 1:
             raise ValueError(f'{where} ({name!r}) has a region of {len(names)} classes')
-        try:
-            pixels = brush_pixels(bytes([*result['value']['rle']]), size)
-        except ValueError as error:
-            raise ValueError(
-                f'{where} ({name!r}): run lengths that cannot be read: {error}, the image '
-                f'has {size[0]}x{size[1]} pixels'
-            ) from error
+        pixels = _region_pixels(region, size, f'{where} ({name!r})')
         labels[pixels] = settings.label(names[0], where)
     if labels is None:
         labels = np.full(settings.image_size(name), settings.uncovered, np.uint8)
     return CorrectedMask(name, labels)
+
+
+def _region_pixels(region: dict, size: Tuple[int, int], where: str) -> np.ndarray:
+    """Boolean ``(H, W)`` of a region, whose lengths are percent of the image's sides."""
+    value = region['value']
+    if 'rle' in value:
+        try:
+            return brush_pixels(bytes([*value['rle']]), size)
+        except ValueError as error:
+            raise ValueError(
+                f'{where}: run lengths that cannot be read: {error}, the image '
+                f'has {size[0]}x{size[1]} pixels'
+            ) from error
+    sides = np.array(size[::-1]) / 100
+    if 'points' in value and value.get('closed', True):
+        corners = _percent(value['points'], where)
+        if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
+            raise ValueError(f'{where}: a polygon of {len(value["points"])} points')
+        return polygon_pixels(corners * sides, size)
+    if {'x', 'y', 'width', 'height'} <= value.keys():
+        corner = _percent((value['x'], value['y']), where) * sides
+        extent = _percent((value['width'], value['height']), where) * sides
+        turned = _percent(value.get('rotation', 0), where)
+        return polygon_pixels(rectangle_corners(corner, extent, float(turned)), size)
+    if {'x', 'y', 'radiusX', 'radiusY'} <= value.keys():
+        centre = _percent((value['x'], value['y']), where) * sides
+        radii = _percent((value['radiusX'], value['radiusY']), where) * sides
+        turned = _percent(value.get('rotation', 0), where)
+        return ellipse_pixels(centre, radii, float(turned), size)
+    raise ValueError(
+        f'{where} has a region of the kind {region["type"]!r}: only brush strokes, closed '
+        'polygons, rectangles and ellipses are read'
+    )
+
+
+def _percent(numbers: Any, where: str) -> np.ndarray:
+    """Numbers of a region, in percent or degrees, as an array."""
+    try:
+        array = np.array(numbers, float)
+    except (TypeError, ValueError):
+        array = np.array(math.nan)
+    if not (np.abs(array) <= _FAR).all():
+        raise ValueError(f'{where} has a region at {str(numbers)[:80]}')
+    return array
 
 
 def _task_name(data: Dict[str, Any], settings: ImportSettings, where: str) -> str:

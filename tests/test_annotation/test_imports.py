@@ -13,9 +13,11 @@ from mmseg_more.annotation import (
     READERS,
     ImportSettings,
     MaskSource,
+    drawn_shapes,
     export_masks,
     import_masks,
 )
+from mmseg_more.annotation.drawn_shapes import polygon_pixels
 from mmseg_more.annotation.label_studio import brush_pixels, brush_runs
 from mmseg_more.files import palette_png, png
 
@@ -372,10 +374,6 @@ def test_label_studio_annotations_without_regions_need_the_images(run, tmp_path)
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (
-            dict(type='polygonlabels'),
-            "of the kind 'polygonlabels': only those of the brush",
-        ),
         (dict(original_width=8), 'they are of 35 pixels, the image has 5x8 pixels'),
         (dict(original_width=10**9), 'a mask of 5x1000000000 pixels'),
         (dict(original_width='7'), 'is not as Label Studio exports it: TypeError'),
@@ -390,6 +388,119 @@ def test_label_studio_annotations_without_regions_need_the_images(run, tmp_path)
 def test_label_studio_hostile(run, tmp_path, change, message):
     result = stroke(LEFT, 'cat') | change
     path = tasks(tmp_path / 'a.json', dict(id=1, result=[result]))
+    failure(run, path, 'labelstudio', message)
+
+
+def drawn(kind, name='cat', size=(20, 30), **value):
+    """A region that is drawn by its outline, in percent of the image's sides."""
+    value[f'{kind}labels'] = [name]
+    shape = dict(original_width=size[1], original_height=size[0])
+    return dict(type=f'{kind}labels', value=value, **shape)
+
+
+def test_label_studio_shapes_that_are_drawn(run, tmp_path):
+    """A pixel belongs to a shape that its centre lies in, and to the later of two."""
+    triangle = [[0, 0], [100, 0], [0, 100]]
+    path = tasks(
+        tmp_path / 'a.json',
+        dict(
+            id=1,
+            result=[
+                drawn('polygon', 'cat', points=triangle, closed=True),
+                drawn('rectangle', 'dog', x=50, y=50, width=20, height=25, rotation=0),
+                drawn('ellipse', 'cat', x=60, y=60, radiusX=10, radiusY=5),
+            ],
+        ),
+    )
+    rows, columns = np.arange(20)[:, None] + 0.5, np.arange(30) + 0.5
+    expected = np.where(columns / 30 + rows / 20 < 1, 1, 0)
+    expected[10:15, 15:21] = 2
+    expected[((columns - 18) / 3) ** 2 + (rows - 12) ** 2 <= 1] = 1
+    check(run(path, 'labelstudio'), {'roof/a 1': expected})
+
+
+@pytest.mark.parametrize('turned', [0, 30, 90, -45, 400])
+def test_label_studio_shapes_that_are_turned(run, tmp_path, turned):
+    """Clockwise: a rectangle around its upper left corner, an ellipse around its centre."""
+    path = tasks(
+        tmp_path / 'a.json',
+        dict(
+            id=1,
+            result=[
+                drawn('rectangle', x=40, y=30, width=40, height=20, rotation=turned),
+                drawn('ellipse', 'dog', x=40, y=30, radiusX=20, radiusY=8, rotation=turned),
+            ],
+        ),
+    )
+    rows, columns = np.arange(20)[:, None] + 0.5, np.arange(30) + 0.5
+    turn = np.exp(-1j * np.radians(turned))  # back: a complex plane with rows downwards
+    back = (columns - 12 + 1j * (rows - 6)) * turn
+    inside = (back.real > 0) & (back.real < 12) & (back.imag > 0) & (back.imag < 4)
+    expected = inside.astype(int)
+    expected[(back.real / 6) ** 2 + (back.imag / 1.6) ** 2 <= 1] = 2
+    check(run(path, 'labelstudio'), {'roof/a 1': expected})
+
+
+def test_label_studio_shapes_across_the_border(run, tmp_path):
+    path = tasks(
+        tmp_path / 'a.json',
+        dict(
+            id=1,
+            result=[
+                drawn('rectangle', x=-50, y=75, width=80, height=900),
+                drawn('rectangle', 'dog', x=120, y=0, width=10, height=10),
+                drawn('ellipse', 'dog', x=50, y=50, radiusX=0, radiusY=10),
+            ],
+        ),
+    )
+    expected = np.zeros((20, 30), int)
+    expected[15:, :9] = 1
+    check(run(path, 'labelstudio'), {'roof/a 1': expected})
+
+
+def test_a_large_polygon_is_filled_in_parts(monkeypatch):
+    corners = np.array([[1, 2], [37.5, 4], [20, 33.3], [4, 30]])
+    whole = polygon_pixels(corners, (40, 38))
+    assert 500 < whole.sum() < 40 * 38
+    monkeypatch.setattr(drawn_shapes, '_POINTS_AT_ONCE', 80)
+    np.testing.assert_array_equal(polygon_pixels(corners, (40, 38)), whole)
+
+
+def test_label_studio_classes_beside_their_regions(run, tmp_path):
+    """By ``<Labels>`` with ``<Rectangle>``, a region and its class are two results."""
+    value = dict(x=0, y=0, width=40, height=100)
+    size = dict(original_width=7, original_height=5)
+    bare = dict(id='r', type='rectangle', value=value, **size)
+    named = dict(id='r', type='labels', value=value | dict(labels=['dog']), **size)
+    path = tasks(tmp_path / 'a.json', dict(id=1, result=[bare, named]))
+    check(run(path, 'labelstudio'), {'roof/a 1': box(slice(None), slice(0, 3)) * 2})
+    shutil.rmtree(tmp_path / 'results')
+    tasks(path, dict(id=1, result=[bare]))
+    failure(run, path, 'labelstudio', "'roof/a 1'. has a rectangle without a class")
+
+
+TRIANGLE = [[0, 0], [1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ('region', 'message'),
+    [
+        (drawn('keypoint', x=1, y=2, width=3), "kind 'keypointlabels': only brush strokes"),
+        (drawn('vector', vertices=[], closed=True), "of the kind 'vectorlabels'"),
+        (drawn('bitmask', imageDataURL='data:'), "of the kind 'bitmasklabels'"),
+        (drawn('polygon', points=TRIANGLE, closed=False), "of the kind 'polygonlabels'"),
+        (drawn('polygon', points=TRIANGLE[:2]), 'a polygon of 2 points'),
+        (drawn('polygon', points=[[0, 0], [1], [0, 1]]), r'a region at \[\[0, 0\], \[1\]'),
+        (drawn('polygon', points=[[0, 0], [1, 'a'], [0, 1]]), 'a region at'),
+        (drawn('polygon', points=[*TRIANGLE, [float('nan'), 1]]), 'a region at'),
+        (drawn('rectangle', x=1, y=2, width=1e9, height=3), 'a region at'),
+        (drawn('ellipse', x=1, y=None, radiusX=1, radiusY=1), 'a region at'),
+        (drawn('ellipse', x=1, y=1, radiusX=1, radiusY=1, rotation='a'), 'a region at a'),
+        (drawn('polygon', 'rat', points=TRIANGLE), "unknown class 'rat'"),
+    ],
+)
+def test_label_studio_hostile_shapes(run, tmp_path, region, message):
+    path = tasks(tmp_path / 'a.json', dict(id=1, result=[region]))
     failure(run, path, 'labelstudio', message)
 
 
