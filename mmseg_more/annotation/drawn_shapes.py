@@ -33,9 +33,7 @@ def polygon_pixels(corners: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     return pixels
 
 
-def rectangle_corners(
-    corner: np.ndarray, sides: np.ndarray, degrees: float
-) -> np.ndarray:
+def rectangle_corners(corner: np.ndarray, sides: np.ndarray, degrees: float) -> np.ndarray:
     """The four corners ``(4, 2)`` of a rectangle that is turned around its first one.
 
     Args:

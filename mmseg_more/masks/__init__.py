@@ -28,6 +28,7 @@ from .config import (
     mask_dataloader,
     use_pseudo_labels,
 )
+from .cores import usable_cores
 from .dense_crf import (
     BACKENDS,
     CLASS_EPSILON,
@@ -42,7 +43,7 @@ from .hook import PseudoLabelHook
 from .large_images import MAX_PIXELS
 from .loop import MaskLoop
 from .maker import MadeMask, MaskMaker
-from .pool import CRFJob, CRFResult, DenseCRFPool, LatticeCRF, open_crf, usable_cores
+from .pool import CRFJob, CRFResult, DenseCRFPool, LatticeCRF, open_crf
 from .probabilities import (
     ClassProbabilities,
     map_probabilities,

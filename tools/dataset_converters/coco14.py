@@ -35,7 +35,7 @@ from mmseg_more.datasets.preparation.coco_instances import read_instances
 from mmseg_more.datasets.preparation.coco_masks import CROWD_MODES
 from mmseg_more.datasets.preparation.split_lists import write_split
 from mmseg_more.engine.command_line import CommandParser, command, process_count
-from mmseg_more.masks.pool import usable_cores
+from mmseg_more.masks.cores import usable_cores
 
 DEFAULT_ROOT = Path('data/coco2014')  # of the configs
 DEFAULT_MASKS = 'SegmentationClass/val2014'

@@ -43,7 +43,7 @@ from mmseg_more.datasets.preparation.voc12 import (
 )
 from mmseg_more.engine.command_line import CommandParser, command, process_count
 from mmseg_more.files import write_bytes
-from mmseg_more.masks.pool import usable_cores
+from mmseg_more.masks.cores import usable_cores
 
 LABEL_FILE = 'image_labels.json'
 DEFAULT_ROOT = Path('data/VOCdevkit/VOC2012')  # of the configs

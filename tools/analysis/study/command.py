@@ -10,8 +10,8 @@ from mmengine.config import Config
 
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import add_config_options
+from mmseg_more.masks.cores import usable_cores
 from mmseg_more.masks.lock import FolderLock
-from mmseg_more.masks.pool import usable_cores
 
 from .runs import Run, is_finished, read_run, run_folder, train_all
 
