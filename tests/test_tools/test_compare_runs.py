@@ -1,22 +1,26 @@
 import json
-import subprocess
-import sys
+import math
+from argparse import Namespace
 
 import pytest
 
-from golden import ROOT
+from scripts import analysis_script
 
-TOOL = ROOT / 'tools/analysis/compare_runs.py'
 KEYS = 'seg/mIoU', 'lam/mIoU', 'cam/mIoU'
 
 
-def compare(*arguments):
-    return subprocess.run(
-        [sys.executable, TOOL, *map(str, arguments)],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+@pytest.fixture
+def compare(monkeypatch, capsys):
+    """Run the command; its exit status, and all that it printed."""
+
+    def compare(*arguments):
+        with analysis_script('compare_runs') as tool:
+            monkeypatch.setattr('sys.argv', ['compare_runs.py', *map(str, arguments)])
+            with pytest.raises(SystemExit) as ended:
+                tool.main()
+        return Namespace(returncode=ended.value.code, stdout=''.join(capsys.readouterr()))
+
+    return compare
 
 
 def write_run(folder, figures=None, loss=1.0):
@@ -41,7 +45,7 @@ def runs(tmp_path):
     return tmp_path
 
 
-def test_means_within_the_tolerance(runs):
+def test_means_within_the_tolerance(compare, runs):
     """Single seeds may differ by more."""
     result = compare(runs / 'a', runs / 'b')
     assert result.returncode == 0, result.stdout
@@ -57,8 +61,8 @@ def test_means_within_the_tolerance(runs):
     assert compare(runs / 'a', runs / 'b', '--tolerance', 0.5).returncode == 1
 
 
-@pytest.mark.parametrize('loss', [float('nan'), float('inf')])
-def test_a_loss_that_is_not_finite(runs, loss):
+@pytest.mark.parametrize('loss', [math.nan, math.inf])
+def test_a_loss_that_is_not_finite(compare, runs, loss):
     write_run(runs / 'a' / '2')
     write_run(runs / 'b' / '2', loss=loss)
     result = compare(runs / 'a', runs / 'b', '--losses')
@@ -69,7 +73,7 @@ def test_a_loss_that_is_not_finite(runs, loss):
     )
 
 
-def test_a_run_that_is_missing(runs):
+def test_a_run_that_is_missing(compare, runs):
     (runs / 'b' / '1' / 'metrics.json').unlink()
     result = compare(runs / 'a', runs / 'b')
     assert result.returncode == 2 and 'b/1/metrics.json does not exist' in result.stdout

@@ -1,29 +1,32 @@
 import json
-import subprocess
-import sys
+
+import pytest
 
 from golden import ROOT
-
-TOOL = ROOT / 'tools/analysis/print_metrics.py'
-
-
-def show(*files):
-    return subprocess.run(
-        [sys.executable, TOOL, *files],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+from scripts import load_script
 
 
-def test_rows_and_mean(tmp_path):
+@pytest.fixture
+def show(monkeypatch):
+    """Run the command."""
+    tool = load_script(ROOT / 'tools' / 'analysis' / 'print_metrics.py')
+
+    def show(*files):
+        monkeypatch.setattr('sys.argv', ['print_metrics.py', *map(str, files)])
+        tool.main()
+
+    return show
+
+
+def test_rows_and_mean(show, tmp_path, capsys):
     files = []
     for i, value in enumerate((70.0, 72.5)):
         files.append(tmp_path / f'{i}.json')
         files[-1].write_text(json.dumps({'seg/mIoU': value, 'cls/F1': None}))
+    show(*files)
     rows = {
         line.split('|')[1].strip(): line.split('|')[2:-1]
-        for line in show(*files).stdout.splitlines()
+        for line in capsys.readouterr().out.splitlines()
         if '|' in line
     }
     assert rows['mean'][0].strip() == '71.2'
@@ -31,7 +34,8 @@ def test_rows_and_mean(tmp_path):
     assert rows['mean'][4].strip() == '-'  # no figure is not a zero
 
 
-def test_missing_file(tmp_path):
-    result = show(tmp_path / 'none.json')
-    assert result.returncode != 0
-    assert 'none.json cannot be read' in result.stdout
+def test_missing_file(show, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        show(tmp_path / 'none.json')
+    assert ended.value.code == 2
+    assert 'none.json cannot be read' in capsys.readouterr().err
