@@ -15,6 +15,10 @@ os.environ.setdefault('CUDA_VISIBLE_DEVICES', '-1')
 
 import torch
 
+# Before mmpretrain, which a test may import first: beside a recent transformers it cannot
+# be imported by itself (mmseg_more/compat.py).
+import mmseg_more  # noqa: F401
+
 # Every test machine has two cores at least; more threads slow the tiny tensors down, and
 # sums in another order would make close comparisons depend on the machine.
 torch.set_num_threads(2)

@@ -136,9 +136,12 @@ def test_gradient_of_a_resize():
 
 @torch.no_grad()
 @pytest.mark.parametrize('interpolate', ['offset', 'size'])
-def test_resized_positions(interpolate):
+@pytest.mark.parametrize('grid', [(12, 17), (8, 8)])
+def test_resized_positions(interpolate, grid):
     backbone = tiny_model().backbone
     backbone.interpolate = interpolate
     torch.nn.init.normal_(backbone.pos_embed)
-    expected = backbone._positions((12, 17))
-    assert_close(backbone.cuda()._positions((12, 17)).cpu(), expected, rtol=0, atol=1e-5)
+    size = (8 * grid[0], 8 * grid[1] + 1)
+    expected = backbone._positions(grid, size)
+    found = backbone.cuda()._positions(grid, size).cpu()
+    assert_close(found, expected, rtol=0, atol=1e-5)

@@ -69,17 +69,37 @@ def test_attention_is_the_sum_over_heads():
 @pytest.mark.parametrize('interpolate', ['offset', 'size'])
 def test_position_resize(interpolate):
     vit = _randomize(_vit(interpolate=interpolate))
-    assert vit._positions((4, 4)) is vit.pos_embed
+    assert vit._positions((4, 4), (32, 32)) is vit.pos_embed
     base = vit.pos_embed[:, 5:].transpose(1, 2).reshape(1, 16, 4, 4)
     clean = F.interpolate(base, size=(5, 3), mode='bicubic')
-    resized = vit._positions((5, 3))[:, 5:].transpose(1, 2).unflatten(2, (5, 3))
+    positions = vit._positions((5, 3), (40, 24))
+    resized = positions[:, 5:].transpose(1, 2).unflatten(2, (5, 3))
     assert torch.allclose(resized, clean) == (interpolate == 'size')
-    assert torch.equal(vit._positions((5, 3))[:, :5], vit.pos_embed[:, :5])
+    assert torch.equal(positions[:, :5], vit.pos_embed[:, :5])
 
 
 def test_positions_for_a_non_square_grid_of_as_many_patches():
     vit = _randomize(_vit())
-    assert not torch.equal(vit._positions((2, 8)), vit.pos_embed)
+    assert not torch.equal(vit._positions((2, 8), (16, 64)), vit.pos_embed)
+
+
+@pytest.mark.parametrize('size', [(32, 33), (39, 32), (33, 39), (35, 35)])
+def test_positions_for_their_own_grid(size):
+    """With the offset they are resized unless the image, not the grid alone, is square."""
+    vit = _randomize(_vit())
+    images = torch.randn(1, 3, *size)
+    base = vit.pos_embed[:, 5:].transpose(1, 2).reshape(1, 16, 4, 4)
+    shifted = F.interpolate(
+        base, scale_factor=4.1 / 4, mode='bicubic', recompute_scale_factor=False
+    )
+    expected = base if size[0] == size[1] else shifted
+    positions = vit._positions((4, 4), size)[:, 5:]
+    assert_close(positions, expected.flatten(2).transpose(1, 2), rtol=0, atol=0)
+    assert torch.equal(vit(images).patches, vit(images[..., :32, :32]).patches) == (
+        size[0] == size[1]
+    )
+    vit.interpolate = 'size'
+    assert torch.equal(vit(images).patches, vit(images[..., :32, :32]).patches)
 
 
 def test_image_smaller_than_a_patch():

@@ -1,5 +1,7 @@
 """Positions resized by matrix products, against the backbone's own."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -11,16 +13,26 @@ from mmseg_more.models.backbones.position_resize import (
 from tiny_model import tiny_model
 
 
-@pytest.mark.parametrize('resize', [resize_by_products, resize_on_gpu])
+def by_products(*args):
+    """For an image that is not square."""
+    return resize_by_products(*args, image_size=(64, 65))
+
+
+@pytest.mark.parametrize('resize', [by_products, resize_on_gpu])
 @pytest.mark.parametrize('interpolate', ['offset', 'size', 'antialias'])
-@pytest.mark.parametrize('grid', [(8, 11), (5, 9), (28, 28), (1, 2), (8, 3), (16, 16)])
+@pytest.mark.parametrize(
+    'grid', [(8, 11), (5, 9), (28, 28), (1, 2), (8, 3), (16, 16), (8, 8)]
+)
 def test_as_interpolated(resize, interpolate, grid):
     backbone = tiny_model().backbone
     backbone.interpolate = interpolate
     torch.nn.init.normal_(backbone.pos_embed)
     # sums in another order; values are up to 4
     torch.testing.assert_close(
-        backbone._resized_by(resize, grid), backbone._positions(grid), rtol=0, atol=1e-5
+        backbone._resized_by(resize, grid),
+        backbone._positions(grid, (64, 65)),
+        rtol=0,
+        atol=1e-5,
     )
 
 
@@ -29,7 +41,8 @@ def test_the_own_grid_stays_as_it_is(interpolate):
     backbone = tiny_model().backbone
     backbone.interpolate = interpolate
     torch.nn.init.normal_(backbone.pos_embed)
-    positions = backbone._resized_by(resize_by_products, backbone.grid_size)
+    square = partial(resize_by_products, image_size=(65, 65))
+    positions = backbone._resized_by(square, backbone.grid_size)
     torch.testing.assert_close(positions, backbone.pos_embed, rtol=0, atol=0)
 
 

@@ -1,5 +1,6 @@
 """Vision transformer with one token per class, MoRe section 3.1."""
 
+import functools
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 import torch
@@ -64,7 +65,8 @@ class MoReViT(BaseModule):
         interpolate: How positions are resized to another grid. 'offset' uses
             the scale factor ``((h + 0.1) / h0, (w + 0.1) / w0)`` of the
             reference code, which shifts the sampling grid slightly and which
-            converted checkpoints depend on; 'size' resizes to the target size, and
+            converted checkpoints depend on, also for a grid of ``(h0, w0)`` unless the
+            image is square; 'size' resizes to the target size, and
             'antialias' does so with antialiasing. Defaults to None, the family's: 'offset'
             of 'vit' and 'dinov2', 'size' of 'deit3' and 'clip'.
         with_cp: Activation checkpointing: a training pass keeps the tokens
@@ -296,13 +298,17 @@ class MoReViT(BaseModule):
         width = self.layers[0].hidden_channels
         return 4 * width * (self.num_extra_tokens + patches)
 
-    def _positions(self, grid: Tuple[int, int]) -> Tensor:
+    def _positions(self, grid: Tuple[int, int], image_size: Sequence[int]) -> Tensor:
         """Positions for a grid of ``(h, w)`` patches, ``(1, P+N, D)``.
 
-        P extra tokens have one, the last before the patches.
+        P extra tokens have one, the last before the patches. They stay as they are if the
+        grid is their own and, with an offset, the image of ``(H, W)`` pixels is square: the
+        authors' code asks for both, which a side that is no multiple of the patch tells
+        apart.
         """
         assert self.pos_embed is not None
-        if grid == self.grid_size:
+        height, width = image_size
+        if grid == self.grid_size and (height == width or self.interpolate != 'offset'):
             return self.pos_embed
         if self.pos_embed.is_cuda:
             with torch.autocast('cuda', enabled=False):
@@ -425,11 +431,12 @@ class MoReViT(BaseModule):
         x = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], 1)
         grid = tuple(grid)
         if self.pos_embed is not None:
-            positions = (
-                self._resized_by(resize_by_products, grid)
-                if symbolic
-                else self._positions(grid)
-            )
+            size = images.shape[-2:]
+            if symbolic:
+                resize = functools.partial(resize_by_products, image_size=size)
+                positions = self._resized_by(resize, grid)
+            else:
+                positions = self._positions(grid, size)
             without = self.num_extra_tokens - self._num_positioned
             x = x + (F.pad(positions, (0, 0, without, 0)) if without else positions)
         rotation = None

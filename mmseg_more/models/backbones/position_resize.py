@@ -1,7 +1,7 @@
 """Bicubic resizing of positions as matrix products, in exported networks and on a GPU."""
 
 from functools import lru_cache
-from typing import Tuple
+from typing import Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -11,28 +11,40 @@ _A_ANTIALIAS = -0.5  # and of its antialiased one
 
 
 def resize_by_products(
-    table: Tensor, size: Tuple[int, int], offset: float, antialias: bool = False
+    table: Tensor,
+    size: Tuple[int, int],
+    offset: float,
+    antialias: bool = False,
+    *,
+    image_size: Sequence[int],
 ) -> Tensor:
     """Resize positions to another grid, in operations that hold for every ``size``.
 
     ``rows @ table @ columns^T`` with matrices of bicubic weights. What
     ``F.interpolate(mode='bicubic', align_corners=False)`` gives but for rounding, with the
-    scale factors ``(n + offset) / n0``. A table that has that size already stays as it is.
-    An exporter sees neither a branch nor a resize operation, of which each runtime has its
-    own idea.
+    scale factors ``(n + offset) / n0``. A table that has that size already stays as it is
+    where the image is square. An exporter sees neither a branch nor a resize operation, of
+    which each runtime has its own idea.
 
     Args:
         table: Positions, ``(1, h0, w0, D)``.
         size: ``(h, w)``; plain, symbolic or traced numbers.
         offset: Patches added to ``size`` in the scale factors.
         antialias: As ``F.interpolate`` takes it. Defaults to False.
+        image_size: ``(H, W)`` of the images, as ``size``.
 
     Returns:
         ``(1, h, w, D)``.
     """
-    counts = [torch.full((1,), n, dtype=table.dtype, device=table.device) for n in size]
+
+    def as_tensor(number: int) -> Tensor:
+        return torch.full((1,), number, dtype=table.dtype, device=table.device)
+
+    counts = [as_tensor(n) for n in size]
     sources = table.shape[1:3]
-    other = torch.stack([n != n0 for n, n0 in zip(counts, sources)]).any(dim=0)
+    height, width = map(as_tensor, image_size)
+    differs = [height != width, *(n != n0 for n, n0 in zip(counts, sources))]
+    other = torch.stack(differs).any(dim=0)
     weights = antialiased_weights if antialias else cubic_weights
     rows, columns = (
         weights(n, n0, n0 / (count + offset * other))
@@ -44,7 +56,7 @@ def resize_by_products(
 def resize_on_gpu(
     table: Tensor, size: Tuple[int, int], offset: float, antialias: bool = False
 ) -> Tensor:
-    """As :func:`resize_by_products` to a size that the table has not.
+    """As :func:`resize_by_products`, always with the offset.
 
     The matrices are kept for the next time. PyTorch's kernel gives a thread to each patch
     of the target, which walks through the channels: for a few hundred patches it takes as
