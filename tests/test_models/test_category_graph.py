@@ -64,7 +64,7 @@ def _by_hand(graph, tokens, nodes, count, weighting):
         (dict(tail='patches'), 10),
         (dict(num_neighbors=5, tail='patches', weighting='dot'), 5),
         (dict(num_neighbors=392, tail='patches'), 24),
-        (dict(neighbor_ratio=0.01), 1),
+        (dict(neighbor_ratio=0.01), 0),
     ],
 )
 def test_options(kwargs, count):
@@ -126,6 +126,23 @@ def test_neighbours_are_not_kept(monkeypatch):
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             graph(tokens, patches)
         assert (max(kept) >= 100 * 50 * 16) == (limit == 2**24)
+
+
+@pytest.mark.parametrize('weighting', ['sum_product', 'dot'])
+def test_a_single_class_has_no_neighbours(weighting):
+    """What only neighbours reach has a zero gradient, not a missing one."""
+    torch.manual_seed(0)
+    graph = GraphCategoryRepresentation(embed_dims=8, weighting=weighting)
+    tokens, patches = torch.randn(2, 1, 8), torch.randn(2, 20, 8)
+    out, _, gradients = _forward_and_backward(graph, tokens, patches)
+    lrelu = torch.nn.functional.leaky_relu
+    added = lrelu(graph.linear1(0.1 * graph.head_proj(tokens) + tokens))
+    assert_close(out, graph.norm(added + lrelu(graph.linear2(tokens))))
+    for name, gradient in gradients.items():
+        assert bool(gradient.any()) == (not name.startswith('tail_proj')), name
+    one = GraphCategoryRepresentation(embed_dims=8, weighting=weighting, num_neighbors=1)
+    one.load_state_dict(graph.state_dict())
+    assert not torch.allclose(one(tokens, patches), out, atol=0.01)
 
 
 def test_inputs_are_not_edited():

@@ -36,8 +36,8 @@ class GraphCategoryRepresentation(BaseModule):
 
     Args:
         embed_dims: D, channels of the tokens.
-        neighbor_ratio: ``k = int(neighbor_ratio * K)``, at least 1.
-            Defaults to 0.5.
+        neighbor_ratio: ``k = int(neighbor_ratio * K)``. That is 0 for a single class:
+            nobody sends it a message, as in the reference code. Defaults to 0.5.
         num_neighbors: ``k`` itself, overrides ``neighbor_ratio``; at most the
             number of candidates is used. Defaults to None.
         tail: Candidates, 'all' (class and patch tokens) or 'patches'.
@@ -80,7 +80,7 @@ class GraphCategoryRepresentation(BaseModule):
         self.norm = nn.LayerNorm(embed_dims)
 
     def _count(self, num_classes: int, num_candidates: int) -> Union[int, torch.SymInt]:
-        count = max(self.num_neighbors or int(self.neighbor_ratio * num_classes), 1)
+        count = self.num_neighbors or int(self.neighbor_ratio * num_classes)
         if isinstance(num_candidates, Tensor):  # sizes are, under torch.jit.trace
             return num_candidates.clamp(max=count)
         return torch.sym_min(count, num_candidates)
@@ -125,15 +125,15 @@ class GraphCategoryRepresentation(BaseModule):
         if torch.jit.is_tracing() or torch.compiler.is_compiling():
             return self._messages_at_once(heads, tails, scores, index)
         bytes_of_class = 4 * scores[:, 0].numel() * self.embed_dims
-        at_once = max(_BLOCK_BYTES.get(heads.device.type, 2**22) // bytes_of_class, 1)
-        if at_once >= heads.shape[1]:
+        block_bytes = _BLOCK_BYTES.get(heads.device.type, 2**22)
+        if heads.shape[1] * bytes_of_class <= block_bytes:
             return self._messages_at_once(heads, tails, scores, index)
 
         def of_classes(block: slice, heads: Tensor, *others: Tensor) -> Tensor:
             scores, index, tails = others
             return self._messages_at_once(heads, tails, scores, index)
 
-        blocks = split_range(heads.shape[1], at_once)
+        blocks = split_range(heads.shape[1], max(block_bytes // bytes_of_class, 1))
         return map_blocks(of_classes, blocks, (heads, scores, index), (tails,))
 
     def _messages_at_once(
