@@ -24,12 +24,29 @@ class ClassProbabilities(NamedTuple):
     """Dense label of each channel, int64 ``(1+P,)``; the first is 0."""
 
     def without_weak(self, epsilon: float) -> 'ClassProbabilities':
-        """Without the classes that stay below ``epsilon`` all over the image."""
-        strong = self.probs.amax(dim=(1, 2)) >= epsilon
-        strong[0] = True
+        """Without the classes that are weak by :func:`strong_channels`."""
+        strong = strong_channels(self.probs, epsilon)
         if strong.all():
             return self
         return ClassProbabilities(self.probs[strong], self.labels[strong])
+
+
+def strong_channels(probs: Tensor, epsilon: float) -> Tensor:
+    """Which channels a CRF needs: bool ``(C,)``.
+
+    The background, those that reach ``epsilon`` somewhere in the image, and those that are
+    the largest of a pixel, as one of many classes can be with less.
+
+    Args:
+        probs: Probabilities ``(C, H, W)``, the background first.
+        epsilon: A probability.
+    """
+    strong = probs.flatten(1).amax(1) >= epsilon
+    strong[0] = True
+    highest, winner = probs.max(0)
+    if highest.min() < epsilon:
+        strong[winner.unique()] = True
+    return strong
 
 
 def map_probabilities(

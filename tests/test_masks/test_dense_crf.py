@@ -83,13 +83,29 @@ def test_left_out_classes_come_back_as_zero():
     np.testing.assert_array_equal(refined[~weak], dense_crf(image, probs[~weak]))
 
 
+@pytest.mark.parametrize('backend', BOTH)
+def test_many_classes_of_which_none_is_probable(backend):
+    """Of 81 classes one can win with less than CLASS_EPSILON."""
+    image = np.full((12, 16, 3), 128, np.uint8)
+    probs = np.full((81, 12, 16), 0.0123, np.float32)
+    probs[7, :, :8] = probs[40, :, 8:] = 0.0195
+    probs[9, 0, 0] = 0.0196
+    probs /= probs.sum(0)
+    assert probs.max() < CLASS_EPSILON
+    mask, _ = dense_crf_mask(image, probs, np.arange(81), backend=backend)
+    expected = dense_crf(image, probs, backend=backend).argmax(0)
+    assert set(np.unique(expected)) == {7, 40}
+    np.testing.assert_array_equal(mask, expected)
+
+
 @pytest.mark.parametrize('channels', [1, 3])
 def test_background_alone(channels):
     image, probs = make_image(0, channels=12)
     probs = probs[:channels] * 1e-3
+    probs[0] = 1 - probs[1:].sum(0)
     refined = dense_crf(image, probs, epsilon=0.1)
     assert (refined[0] == 1).all() and (refined[1:] == 0).all()
-    mask, confidence = dense_crf_mask(image, probs, np.arange(channels))
+    mask, confidence = dense_crf_mask(image, probs, np.arange(channels), epsilon=0.1)
     assert (mask == 0).all()
     np.testing.assert_array_equal(confidence, [1.0] + [np.nan] * (channels - 1))
 
@@ -378,6 +394,7 @@ def test_refined_probabilities_of_any_image(backend, inputs, epsilon):
     assert_close(refined.sum(0), torch.ones(probs.shape[1:]), rtol=1e-5, atol=1e-5)
     weak = probs.amax((1, 2)) < epsilon
     weak[0] = False
+    weak[probs.argmax(0).unique()] = False  # the largest of a pixel takes part
     assert not refined[weak].any()
     labels = torch.arange(len(probs)) * 3
     mask = dense_crf_mask(image, probs, labels, options, epsilon, backend).mask
