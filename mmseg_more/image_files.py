@@ -7,7 +7,8 @@
 * Transparency: the image lies on white, so that what is hidden stays hidden.
 * Several pictures or pages: the first.
 
-An image of 8 bits without transparency is what ``mmcv.imfrombytes`` gives.
+An image of 8 bits without transparency is what ``mmcv.imfrombytes`` gives with OpenCV 5;
+older ones do not turn a WebP, and read no GIF.
 """
 
 import io
@@ -35,6 +36,7 @@ IMAGE_SUFFIXES = (
 WHITE = 255
 _BITS = (8, 10, 12, 14, 16)
 _JPEG = b'\xff\xd8\xff'
+_GIF = (b'GIF87a', b'GIF89a')
 _TIFF = (b'II*\0', b'MM\0*')
 _EXIF = (b'eXIf', b'EXIF', b'Exif', b'exif')  # without one of these there is none
 _ORIENTATION = 0x0112
@@ -128,10 +130,24 @@ def stored_pixels(content: bytes) -> Optional[np.ndarray]:
     if not content:
         return None
     is_jpeg = content.startswith(_JPEG)
-    return cv2.imdecode(
+    pixels = cv2.imdecode(
         np.frombuffer(content, np.uint8),
         cv2.IMREAD_COLOR if is_jpeg else cv2.IMREAD_UNCHANGED,
     )
+    if pixels is None and content.startswith(_GIF):
+        return _stored_pixels_of_gif(content)
+    return pixels
+
+
+def _stored_pixels_of_gif(content: bytes) -> Optional[np.ndarray]:
+    """As :func:`stored_pixels`, by Pillow: OpenCV 4.11 and older read no GIF."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            has_opacity = 'transparency' in image.info
+            pixels = np.asarray(image.convert('RGBA' if has_opacity else 'RGB'))
+    except Exception:  # whatever Pillow has against it
+        return None
+    return cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA if has_opacity else cv2.COLOR_RGB2BGR)
 
 
 def shown_pixels(stored: np.ndarray, content: bytes) -> np.ndarray:

@@ -39,7 +39,10 @@ def read_text_vectors(path: Union[str, Path]) -> TextVectors:
             'tools/model_converters/clip_text.py makes it'
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        arrays = np.load(path, allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            raise TypeError('it holds one array')
+        with arrays:
             found = TextVectors(*(arrays[name] for name in TextVectors._fields))
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(

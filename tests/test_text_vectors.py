@@ -68,7 +68,7 @@ def test_wrong_files(tmp_path):
         with pytest.raises(ValueError, match='text.npz is no file of text vectors'):
             read_text_vectors(file)
     np.save(tmp_path / 'text.npy', np.zeros((2, 3)))
-    with pytest.raises(ValueError, match='text.npy is no file of text vectors'):
+    with pytest.raises(ValueError, match='text.npy is no file .* it holds one array'):
         read_text_vectors(tmp_path / 'text.npy')
     np.savez(file, classes=np.array(['cat']))
     with pytest.raises(ValueError, match='vectors'):

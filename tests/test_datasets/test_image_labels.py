@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -133,7 +134,9 @@ def test_coco_images_of_one_name(write, images, twice):
         read_label_file(write('i.json', json.dumps(content)))
 
 
-WORDS = st.text(st.characters(codec='utf-8', exclude_characters=';'), min_size=1).filter(
+# Python 3.10 neither writes nor reads a CSV file with a NUL
+UNFIT = ';' if sys.version_info >= (3, 11) else ';\0'
+WORDS = st.text(st.characters(codec='utf-8', exclude_characters=UNFIT), min_size=1).filter(
     lambda text: text == text.strip()
 )
 FILES = st.dictionaries(WORDS, st.lists(WORDS, max_size=3), max_size=5)

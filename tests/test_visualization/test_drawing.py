@@ -75,7 +75,7 @@ def test_mask_overlay_leaves_the_background():
     assert np.allclose(half[20, 20], expected, atol=1)
     # the name is written inside the class, where it fits
     named = mask_overlay(picture, torch.from_numpy(labels[None]), PALETTE, CLASSES, 1.0)
-    assert count_color(named, (255, 255, 255)) > count_color(picture, (255, 255, 255))
+    assert picture.max() < 200 < named.min(axis=-1).max()  # nearly white, thin as it is
     assert np.array_equal(named[[0, -1]], picture[[0, -1]])
     for height, width in ((1, 60), (60, 1), (1, 1)):
         thin = mask_overlay(
