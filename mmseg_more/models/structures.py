@@ -72,7 +72,8 @@ class LocalizationRequest(NamedTuple):
     ``cam_ms``, ``lam_ms`` and so on."""
     seg_scales: Tuple[float, ...] = ()
     """If there are any, the field ``seg_logits_ms``: segmentation logits of
-    image and flip summed, maximum over these scales."""
+    image and flip summed at the size of the grid, and resized to the original one, their
+    maximum over these scales."""
     policy: str = 'all'
     """One of :data:`POLICIES`: of which classes the maps are wanted. With 'all' a map is
     ``(K, H, W)``; else it is ``(P, H, W)``, of the P classes that the policy allows in this

@@ -123,6 +123,25 @@ def test_scales_of_the_segmentation_need_not_be_those_of_maps():
     assert_close(result.seg_logits_ms.data, torch.maximum(*logits)[0], rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('padding', [(0, 0, 0, 0), (0, 8, 0, 16)])
+def test_the_maximum_over_scales_is_taken_at_the_original_size(padding):
+    """From the sum of image and flip at the size of the grid, resized once."""
+    model = tiny_model().eval()
+    inputs, _ = batch([1, 0, 0])
+    meta = dict(ori_shape=(90, 131), img_shape=(64, 64), padding_size=padding)
+    model.localization_request = LocalizationRequest(maps=(), seg_scales=(1.0, 1.5))
+    (result,) = model.predict(inputs, [SegDataSample(metainfo=meta)])
+    logits = []
+    for side in (64, 96):
+        image = F.interpolate(inputs, size=(side, side), mode='bilinear')
+        both = model._forward(image) + model._forward(image.flip(-1)).flip(-1)
+        if any(padding):  # it can be cut off at the size of the input alone
+            both = F.interpolate(both, size=(64, 64), mode='bilinear')[..., :48, :56]
+        logits.append(F.interpolate(both, size=(90, 131), mode='bilinear'))
+    assert_close(result.seg_logits_ms.data, torch.maximum(*logits)[0], rtol=1e-5, atol=1e-5)
+
+
 def test_classes_of_an_image_without_labels():
     scores = torch.tensor([[0.1, -1.0, 2.0], [-1.0, -1.0, -1.0], [-1.0, -2.0, -3.0]])
     labels = torch.zeros(3, 4, 4, dtype=torch.long)

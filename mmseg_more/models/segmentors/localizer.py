@@ -57,9 +57,9 @@ class SharedPasses(NamedTuple):
     """Classes that the network sees in the images, bool ``(B, K)``."""
     segmentation: Tensor
     """Segmentation logits ``(B, K+1, h, w)`` of the images as they are."""
-    segmentation_ms: Optional[Tensor]
-    """Logits of image and flip summed, maximum over the scales,
-    ``(B, K+1, H, W)``; None unless asked for."""
+    segmentation_ms: Tuple[Tensor, ...]
+    """Of each scale that was asked for, the logits of image and flip summed,
+    ``(B, K+1, h, w)`` of its grid."""
 
 
 class View(NamedTuple):
@@ -207,9 +207,7 @@ class Localizer:
             )
         if request.policy == 'image-labels' and image_labels is None:
             raise ValueError("the policy 'image-labels' needs image labels")
-        segmentation = _SegmentationPasses(
-            self.model, inputs.shape[-2:], request.seg_scales
-        )
+        segmentation = _SegmentationPasses(self.model, request.seg_scales)
 
         def channels() -> Optional[PresentClasses]:
             if request.policy == 'all':
@@ -230,7 +228,7 @@ class Localizer:
             segmentation.scores,
             segmentation.predicted(),
             segmentation.logits,
-            segmentation.merged,
+            tuple(segmentation.sums),
         )
 
     @torch.no_grad()
@@ -343,11 +341,9 @@ class _SegmentationPasses:
     scores: Tensor
     logits: Tensor
 
-    def __init__(
-        self, model: 'MoRe', size: Sequence[int], scales: Tuple[float, ...]
-    ) -> None:
-        self.model, self.size, self.scales = model, size, scales
-        self.merged: Optional[Tensor] = None
+    def __init__(self, model: 'MoRe', scales: Tuple[float, ...]) -> None:
+        self.model, self.scales = model, scales
+        self.sums: List[Tensor] = []
 
     def read(self, tokens: Tokens, scale: float) -> Dict[str, Tensor]:
         """What is wanted of the tokens of one pass."""
@@ -366,10 +362,7 @@ class _SegmentationPasses:
         if scale == 1:
             self.scores, self.logits = readings['scores'].chunk(2)[0], image
         if scale in self.scales:
-            logits = L.resize_map(image + flip.flip(-1), self.size)
-            self.merged = (
-                logits if self.merged is None else torch.maximum(self.merged, logits)
-            )
+            self.sums.append(image + flip.flip(-1))
 
     def predicted(self) -> Tensor:
         """Classes of the images as they are, bool ``(B, K)``."""

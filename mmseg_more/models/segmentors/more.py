@@ -37,7 +37,7 @@ from ..text_classifier import (
     text_classifier_options,
 )
 from .localizer import Localizer, SharedPasses, classify
-from .original_shape import labels_at_original, to_original
+from .original_shape import labels_at_original, largest_at_original, to_original
 from .training_labels import TrainingLabeler, TrainingLabels
 
 SCHEDULE_UNITS = ('iterations', 'updates')
@@ -577,10 +577,12 @@ class MoRe(BaseSegmentor):
                 sample.set_field(indices, 'map_indices')
                 # an image's own classes come first among the channels
                 maps = {name: value[: len(indices)] for name, value in maps.items()}
-            if passes.segmentation_ms is not None:
-                maps['seg_logits_ms'] = passes.segmentation_ms[i]
             for name, value in maps.items():
                 sample.set_field(PixelData(data=to_original(value, sample)), name)
+            if passes.segmentation_ms:
+                of_scales = [logits[i] for logits in passes.segmentation_ms]
+                merged = largest_at_original(of_scales, sample, size)
+                sample.set_field(PixelData(data=merged), 'seg_logits_ms')
         return data_samples
 
     def _run_request(
@@ -595,7 +597,7 @@ class MoRe(BaseSegmentor):
             logits = self.decode_head([tokens.patches]).float()
             scores, _ = self.image_logits(tokens)
             predicted = predicted_classes(scores, logits)
-            return SharedPasses({}, None, scores, predicted, logits, None)
+            return SharedPasses({}, None, scores, predicted, logits, ())
         labels = None
         if request.policy == 'image-labels':
             labels = _labels_of(data_samples, self.num_classes).to(inputs.device)

@@ -65,6 +65,26 @@ def _resize(values: Tensor, size: Sequence[int], mode: str) -> Tensor:
     return F.interpolate(values[None], size=tuple(size), mode=mode)[0]
 
 
+def largest_at_original(
+    logits: Sequence[Tensor], sample: SegDataSample, input_size: Sequence[int]
+) -> Tensor:
+    """The maximum of logits of several grids, taken at the original size.
+
+    Args:
+        logits: At least one of ``(C, h, w)``, of any ``h`` and ``w``.
+        sample: As in :func:`to_original`.
+        input_size: Likewise.
+
+    Returns:
+        ``(C, H0, W0)``.
+    """
+    largest = to_original(logits[0], sample, input_size=input_size)
+    for values in logits[1:]:
+        values = to_original(values, sample, input_size=input_size)
+        torch.maximum(largest, values, out=largest)
+    return largest
+
+
 def labels_at_original(
     logits: Tensor, sample: SegDataSample, input_size: Sequence[int]
 ) -> Tensor:
