@@ -540,6 +540,12 @@ CONFIGS = [
     option_case(
         'train_cgf.max_iters', 1, "error: config key 'train_cgf' is not known, did"
     ),
+    option_case(
+        'data_root',
+        'a',
+        "error: --cfg-options data_root: 'data_root' is a variable of the config file, "
+        'which has been used when that was read; did you mean train_dataloader.dataset.',
+    ),
     option_case('model.decode_hed.channels', 3, unknown('model.decode_hed', 'decode_head')),
     option_case('model.losses.cre.begn', 3, unknown('model.losses.cre.begn', 'begin')),
     option_case(

@@ -1,6 +1,6 @@
 """Typos in config keys, found before anything is built."""
 
-from typing import Any, Mapping, Optional
+from typing import Any, Iterator, Mapping, Optional
 
 from .config_arguments import check_arguments, refuse_unknown
 from .spelling import closest
@@ -43,6 +43,8 @@ RUNNER_KEYS = frozenset(
         'strategy',
     )
 )
+# Read by this package's commands
+COMMAND_KEYS = frozenset(('tta_model', 'tta_pipeline', 'test_pipeline'))
 # Dicts whose keys MMEngine looks up one by one, so that a wrong one has no effect. The
 # keys of other dicts are arguments.
 LOOKED_UP = {
@@ -61,6 +63,7 @@ PARAMWISE = frozenset(
         'bypass_duplicate',
     )
 )
+_NAMED_PLACES = 3  # of an error
 CONSTRUCTORS = ('DefaultOptimWrapperConstructor', 'MergedOptimWrapperConstructor')
 CUSTOM_KEY = frozenset(('lr_mult', 'decay_mult'))
 
@@ -92,6 +95,46 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     for path, known in LOOKED_UP.items():
         refuse_unknown(path, _find(cfg, path) or (), known)
     _check_paramwise(cfg)
+
+
+def check_option(cfg: Mapping[str, Any], option: str) -> None:
+    """Raise if a key of ``--cfg-options`` is one that nothing reads any more.
+
+    A variable of the config file has been used when the file was read.
+
+    Args:
+        cfg: The config without the option.
+        option: The key, such as 'train_cfg.max_iters'.
+
+    Raises:
+        ValueError: Naming the keys that were probably meant.
+    """
+    key = option.split('.')[0]
+    if key in RUNNER_KEYS | COMMAND_KEYS or key.startswith('_'):
+        return
+    if closest(key, RUNNER_KEYS) is not None:
+        return  # check_config says so
+    places = list(_places(cfg, key))[:_NAMED_PLACES]
+    problem = (
+        'is a variable of the config file, which has been used when that was read'
+        if key in cfg
+        else 'is no key of the config'
+    )
+    hint = f'; did you mean {" or ".join(places)}?' if places else ''
+    raise ValueError(f'--cfg-options {option}: {key!r} {problem}{hint}')
+
+
+def _places(section: Any, key: str, path: str = '') -> Iterator[str]:
+    """Where in a section ``key`` is the last of a path, beside the section itself."""
+    if isinstance(section, (list, tuple)):
+        section = dict(enumerate(section))
+    if not hasattr(section, 'items'):
+        return
+    for name, value in section.items():
+        if path and name == key:
+            yield f'{path}{name}'
+        elif path or name in RUNNER_KEYS:
+            yield from _places(value, key, f'{path}{name}.')
 
 
 def _check_paramwise(cfg: Mapping[str, Any]) -> None:

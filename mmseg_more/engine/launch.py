@@ -22,7 +22,7 @@ from mmseg.registry import METRICS, MODELS, RUNNERS
 
 from ..model_index import shipped_config, shipped_models
 from .config_arguments import DEFAULT_HOOKS
-from .config_check import check_config
+from .config_check import check_config, check_option
 from .distributed import prepare_distributed
 from .evaluators import evaluator_list
 from .hooks.utils import find_hooks
@@ -89,6 +89,7 @@ def _read_config(path: str) -> Config:
 def _override(cfg: Config, options: dict) -> None:
     """Merge options of the command line; one at a time, so that an error names its own."""
     for key, value in options.items():
+        check_option(cfg, key)
         try:
             cfg.merge_from_dict({key: value})
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmseg_more.engine.config_check import check_config
+from mmseg_more.engine.config_check import check_config, check_option
 
 import mmseg
 
@@ -110,3 +110,40 @@ def test_configs_that_exist_are_accepted(repo_root):
     assert own and others
     for path in own + others:
         check_config(Config.fromfile(path, import_custom_modules=False))
+
+
+OPTIONS = Config(
+    dict(
+        max_iters=300,
+        crop_size=(1, 1),
+        train_cfg=dict(max_iters=300),
+        param_scheduler=[dict(end=300)],
+        train_dataloader=dict(dataset=dict(pipeline=[dict(scale=(1, 1))])),
+        train_pipeline=[dict(scale=(1, 1))],
+    )
+)
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ('max_iters', 'a variable of the config file, .* did you mean train_cfg.max_iters'),
+        ('crop_size', 'a variable of the config file, .* was read$'),
+        ('train_pipeline.0.scale', "'train_pipeline' is a variable of the config file"),
+        ('batch_sise', "'batch_sise' is no key of the config$"),
+        ('end', 'is no key of the config; did you mean param_scheduler.0.end'),
+        ('scale', 'did you mean train_dataloader.dataset.pipeline.0.scale'),
+        ('a..b', "'a' is no key of the config$"),
+    ],
+)
+def test_an_option_without_effect(option, message):
+    with pytest.raises(ValueError, match=f'--cfg-options {option}: .*{message}'):
+        check_option(OPTIONS, option)
+
+
+@pytest.mark.parametrize(
+    'option',
+    ['train_cfg.max_iters', 'resume', 'visualizer.name', 'tta_model.a', '_mine.a', 'model'],
+)
+def test_an_option_with_an_effect(option):
+    check_option(OPTIONS, option)
