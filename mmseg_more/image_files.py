@@ -14,7 +14,7 @@ older ones do not turn a WebP, and read no GIF.
 import io
 import os
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -73,6 +73,21 @@ def find_images(folder: str, excluded: Sequence[str] = ()) -> FolderImages:
     """
     images: List[str] = []
     left_out: List[str] = []
+    for path in files_below(folder, excluded):
+        (images if path.lower().endswith(IMAGE_SUFFIXES) else left_out).append(path)
+    return FolderImages(sorted(images), sorted(left_out))
+
+
+def files_below(folder: str, excluded: Sequence[str] = ()) -> Iterator[str]:
+    """All files of a folder and its subfolders, as :func:`find_images` looks for them.
+
+    Args:
+        folder: An existing folder.
+        excluded: Folders that are not looked into.
+
+    Yields:
+        Paths below the folder, with ``/``.
+    """
     barred = {os.path.realpath(path) for path in excluded}
     for current, folders, names in os.walk(folder, followlinks=True):
         here = os.path.realpath(current)
@@ -85,10 +100,7 @@ def find_images(folder: str, excluded: Sequence[str] = ()) -> FolderImages:
         ]
         for name in names:
             if not name.startswith('.'):
-                path = Path(os.path.relpath(os.path.join(current, name), folder)).as_posix()
-                known = name.lower().endswith(IMAGE_SUFFIXES)
-                (images if known else left_out).append(path)
-    return FolderImages(sorted(images), sorted(left_out))
+                yield Path(os.path.relpath(os.path.join(current, name), folder)).as_posix()
 
 
 def _holds(folder: str, path: str) -> bool:

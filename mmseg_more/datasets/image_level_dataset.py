@@ -14,11 +14,13 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from ..image_files import IMAGE_SUFFIXES, decode_image
+from ..image_files import IMAGE_SUFFIXES, decode_image, files_below
 from .image_labels import label_indices, name_few, read_label_file, read_voc_annotation
 from .mask_file import check_image_labels, read_corrected_mask, read_mask_file
 from .transforms import with_corrected_masks
 
+PREFIXES = ('img_path', 'seg_map_path', 'xml_path')
+"""What `data_prefix` of a dataset may name."""
 MASK_NUMBERINGS = ('metainfo', 'dataset')
 # Masks are PNGs of 8 bits whose value 255 stands for "ignored": 0 is background, and 254
 # the last class.
@@ -125,6 +127,11 @@ class ImageLevelDataset(BaseSegDataset):
         self.mask_numbering = mask_numbering
         if not 0 <= max_broken <= 1:
             raise ValueError(f'`max_broken` is a share in [0, 1], got {max_broken}')
+        unknown = set(data_prefix or ()) - set(PREFIXES)
+        if unknown:
+            raise ValueError(
+                f'`data_prefix` names folders {list(PREFIXES)}, got {sorted(unknown)}'
+            )
         self.max_broken = max_broken
         self._is_broken: Optional[torch.Tensor] = None
         suffixes = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
@@ -262,11 +269,18 @@ class ImageLevelDataset(BaseSegDataset):
         return data_list
 
     def _image_id(self, name: str, suffixes: Optional[Sequence[str]] = None) -> str:
-        """The ID of an image from a file name, or from a line that may hold a suffix."""
+        """The ID of an image from the name of its file; one without a suffix stays."""
         for suffix in suffixes or self.img_suffix:
             if name.lower().endswith(suffix):
                 return name[: -len(suffix)]
         return name
+
+    def _named_id(self, name: str, images: Container[str]) -> str:
+        """The ID of an image that a list or label file names, with suffix or without.
+
+        What is an image's ID as it stands is that one: ``photo.jpg`` of ``photo.jpg.png``.
+        """
+        return name if name in images else self._image_id(name)
 
     def _find_files(self, prefix: str, suffixes: Sequence[str]) -> Dict[str, str]:
         """The files with one of the suffixes below a folder, by image ID."""
@@ -282,9 +296,14 @@ class ImageLevelDataset(BaseSegDataset):
             )
         found: Dict[str, str] = {}
         others: List[str] = []
-        for name in fileio.list_dir_or_file(
-            folder, list_dir=False, recursive=True, backend_args=self.backend_args
-        ):
+        names = (
+            files_below(folder)  # a link may lead to a folder around it
+            if osp.isdir(folder)
+            else fileio.list_dir_or_file(
+                folder, list_dir=False, recursive=True, backend_args=self.backend_args
+            )
+        )
+        for name in names:
             if not name.lower().endswith(tuple(suffixes)):
                 others.append(name)
                 continue
@@ -318,7 +337,12 @@ class ImageLevelDataset(BaseSegDataset):
                 f'the split file {self.ann_file} is not text in UTF-8 ({error}); save it '
                 'as UTF-8'
             ) from error
-        ids = [self._image_id(line.strip()) for line in text.splitlines() if line.strip()]
+        lines = [line.rstrip('\r') for line in text.split('\n')]
+        ids = [
+            line if line in images else self._named_id(line.strip(), images)
+            for line in lines
+            if line.strip()
+        ]
         twice = [image_id for image_id, count in Counter(ids).items() if count > 1]
         if twice:
             raise ValueError(
@@ -367,7 +391,7 @@ class ImageLevelDataset(BaseSegDataset):
                 f'{name_few(content.classes, 10)}, this data set has {len(classes)}, '
                 f'{name_few(classes, 10)}: import them with the classes of the data set'
             )
-        masks = {self._image_id(name): path for name, path in content.masks.items()}
+        masks = {self._named_id(name, images): path for name, path in content.masks.items()}
         unknown = [image_id for image_id in masks if image_id not in images]
         if unknown or len(masks) < len(content.masks):
             problem = (
@@ -424,9 +448,10 @@ class ImageLevelDataset(BaseSegDataset):
         if self.label_file:
             source = self.label_file
             keys = read_label_file(source)
-            labels = {self._image_id(key): names for key, names in keys.items()}
+            image_ids = [self._named_id(key, images) for key in keys]
+            labels = dict(zip(image_ids, keys.values()))
             if len(labels) < len(keys):
-                counts = Counter(map(self._image_id, keys))
+                counts = Counter(image_ids)
                 twice = [image_id for image_id, count in counts.items() if count > 1]
                 raise ValueError(
                     f'{source} lists {len(twice)} images more than once, with and without '

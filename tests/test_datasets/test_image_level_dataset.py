@@ -538,3 +538,48 @@ def test_voc_config_trains_without_masks_and_validates_at_file_size(voc_root):
     train = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
     assert [image.shape for image in train['inputs']] == [(3, 448, 448)] * 4
     assert all('gt_sem_seg' not in sample for sample in train['data_samples'])
+
+
+def folder_of(tmp_path, names):
+    """Images, a list and a label file that name them by their IDs."""
+    for name in names:
+        path = tmp_path / 'photos' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (8, 8)).save(path)
+    ids = [name.rpartition('.')[0] for name in names]
+    (tmp_path / 'list.txt').write_text('\n'.join(ids) + '\n', encoding='utf-8')
+    labels = {image_id: [PETS['classes'][1 + i % 2]] for i, image_id in enumerate(ids)}
+    (tmp_path / 'labels.json').write_text(json.dumps(labels), encoding='utf-8')
+    return dict(
+        data_root=str(tmp_path),
+        data_prefix=dict(img_path='photos'),
+        ann_file='list.txt',
+        label_file='labels.json',
+        metainfo=PETS,
+        pipeline=TRAIN,
+    )
+
+
+def test_names_that_hold_a_suffix_or_blanks(tmp_path):
+    """What is an ID as it stands is that image, before a suffix or a blank is cut off."""
+    names = ['a.tif.jpg', 'b.jpg.jpg', 'b.PNG.png', ' c.jpg', 'd .jpg', 'e\u2028f.jpg']
+    dataset = ImageLevelDataset(**folder_of(tmp_path, names))
+    found = [dataset.get_data_info(i) for i in range(len(dataset))]
+    assert [Path(info['img_path']).name for info in found] == names
+    assert [info['gt_label'] for info in found] == [[0], [1]] * 3
+    arguments = folder_of(tmp_path, names)  # and now a list as people write it by hand
+    (tmp_path / 'list.txt').write_bytes(b' a.tif.jpg \r\n\r\nb.jpg.jpg\r\n')
+    dataset = ImageLevelDataset(**arguments)
+    assert [dataset.get_data_info(i)['img_id'] for i in range(2)] == ['a.tif', 'b.jpg']
+
+
+def test_a_link_to_a_folder_around_it(tmp_path):
+    arguments = folder_of(tmp_path, ['a.jpg', 'deep/b.jpg'])
+    (tmp_path / 'photos' / 'deep' / 'loop').symlink_to(tmp_path / 'photos')
+    assert len(ImageLevelDataset(**arguments | dict(ann_file=''))) == 2
+
+
+def test_a_folder_that_no_dataset_has(tmp_path):
+    prefix = dict(img_path='photos', img_pth='other')
+    with pytest.raises(ValueError, match=r"`data_prefix` names .*, got \['img_pth'\]"):
+        ImageLevelDataset(**folder_of(tmp_path, ['a.jpg']) | dict(data_prefix=prefix))
