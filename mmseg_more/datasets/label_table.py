@@ -1,18 +1,22 @@
 """Image labels in a CSV file, as people and other programs write it."""
 
+import ast
 import csv
 import io
+import json
 import re
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..image_files import IMAGE_SUFFIXES
-from .image_labels import ImageLabels, check_entries, read_text
+from .image_labels import ImageLabels, check_entries, name_few, read_text
 
 Row = List[str]
 
 _DELIMITERS = ',;\t|'
 _SEPARATORS = re.compile(r'[,;|]')
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_BROKEN = re.compile('[\n\r\0]')
 _IMAGE = 'image'
 _FILE_COLUMNS = frozenset(
     ('images', 'image_id', 'image_name', 'image_file', 'image_path', 'img', 'img_path')
@@ -35,7 +39,8 @@ def read_label_table(path: Path) -> Tuple[str, ImageLabels]:
 
     The delimiter is a comma, semicolon, tab or bar. There may be a header. The classes are
 
-    * in one cell, separated by a comma, semicolon or bar, or in several cells;
+    * in one cell, separated by a comma, semicolon or bar, or as a list of Python or JSON;
+    * in several cells;
     * in a column called ``labels``, ``class`` or the like, among other ones;
     * a column each, with 0 and 1 (or no and yes).
 
@@ -63,7 +68,19 @@ def read_label_table(path: Path) -> Tuple[str, ImageLabels]:
         name = row[image] if image < len(row) else ''
         if not name:
             raise ValueError(f'{path}, row {number}: the name of the image is empty')
-        labels.setdefault(name, []).extend(names_in(row))
+        try:
+            names = names_in(row)
+        except ValueError as error:  # of a list
+            raise ValueError(f'{path}, row {number}: {error}') from error
+        broken = [text for text in (name, *names) if _BROKEN.search(text)]
+        if broken:
+            raise ValueError(
+                f'{path}, row {number}: a line break or NUL in the name '
+                f'{broken[0][:80]!r}; close the quotation mark before it, or rename it'
+            )
+        labels.setdefault(name, []).extend(names)
+    if header is None:
+        _check_classes(path, list(labels.values()))
     shown = 'tab' if delimiter == '\t' else repr(delimiter)
     return f'CSV, {layout}, delimiter {shown}', labels
 
@@ -78,10 +95,16 @@ def _read_rows(path: Path) -> Tuple[str, List[Tuple[int, Row]]]:
             f'{path}: the first line has no delimiter (comma, semicolon, tab or bar) '
             'between an image and its classes'
         )
+    rows: List[Row] = []
+    lines = io.StringIO(text, newline='')
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=''), delimiter=delimiter))
+        for row in csv.reader(lines, delimiter=delimiter, strict=True):
+            rows.append(row)
     except csv.Error as error:
-        raise ValueError(f'{path} is not valid CSV: {error}') from error
+        raise ValueError(
+            f'{path}, row {len(rows) + 1}: not valid CSV: {error}; correct its quotation '
+            'marks'
+        ) from error
     stripped = [[cell.strip() for cell in row] for row in rows]
     numbered = [(i, row) for i, row in enumerate(stripped, start=1) if any(row)]
     if not numbered:
@@ -147,16 +170,8 @@ def _find_layout(
     for row in rows:
         if len(row) > len(header) and called_labels != [last]:
             raise ValueError(f'{path}: the row {row} has more columns than the header')
-    if (
-        others
-        and not called_labels
-        and all(
-            cell.lower() in _YES_NO
-            for row in rows
-            for i in others
-            for cell in row[i : i + 1]
-        )
-    ):
+    cells = (row[i].lower() for row in rows for i in others if i < len(row))
+    if others and not called_labels and all(cell in _YES_NO for cell in cells):
         return 'a column for each class', lambda row: [
             header[i] for i in others if i < len(row) and _YES_NO[row[i].lower()]
         ]
@@ -172,6 +187,41 @@ def _find_layout(
     return f'column {header[column]!r}', lambda row: _split(row[column : column + 1])
 
 
+def _check_classes(path: Path, labels: List[List[str]]) -> None:
+    """Raise ValueError if the first row, taken for an image, could be a header."""
+    names = {name for of_image in labels[1:] or labels for name in of_image}
+    if names and all(name.lower() in _YES_NO for name in names):
+        raise ValueError(
+            f'{path}: the classes are {name_few(sorted(names))}: if the first row is a '
+            f'header, call its first column "{_IMAGE}"; if there is none, begin with the '
+            'line "image,labels"'
+        )
+
+
 def _split(cells: Row) -> List[str]:
-    names = (name.strip() for cell in cells for name in _SEPARATORS.split(cell))
+    """The names in some cells."""
+    names = (
+        name.strip()
+        for cell in cells
+        for name in (_listed(cell) if cell.startswith('[') else _SEPARATORS.split(cell))
+    )
     return [name for name in names if name]
+
+
+def _listed(cell: str) -> List[str]:
+    """The names in a list as Python or JSON write it."""
+    names: Any = None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            names = parse(cell)
+            break
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            pass
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    # of what has no commas Python makes one name
+    if not is_list or len(names) != len(_QUOTED.findall(cell)):
+        raise ValueError(
+            f"{cell[:80]!r} is not a list of names like ['cat', 'dog']: write it so, in "
+            'quotation marks, or the names with a semicolon between them'
+        )
+    return names
