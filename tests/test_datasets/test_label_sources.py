@@ -196,3 +196,11 @@ def test_two_labels_of_one_image():
     }
     with pytest.raises(ValueError, match="'a' twice, as 'a' and 'a.jpg', with different"):
         match_labels({'a': ['cat'], 'a.jpg': ['dog']}, ['a.jpg'])
+
+
+def test_two_images_of_one_name():
+    labels, images = {'a.jpg': ['cat'], 'a.png': ['dog']}, ['a.jpg', 'a.png', 'b.jpg']
+    with pytest.raises(ValueError, match="; 'a.jpg', 'a.png' are 2 images .*: rename all"):
+        match_labels(labels, images)
+    with pytest.raises(ValueError, match='; keep one$'):
+        match_labels(labels, ['a.jpg', 'b.jpg'])
