@@ -13,6 +13,7 @@ it.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Collection, Optional, Sequence
@@ -100,7 +101,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if skipped:
         print(f'{len(skipped)} images that nobody has annotated: {name_few(skipped)}')
     option = f'train_dataloader.dataset.mask_file={Path(args.out) / MASK_FILE}'
-    print(f'next: python tools/train.py CONFIG --cfg-options {option}')
+    print(f'next: python tools/train.py CONFIG --cfg-options {shlex.quote(option)}')
     return 0
 
 

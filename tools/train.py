@@ -11,6 +11,7 @@ been interrupted (docs/questions.md).
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 
 from mmengine.config import Config
@@ -82,10 +83,13 @@ def train(cfg: Config) -> None:
         runner.logger.info(line)
     runner.train()
     if is_main_process():
-        print(
-            f'next: python -m mmseg_more infer IMAGES {runner.work_dir}/'
-            f'{Path(cfg.filename).name} {runner.work_dir}/{_newest(runner.work_dir)}'
-        )
+        print(f'next: {_next_command(runner.work_dir, cfg.filename)}')
+
+
+def _next_command(work_dir: str, config: str) -> str:
+    """What infers with the copy of the config and the newest checkpoint."""
+    files = [f'{work_dir}/{Path(config).name}', f'{work_dir}/{_newest(work_dir)}']
+    return f'python -m mmseg_more infer IMAGES {shlex.join(files)}'
 
 
 def _newest(work_dir: str) -> str:

@@ -17,6 +17,7 @@ from ..image_files import without_suffix
 from .image_labels import (
     ImageLabels,
     coco_labels,
+    name_few,
     read_json_object,
     read_label_file,
     read_voc_annotation,
@@ -111,7 +112,7 @@ def match_labels(labels: ImageLabels, images: Sequence[str]) -> MatchedLabels:
         images: Paths of the images below their folder.
 
     Raises:
-        ValueError: If two names in the labels mean one image, and differ.
+        ValueError: If two names in the labels mean one image ID, and differ.
     """
     ids = {without_suffix(image) for image in images}
     bare_names = Counter(map(_bare_name, ids))
@@ -129,10 +130,17 @@ def match_labels(labels: ImageLabels, images: Sequence[str]) -> MatchedLabels:
             continue
         kept = [c for c in dict.fromkeys(classes) if c.lower() != NO_CLASS]
         if image_id in matched and set(matched[image_id]) != set(kept):
+            files = [image for image in images if without_suffix(image) == image_id]
+            remedy = (
+                'keep one'
+                if len(files) == 1
+                else f'{name_few(files)} are {len(files)} images of one name: rename all '
+                'but one, in the labels too'
+            )
             raise ValueError(
                 f'the labels name the image {image_id!r} twice, as '
                 f'{names_in_source[image_id]!r} and {name!r}, with different classes: '
-                f'{matched[image_id]} and {kept}; keep one'
+                f'{matched[image_id]} and {kept}; {remedy}'
             )
         matched[image_id], names_in_source[image_id] = kept, name
     return MatchedLabels(

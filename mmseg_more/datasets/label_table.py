@@ -1,22 +1,30 @@
 """Image labels in a CSV file, as people and other programs write it."""
 
+import ast
 import csv
 import io
+import json
 import re
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..image_files import IMAGE_SUFFIXES
-from .image_labels import ImageLabels, check_entries, read_text
+from .image_labels import ImageLabels, check_entries, name_few, read_text
 
 Row = List[str]
 
 _DELIMITERS = ',;\t|'
 _SEPARATORS = re.compile(r'[,;|]')
-_IMAGE_COLUMNS = frozenset(
-    ('', 'id', 'image', 'images', 'image_id', 'image_name', 'img', 'file', 'filename')
-    + ('file_name', 'name', 'path')
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_BROKEN = re.compile('[\n\r\0]')
+_IMAGE = 'image'
+_FILE_COLUMNS = frozenset(
+    ('images', 'image_id', 'image_name', 'image_file', 'image_path', 'img', 'img_path')
+    + ('file', 'filename', 'file_name', 'fname', 'filepath', 'file_path', 'path')
 )
+_NAME = 'name'  # of the image, or of the class
+_WEAK_COLUMNS = frozenset(('', 'id', 'index', 'unnamed:_0'))  # of a table's rows, often
+_IMAGE_COLUMNS = _FILE_COLUMNS | _WEAK_COLUMNS | {_IMAGE, _NAME}
 _LABEL_COLUMNS = frozenset(
     ('label', 'labels', 'class', 'classes', 'category', 'categories', 'tag', 'tags')
 )
@@ -31,11 +39,14 @@ def read_label_table(path: Path) -> Tuple[str, ImageLabels]:
 
     The delimiter is a comma, semicolon, tab or bar. There may be a header. The classes are
 
-    * in one cell, separated by a comma, semicolon or bar, or in several cells;
+    * in one cell, separated by a comma, semicolon or bar, or as a list of Python or JSON;
+    * in several cells;
     * in a column called ``labels``, ``class`` or the like, among other ones;
     * a column each, with 0 and 1 (or no and yes).
 
-    An image in several rows has the classes of all.
+    The image is in the first column, or in the one that the header calls ``image``,
+    ``file_name`` or the like, where the first is called ``id`` or nothing. An image in
+    several rows has the classes of all.
 
     Args:
         path: The file, UTF-8.
@@ -47,15 +58,29 @@ def read_label_table(path: Path) -> Tuple[str, ImageLabels]:
         ValueError: If it cannot be understood; says where.
     """
     delimiter, rows = _read_rows(path)
-    header = rows[0][1] if _is_header(rows[0][1]) else None
+    header = rows[0][1] if _is_header([row for _, row in rows]) else None
     if header is not None:
         rows = rows[1:]
-    layout, names_in = _find_layout(path, header, [row for _, row in rows])
+    image = 0 if header is None else _find_image(path, header)
+    layout, names_in = _find_layout(path, header, image, [row for _, row in rows])
     labels: Dict[str, List[str]] = {}
     for number, row in rows:
-        if not row[0]:
+        name = row[image] if image < len(row) else ''
+        if not name:
             raise ValueError(f'{path}, row {number}: the name of the image is empty')
-        labels.setdefault(row[0], []).extend(names_in(row))
+        try:
+            names = names_in(row)
+        except ValueError as error:  # of a list
+            raise ValueError(f'{path}, row {number}: {error}') from error
+        broken = [text for text in (name, *names) if _BROKEN.search(text)]
+        if broken:
+            raise ValueError(
+                f'{path}, row {number}: a line break or NUL in the name '
+                f'{broken[0][:80]!r}; close the quotation mark before it, or rename it'
+            )
+        labels.setdefault(name, []).extend(names)
+    if header is None:
+        _check_classes(path, list(labels.values()))
     shown = 'tab' if delimiter == '\t' else repr(delimiter)
     return f'CSV, {layout}, delimiter {shown}', labels
 
@@ -70,12 +95,21 @@ def _read_rows(path: Path) -> Tuple[str, List[Tuple[int, Row]]]:
             f'{path}: the first line has no delimiter (comma, semicolon, tab or bar) '
             'between an image and its classes'
         )
+    rows: List[Row] = []
+    lines = io.StringIO(text, newline='')
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=''), delimiter=delimiter))
+        for row in csv.reader(lines, delimiter=delimiter, strict=True):
+            rows.append(row)
     except csv.Error as error:
-        raise ValueError(f'{path} is not valid CSV: {error}') from error
+        raise ValueError(
+            f'{path}, row {len(rows) + 1}: not valid CSV: {error}; correct its quotation '
+            'marks'
+        ) from error
     stripped = [[cell.strip() for cell in row] for row in rows]
-    return delimiter, [(i, row) for i, row in enumerate(stripped, start=1) if any(row)]
+    numbered = [(i, row) for i, row in enumerate(stripped, start=1) if any(row)]
+    if not numbered:
+        raise ValueError(f'{path}: there is no row with a name; write one for each image')
+    return delimiter, numbered
 
 
 def _find_delimiter(text: str) -> Optional[str]:
@@ -89,40 +123,105 @@ def _find_delimiter(text: str) -> Optional[str]:
     return None
 
 
-def _is_header(row: Row) -> bool:
-    name = row[0].lower().replace(' ', '_')
-    return not name.endswith(IMAGE_SUFFIXES) and name in _IMAGE_COLUMNS
+def _is_header(rows: List[Row]) -> bool:
+    """Whether the first row has names of columns."""
+    first, *others = (row[0].lower() for row in rows)
+    if _column_name(first) in _IMAGE_COLUMNS:
+        return True
+    others_are_files = bool(others) and all(c.endswith(IMAGE_SUFFIXES) for c in others)
+    return others_are_files and not first.endswith(IMAGE_SUFFIXES)
+
+
+def _column_name(cell: str) -> str:
+    return cell.lower().replace(' ', '_')
+
+
+def _find_image(path: Path, header: Row) -> int:
+    """The column that names the image."""
+    names = [_column_name(cell) for cell in header]
+    if names[0] not in _IMAGE_COLUMNS:  # what is below it shows that it has the images
+        return 0
+    for meant in ({_IMAGE}, _FILE_COLUMNS, {_NAME}):
+        columns = [i for i, name in enumerate(names) if name in meant]
+        if len(columns) > 1:
+            several = ', '.join(repr(header[i]) for i in columns)
+            raise ValueError(
+                f'{path}: several columns could name the image: {several}; call the one '
+                f'that does "{_IMAGE}"'
+            )
+        if columns:
+            return columns[0]
+    return 0
 
 
 def _find_layout(
-    path: Path, header: Optional[Row], rows: List[Row]
+    path: Path, header: Optional[Row], image: int, rows: List[Row]
 ) -> Tuple[str, Callable[[Row], List[str]]]:
     """How the classes are written, and what finds those of a row."""
     if header is None:
         return 'names without a header', lambda row: _split(row[1:])
-    called_labels = [
-        i for i, name in enumerate(header) if i and name.lower() in _LABEL_COLUMNS
+    others = [
+        i
+        for i, name in enumerate(header)
+        if i > image or (i < image and _column_name(name) not in _WEAK_COLUMNS)
     ]
+    called_labels = [i for i in others if header[i].lower() in _LABEL_COLUMNS]
+    last = len(header) - 1
     for row in rows:
-        if len(row) > len(header) and called_labels != [len(header) - 1]:
+        if len(row) > len(header) and called_labels != [last]:
             raise ValueError(f'{path}: the row {row} has more columns than the header')
-    if not called_labels and all(
-        cell.lower() in _YES_NO for row in rows for cell in row[1:]
-    ):
+    cells = (row[i].lower() for row in rows for i in others if i < len(row))
+    if others and not called_labels and all(cell in _YES_NO for cell in cells):
         return 'a column for each class', lambda row: [
-            name for name, cell in zip(header[1:], row[1:]) if _YES_NO[cell.lower()]
+            header[i] for i in others if i < len(row) and _YES_NO[row[i].lower()]
         ]
-    if len(header) == 2 or called_labels == [len(header) - 1]:  # and what follows it
-        return 'names', lambda row: _split(row[len(header) - 1 :])
-    if len(called_labels) != 1:
+    columns = called_labels or others
+    if len(columns) != 1:
         raise ValueError(
             f'{path}: the header {header} does not say where the classes are; call one '
             'column "labels", or give each class a column of 0 and 1'
         )
-    (column,) = called_labels
+    (column,) = columns
+    if column == last:  # and what follows it
+        return 'names', lambda row: _split(row[column:])
     return f'column {header[column]!r}', lambda row: _split(row[column : column + 1])
 
 
+def _check_classes(path: Path, labels: List[List[str]]) -> None:
+    """Raise ValueError if the first row, taken for an image, could be a header."""
+    names = {name for of_image in labels[1:] or labels for name in of_image}
+    if names and all(name.lower() in _YES_NO for name in names):
+        raise ValueError(
+            f'{path}: the classes are {name_few(sorted(names))}: if the first row is a '
+            f'header, call its first column "{_IMAGE}"; if there is none, begin with the '
+            'line "image,labels"'
+        )
+
+
 def _split(cells: Row) -> List[str]:
-    names = (name.strip() for cell in cells for name in _SEPARATORS.split(cell))
+    """The names in some cells."""
+    names = (
+        name.strip()
+        for cell in cells
+        for name in (_listed(cell) if cell.startswith('[') else _SEPARATORS.split(cell))
+    )
     return [name for name in names if name]
+
+
+def _listed(cell: str) -> List[str]:
+    """The names in a list as Python or JSON write it."""
+    names: Any = None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            names = parse(cell)
+            break
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            pass
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    # of what has no commas Python makes one name
+    if not is_list or len(names) != len(_QUOTED.findall(cell)):
+        raise ValueError(
+            f"{cell[:80]!r} is not a list of names like ['cat', 'dog']: write it so, in "
+            'quotation marks, or the names with a semicolon between them'
+        )
+    return names

@@ -35,6 +35,19 @@ def read(tmp_path):
         ('id,cat,dog\na.jpg,x,\nb.png,x,x\nc.jpg,,\n', 'a column for each class'),
         ('filename,width,class,xmin\na.jpg,9,cat,1\nb.png,9,cat,2\nb.png,9,dog,3\n'
          'c.jpg,9,,0\n', "column 'class'"),
+        # a table's row number in front of the image
+        (',image,labels\n0,a.jpg,cat\n1,b.png,cat;dog\n2,c.jpg,\n', 'names'),
+        ('id,file_name,label\n0,a.jpg,cat\n1,b.png,cat;dog\n2,c.jpg,\n', 'names'),
+        ('Unnamed: 0;id;Path;cat;dog\n0;1;a.jpg;1;0\n1;0;b.png;1;1\n0;0;c.jpg;0;0\n',
+         'a column for each class'),
+        ('index,label,name\n0,cat,a.jpg\n1,cat;dog,b.png\n2,,c.jpg\n', "column 'label'"),
+        ('path,image,labels\n/x,a.jpg,cat\n/x,b.png,cat;dog\n/x,c.jpg,\n', 'names'),
+        ('image_path,label\na.jpg,cat\nb.png,cat;dog\nc.jpg,\n', "names, delimiter ','"),
+        ('image,labels\na.jpg,"[\'cat\']"\nb.png,"[\'cat\', \'dog\']"\nc.jpg,[]\n', ''),
+        ('a.jpg;["cat"]\nb.png;["cat", "dog"]\nc.jpg;[""]\n', 'names without a header'),
+        # headers by what is below them
+        ('Bild;Klassen\na.jpg;cat\nb.png;cat,dog\nc.jpg;\n', "names, delimiter ';'"),
+        ('photo,cat,dog\na.jpg,1,0\nb.png,1,1\nc.jpg,0,0\n', 'a column for each class'),
     ],
 )  # fmt: skip
 def test_tables(read, text, form):
@@ -42,6 +55,34 @@ def test_tables(read, text, form):
     found = {name: sorted(names) for name, names in source.labels.items()}
     assert found == EXPECTED
     assert form in source.form
+
+
+@pytest.mark.parametrize('name', ['', 'id', 'index', 'Unnamed: 0', 'name', 'fname'])
+def test_the_first_column_alone_has_the_images(read, name):
+    source = read('labels.csv', f'{name},labels\n7,cat\n8,dog\n')
+    assert source.labels == {'7': ['cat'], '8': ['dog']}
+
+
+def test_a_class_may_be_called_like_a_column(read):
+    source = read('labels.csv', 'image,path,id\na.jpg,1,0\nb.jpg,0,1\n')
+    assert source.labels == {'a.jpg': ['path'], 'b.jpg': ['id']}
+
+
+def test_other_columns_may_have_several_lines(read):
+    source = read('labels.csv', 'image,note,labels\na,"two\nlines",cat\n')
+    assert source.labels == {'a': ['cat']}
+
+
+def test_names_in_a_list_have_any_letters(read):
+    cells = ['"[""it\'s"", \'a; b\', ""c, d""]"', '"[""\\ud83d\\ude00"", ""\\""""]"']
+    source = read('labels.csv', f'image,labels\na,{cells[0]}\nb,{cells[1]}\n')
+    assert source.labels == {'a': ["it's", 'a; b', 'c, d'], 'b': ['😀', '"']}
+
+
+def test_without_a_header_the_first_row_is_an_image(read):
+    source = read('labels.csv', 'a,cat\nb,dog\n')
+    assert source.labels == {'a': ['cat'], 'b': ['dog']}
+    assert read('labels.csv', 'a,cat\n').labels == {'a': ['cat']}
 
 
 def test_quoted_names(read):
@@ -57,6 +98,24 @@ def test_quoted_names(read):
         ('image,labels\n,cat\n', 'row 2: the name of the image is empty'),
         ('image,a,b\nx.jpg,cat,4\n', 'does not say where the classes are'),
         ('image,cat\nx.jpg,1,1\n', 'more columns than the header'),
+        (
+            'sample,cat,dog\na,1,0\nb,1,1\n',
+            "classes are '0', '1': if the first .* \"image\"",
+        ),
+        ('a.jpg,0\nb.jpg,1\n', 'begin with the line "image,labels"'),
+        ('image,labels\n\na,cat\nb,[cat]\n', r"row 4: '\[cat\]' is not a list of names"),
+        ("image,labels\na,\"['cat' 'dog']\"\n", 'row 2: .*cat.* is not a list of names'),
+        ("image,labels\na,['cat', 'dog']\n", 'row 2: .*cat.* is not a list of names'),
+        ('image,labels\na,"[1, 2]"\n', 'row 2: .* is not a list of names'),
+        ('image,labels\na.jpg,"cat\nb.jpg,dog\n', 'row 2: not valid CSV: unexpected end'),
+        ('image,labels\n\na,"cat\nb,dog"\n', r"row 3: a line break .* 'cat\\nb'; close"),
+        ('image,labels\na,cat\n"b\rc",cat\n', r"row 3: a line break .* 'b\\rc'; close"),
+        ('image,labels\na,ca\0t\n', 'row 2: .*NUL'),
+        (',,\n', 'there is no row with a name'),
+        ('id,image\n0,a.jpg\n', 'does not say where the classes are'),
+        ('id,image,labels\n0\n', 'row 2: the name of the image is empty'),
+        ('id,file_name,path,labels\n0,a,b,cat\n', "image: 'file_name', 'path'; call the"),
+        ('image_id,path,labels\n0,a,cat\n', "the image: 'image_id', 'path'; call the"),
         ('image,labels\na.jpg,cat\n'.encode('utf-16'), 'save it as UTF-8'),
     ],
 )
@@ -137,3 +196,11 @@ def test_two_labels_of_one_image():
     }
     with pytest.raises(ValueError, match="'a' twice, as 'a' and 'a.jpg', with different"):
         match_labels({'a': ['cat'], 'a.jpg': ['dog']}, ['a.jpg'])
+
+
+def test_two_images_of_one_name():
+    labels, images = {'a.jpg': ['cat'], 'a.png': ['dog']}, ['a.jpg', 'a.png', 'b.jpg']
+    with pytest.raises(ValueError, match="; 'a.jpg', 'a.png' are 2 images .*: rename all"):
+        match_labels(labels, images)
+    with pytest.raises(ValueError, match='; keep one$'):
+        match_labels(labels, ['a.jpg', 'b.jpg'])

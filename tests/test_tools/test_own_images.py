@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -77,6 +78,28 @@ def test_make(make, photos, capsys):
     assert labels['roof/00'] == ['cat'] and labels['02'] == [] and len(labels) == 12
 
 
+def test_next_commands_can_be_pasted(check, make, photos, repo_root, monkeypatch, capsys):
+    """Whatever characters the paths have."""
+    monkeypatch.chdir(photos)
+    os.rename('photos', "my pho'tos; x")
+    os.rename('labels.csv', 'la$bels.csv')
+
+    def arguments(said):
+        return shlex.split(said.splitlines()[-1])[5:]
+
+    assert check(["my pho'tos; x", 'la$bels.csv']) == 0
+    printed = arguments(capsys.readouterr().out)
+    assert printed == ["my pho'tos; x", 'la$bels.csv', '--out', 'mine.py']
+    make([*printed[:-1], 'my config.py'])
+    assert arguments(capsys.readouterr().out) == ['my config.py']
+    train = load_script(repo_root / 'tools/train.py')
+    assert shlex.split(train._next_command('work dirs/a', 'my config.py'))[4:] == [
+        'IMAGES',
+        'work dirs/a/my config.py',
+        'work dirs/a/CHECKPOINT',
+    ]
+
+
 def test_a_start_is_missed(make, photos, capsys):
     make(texts(photos, '--out', photos / 'mine.py'))
     assert 'without --pretrained the network starts' in capsys.readouterr().out
@@ -88,6 +111,7 @@ def test_a_start_is_missed(make, photos, capsys):
         (['--out', 'mine.txt'], 'the name of a config ends with .py'),
         (['--out', 'there.py'], 'there.py exists: give another name, or --overwrite'),
         (['--out', 'a.py', '--val-share', '1'], '--val-share must lie between 0 and 1'),
+        (['--out', 'a.py', '--val-share', '.99'], '0.99 leaves none of the 12 images to'),
         (['--out', 'a.py', '--classes', 'cat'], '--classes must name each class'),
     ],
 )

@@ -16,6 +16,7 @@ The exit status is 1 if there is nothing to train on.
 """
 
 import argparse
+import shlex
 import sys
 from typing import Optional, Sequence
 
@@ -39,7 +40,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if not survey.classes():
         print('\nnext: correct the labels, then run this again')
         return 1
-    arguments = f'{args.images} {args.labels} --out mine.py'
+    arguments = shlex.join([args.images, args.labels, '--out', 'mine.py'])
     print(f'\nnext: python -m mmseg_more make_config {arguments}')
     return 0
 

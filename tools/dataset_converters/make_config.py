@@ -11,6 +11,7 @@ classes in their order, 255 ignored) let maps and segmentation be scored.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Optional, Sequence
@@ -91,7 +92,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             'without --pretrained the network starts from random weights, and learns '
             'nothing useful from a small data set'
         )
-    print(f'next: python -m mmseg_more train {path}')
+    print(f'next: python -m mmseg_more train {shlex.quote(path)}')
     return 0
 
 

@@ -115,6 +115,11 @@ def plan_config(
     chosen = NETWORKS[network]
     base = Config.fromfile(shipped_models()[chosen.model])
     split = _split(survey, labels, val_share, seed, mask_folder)
+    if not split.train:
+        raise ValueError(
+            f'--val-share {val_share:g} leaves none of the {len(labels)} images to train '
+            'on: give a smaller share'
+        )
     max_iters = _max_iters(len(split.train), base.train_cfg.max_iters, chosen)
     if pretrained is not None and not Path(pretrained).is_file():
         raise FileNotFoundError(f'the weights {pretrained} do not exist; correct the path')

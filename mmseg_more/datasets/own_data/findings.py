@@ -5,12 +5,14 @@ class. Most rules look for classes for which there are none.
 """
 
 import difflib
+import unicodedata
 from collections import Counter, defaultdict
 from itertools import combinations
 from statistics import median
 from typing import Dict, Iterator, List, NamedTuple, Sequence, Sized
 
 from ..image_labels import name_few
+from ..label_sources import match_labels
 from .survey import Survey
 
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
@@ -27,6 +29,7 @@ LARGE = 1792
 """Pixels of the shorter side, above which details of a crop of 448 are a quarter."""
 LONG = 3.0
 """Ratio of the sides, beyond which the square that networks see distorts an image."""
+_ACCENTS = 'only in how accents are stored (Unicode NFC, NFD)'
 
 
 class Finding(NamedTuple):
@@ -131,6 +134,23 @@ def _without_images(survey: Survey) -> Iterator[Finding]:
         'Correct their names (capitals count) or copy the images into the folder; these '
         'labels are not used',
     )
+    # macOS takes accents apart in names of files
+    stored_alike = match_labels(
+        {_composed(name): [] for name in survey.orphans},
+        [_composed(image_id) for image_id in survey.unlabelled],
+    )
+    yield from _listed(
+        ERROR,
+        list(stored_alike.labels),
+        'image',
+        f'whose name differs from that in the labels {_ACCENTS}',
+        'Write the names in the labels as the files have them, or rename the files',
+    )
+
+
+def _composed(text: str) -> str:
+    """A text in one of the forms that Unicode has for it."""
+    return unicodedata.normalize('NFC', text)
 
 
 def _left_out(survey: Survey) -> Iterator[Finding]:
@@ -172,7 +192,13 @@ def _no_classes(survey: Survey) -> Iterator[Finding]:
 
 def _spelled_alike(survey: Survey) -> Iterator[Finding]:
     for first, second in combinations(survey.classes(), 2):
-        if first.casefold() == second.casefold():
+        if _composed(first) == _composed(second):
+            yield Finding(
+                ERROR,
+                f'{first!r} and {second!r} are two classes that differ {_ACCENTS}',
+                'Write them alike',
+            )
+        elif _composed(first).casefold() == _composed(second).casefold():
             yield Finding(
                 ERROR,
                 f'{first!r} and {second!r} are two classes',

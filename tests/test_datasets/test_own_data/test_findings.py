@@ -63,7 +63,16 @@ def test_nothing_stands_out():
             {i: names for i, names in healthy().items() if names},
             'note: every image shows a class',
         ),
-        ({**healthy(), 'x': ['Cat']}, "error: 'Cat' and 'cat' are two classes"),
+        ({**healthy(), 'x': ['Cat']}, "error: 'Cat' and 'cat' are two classes. "),
+        (
+            {**healthy(), 'x': ['caf\u00e9'], 'y': ['cafe\u0301']},
+            "error: 'cafe\u0301' and 'caf\u00e9' are two classes that differ only in how "
+            'accents are stored (Unicode NFC, NFD). Write',
+        ),
+        (
+            {**healthy(), 'x': ['Caf\u00e9'], 'y': ['cafe\u0301']},
+            "error: 'Caf\u00e9' and 'cafe\u0301' are two classes. ",
+        ),
         (
             {**healthy(), **{f'x{i}': ['elephant' + 's' * (i % 2)] for i in range(40)}},
             "note: 'elephant' and 'elephants' are spelled nearly alike",
@@ -134,6 +143,20 @@ def test_what_does_not_belong_together_comes_first():
         "error: labels of 1 image that cannot be found: 'img_9",
         "note: 1 file of a type that is not read: 'a",
     ]
+
+
+def test_names_with_accents_stored_in_two_ways():
+    texts = found(
+        healthy(),
+        unlabelled=['s/gro\u0308\u00dfe', 'b'],
+        orphans=['s/gr\u00f6\u00dfe.jpg', 'c.jpg'],
+    )
+    (text,) = (text for text in texts if 'Unicode' in text)
+    assert text.startswith('error: 1 image whose name differs from that in the labels only')
+    assert "'s/gr\u00f6\u00dfe'" in text
+    assert not any(
+        'Unicode' in t for t in found(healthy(), unlabelled=['b'], orphans=['c'])
+    )
 
 
 def test_every_finding_says_what_to_do():
