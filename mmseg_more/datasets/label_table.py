@@ -125,9 +125,12 @@ def _find_delimiter(text: str) -> Optional[str]:
 
 def _is_header(rows: List[Row]) -> bool:
     """Whether the first row has names of columns."""
-    first, *others = (row[0].lower() for row in rows)
-    if _column_name(first) in _IMAGE_COLUMNS:
+    names = [_column_name(cell) for cell in rows[0]]
+    if names[0] in _IMAGE_COLUMNS:
         return True
+    if names[0] in _LABEL_COLUMNS and {_IMAGE, *_FILE_COLUMNS} & set(names):
+        return True
+    first, *others = (row[0].lower() for row in rows)
     others_are_files = bool(others) and all(c.endswith(IMAGE_SUFFIXES) for c in others)
     return others_are_files and not first.endswith(IMAGE_SUFFIXES)
 
@@ -139,7 +142,7 @@ def _column_name(cell: str) -> str:
 def _find_image(path: Path, header: Row) -> int:
     """The column that names the image."""
     names = [_column_name(cell) for cell in header]
-    if names[0] not in _IMAGE_COLUMNS:  # what is below it shows that it has the images
+    if names[0] not in _IMAGE_COLUMNS | _LABEL_COLUMNS:  # what is below it are images
         return 0
     for meant in ({_IMAGE}, _FILE_COLUMNS, {_NAME}):
         columns = [i for i, name in enumerate(names) if name in meant]

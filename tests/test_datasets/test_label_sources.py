@@ -45,6 +45,7 @@ def read(tmp_path):
         ('image_path,label\na.jpg,cat\nb.png,cat;dog\nc.jpg,\n', "names, delimiter ','"),
         ('image,labels\na.jpg,"[\'cat\']"\nb.png,"[\'cat\', \'dog\']"\nc.jpg,[]\n', ''),
         ('a.jpg;["cat"]\nb.png;["cat", "dog"]\nc.jpg;[""]\n', 'names without a header'),
+        ('labels,image\ncat,a.jpg\ncat;dog,b.png\n,c.jpg\n', "column 'labels'"),
         # headers by what is below them
         ('Bild;Klassen\na.jpg;cat\nb.png;cat,dog\nc.jpg;\n', "names, delimiter ';'"),
         ('photo,cat,dog\na.jpg,1,0\nb.png,1,1\nc.jpg,0,0\n', 'a column for each class'),
