@@ -14,6 +14,7 @@ MMPretrain is imported, and none of which replaces something that works already:
 * MMEngine opens a downloaded checkpoint without that restriction, the fork OneDL any that
   cannot be opened with it, and both run a config that a checkpoint holds when a training
   resumes from it. None of this happens any more (docs/security.md).
+* A checkpoint that cannot be loaded is named by the error.
 * ``auto_scale_lr`` scales the rate that MMEngine logs as ``base_lr`` too.
 * MMPretrain's optional multi-modal models fail to import beside a recent
   ``transformers``; they are left out.
@@ -222,6 +223,35 @@ def leave_out_config_text() -> None:
     CheckpointLoader.load_checkpoint = staticmethod(load_checkpoint)
 
 
+def explain_checkpoints() -> None:
+    """Have MMEngine name the file where a checkpoint cannot be loaded, and the remedy.
+
+    That a file is none shows in any exception, or where what it holds is used.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    from mmseg_more.files import reading_checkpoint
+
+    load = CheckpointLoader.load_checkpoint
+    if getattr(load, 'names_the_file', False):
+        return
+
+    @wraps(load)
+    def load_checkpoint(filename: str, *args: Any, **kwargs: Any) -> Any:
+        with reading_checkpoint(filename):
+            checkpoint = load(filename, *args, **kwargs)
+        if not isinstance(checkpoint, dict):
+            raise ValueError(
+                f'{filename} holds an object of type {type(checkpoint).__name__}, not the '
+                'weights of a model by their names: give a checkpoint of a training, or a '
+                'state dict'
+            )
+        return checkpoint
+
+    load_checkpoint.names_the_file = True  # type: ignore[attr-defined]
+    CheckpointLoader.load_checkpoint = staticmethod(load_checkpoint)
+
+
 def scale_logged_rate() -> None:
     """Let ``auto_scale_lr`` scale the rate that is logged as ``base_lr``.
 
@@ -264,6 +294,7 @@ def apply() -> None:
     allow_config_names()
     allow_mmengine_checkpoints()
     restrict_loading()
+    explain_checkpoints()
     leave_out_config_text()
     scale_logged_rate()
     skip_multimodal()

@@ -2,10 +2,12 @@
 
 import io
 import os
+import re
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterable, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -64,6 +66,51 @@ def read_safetensors(path: str) -> Dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f'{path} does not read as safetensors: {error}') from error
+
+
+@contextmanager
+def reading_checkpoint(path: str) -> Iterator[None]:
+    """Have whatever goes wrong while a checkpoint is read name the file and the remedy.
+
+    Any bytes may be unpickled here, so any exception may come of it.
+
+    Args:
+        path: File or address that is read in the block, with ``weights_only=True``.
+
+    Raises:
+        OSError: If it cannot be read, is not there (FileNotFoundError) or not loaded down.
+        ValueError: If it is no checkpoint, or holds other objects than weights.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'checkpoint {path} is no file that exists: correct the path'
+        ) from error
+    except OSError as error:
+        if error.filename:
+            raise
+        raise OSError(f'checkpoint {path} cannot be read: {error}') from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        found = re.search(r'GLOBAL ([\w.]+)', str(error))
+        if found:
+            raise ValueError(
+                f'{path} holds more than weights (an object of {found.group(1)}) and is '
+                'not opened, since that could run any code. If you trust it, save its '
+                'weights by themselves first: content = torch.load(FILE, '
+                "weights_only=False); torch.save(content['model_state_dict'], NEW_FILE), "
+                'or content.state_dict() of a model'
+            ) from error
+        # PyTorch's advice, to open whatever it is, stands before and below the reason
+        reason = str(error).rpartition('WeightsUnpickler error:')[2].strip()
+        reason = reason.partition('\n')[0].strip() or 'nothing more is known'
+        raise ValueError(
+            f'{path} does not read as a PyTorch checkpoint '
+            f'({type(error).__name__}: {reason}): give what a training or torch.save '
+            'has written, or copy it again'
+        ) from error
 
 
 def write_bytes(path: Union[str, Path], content: bytes, sync: bool = False) -> None:

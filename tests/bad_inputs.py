@@ -13,7 +13,9 @@ from unittest import mock
 
 import cv2
 import numpy as np
+import torch
 from mmengine.registry import init_default_scope
+from mmengine.runner import CheckpointLoader
 from PIL import Image
 
 from mmseg_more.apis.inference_inputs import list_inputs
@@ -513,6 +515,64 @@ CHECKPOINTS = [
         'cut off',
         b'PK\x03\x04' + bytes(100),
         'error: checkpoint iter_9.pth was cut off: its 104 bytes have no end; take an',
+    ),
+]
+
+
+def loaded_case(name: str, content: Optional[bytes], expected: str) -> Case:
+    """Of what MMEngine loads: ``load_from``, ``model.pretrained``, all commands."""
+
+    def run(folder: Path) -> None:
+        if content is not None:
+            write(folder / 'a.pth', content)
+        CheckpointLoader.load_checkpoint(str(folder / 'a.pth'), 'cpu')
+
+    return Case('Checkpoints', name, expected, run)
+
+
+def saved(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+CHECKPOINTS += [
+    loaded_case(
+        '`load_from`, `model.pretrained`: missing',
+        None,
+        'error: checkpoint a.pth is no file that exists: correct the path',
+    ),
+    loaded_case(
+        'text', b'hello', 'error: a.pth does not read as a PyTorch checkpoint (KeyError: '
+    ),
+    loaded_case(
+        'an image',
+        encoded(Image.fromarray(PIXELS), 'JPEG'),
+        'error: a.pth does not read as a PyTorch checkpoint (UnpicklingError: Unsupported',
+    ),
+    loaded_case(
+        'a list',
+        saved([1]),
+        'error: a.pth holds an object of type list, not the weights of a model by their',
+    ),
+    loaded_case(
+        'a tensor',
+        saved(torch.zeros(1)),
+        'error: a.pth holds an object of type Tensor, not the weights of a model by their',
+    ),
+    loaded_case(
+        'a whole model, not its weights',
+        saved(torch.nn.Identity()),
+        'error: a.pth holds more than weights (an object of torch.nn.modules.linear',
+    ),
+    *(
+        Case(
+            'Checkpoints',
+            f'`--device {device}`{where}',
+            f"error: device '{device}' cannot be used: take cpu, or cuda or cuda:N where",
+            lambda folder, device=device: launch.check_device(device),
+        )
+        for device, where in (('gpu', ''), ('cuda:99', ' (or cuda), and no such GPU'))
     ),
 ]
 

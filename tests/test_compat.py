@@ -7,6 +7,7 @@ import re
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -309,16 +310,27 @@ class TestCheckpointLoader:
             torch.save(dict(state_dict=Harm(tmp_path / 'ran')), target)
 
         monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
-        with pytest.raises(pickle.UnpicklingError):
+        with pytest.raises(ValueError, match='holds more than weights'):
             CheckpointLoader.load_checkpoint(address, 'cpu')
         assert not (tmp_path / 'ran').exists() and len(list(folder.iterdir())) == 1
 
     def test_a_file_is_not_opened_without_the_restriction(self, tmp_path):
         """As OneDL's MMEngine does where it does not know an object."""
         torch.save(dict(state_dict=Harm(tmp_path / 'ran')), tmp_path / 'a.pth')
-        with pytest.raises(pickle.UnpicklingError):
+        with pytest.raises(ValueError, match='holds more than weights'):
             CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu')
         assert not (tmp_path / 'ran').exists()
+
+    def test_an_address_that_does_not_answer_is_named(self, tmp_path, monkeypatch):
+        """PyTorch's error names neither a file nor the address."""
+        monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+
+        def download(*args, **kwargs):
+            raise URLError('refused')
+
+        monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+        with pytest.raises(OSError, match='checkpoint https://.*/a.pth cannot be read'):
+            CheckpointLoader.load_checkpoint('https://example.com/a.pth', 'cpu')
 
     def test_the_function_of_the_fork_is_replaced(self, monkeypatch):
         """Neither its second try without restriction nor its ``getattr`` is left."""
@@ -345,9 +357,9 @@ class TestCheckpointLoader:
         torch.save(dict(meta=meta, weight=torch.ones(2)), tmp_path / 'a.pth')
         loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu')
         assert loaded['meta'] == dict(cfg='a = 1', iter=3)
-        torch.save([torch.ones(2)], tmp_path / 'b.pth')  # no dict
-        (weight,) = CheckpointLoader.load_checkpoint(str(tmp_path / 'b.pth'), 'cpu')
-        assert weight.sum() == 2
+        torch.save(dict(meta=[1], weight=torch.ones(2)), tmp_path / 'b.pth')  # no dict
+        loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'b.pth'), 'cpu')
+        assert loaded['meta'] == [1] and loaded['weight'].sum() == 2
 
     def test_applied_twice(self):
         before = CheckpointLoader.load_checkpoint

@@ -109,7 +109,8 @@ class MoReInferencer(BaseInferencer):
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If the weights do not fit the model, some are missing or not numbers;
+        ValueError: If there is no such device, or a file is no checkpoint;
+            if the weights do not fit the model, some are missing or not numbers;
             if a shipped model is named without weights, as none are published;
             if the config has no test pipeline, or is one of the checkpoint that cannot be
             trusted; if the classes are not known.
@@ -163,6 +164,8 @@ class MoReInferencer(BaseInferencer):
         calibration: Union[str, Calibration, None] = None,
     ) -> None:
         init_default_scope(scope)
+        if device is not None:
+            launch.check_device(device)
         self.calibration = None if calibration is None else as_calibration(calibration)
         self._classes, self._palette = classes, palette
         self._built: Optional[nn.Module] = None

@@ -2,8 +2,6 @@
 
 import io
 import os.path as osp
-import re
-from pickle import UnpicklingError
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -19,7 +17,7 @@ from ..checkpoints import (
     official_conversion,
 )
 from ..datasets.image_level_dataset import voc_palette
-from ..files import read_safetensors, write_bytes
+from ..files import read_safetensors, reading_checkpoint, write_bytes
 from ..models.backbones.lora import plain_names
 from ..version import __version__
 
@@ -86,22 +84,8 @@ def read_checkpoint(path: str) -> Any:
         raise FileNotFoundError(f'checkpoint {path} does not exist')
     if path.endswith('.safetensors'):
         return read_safetensors(path)
-    try:
+    with reading_checkpoint(path):
         return torch.load(path, map_location='cpu', weights_only=True)
-    except UnpicklingError as error:
-        found = re.search(r'GLOBAL ([\w.]+)', str(error))
-        raise ValueError(
-            f'{path} holds more than weights'
-            + (f' (an object of {found.group(1)})' if found else '')
-            + ' and is not '
-            'opened, since that could run any code. If you trust it, save its weights by '
-            'themselves first: torch.save(torch.load(FILE, '
-            "weights_only=False)['model_state_dict'], NEW_FILE)"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise ValueError(
-            f'{path} does not read as a PyTorch checkpoint: {type(error).__name__}: {error}'
-        ) from error
 
 
 def write_checkpoint(path: str, state_dict: StateDict, meta: Mapping[str, Any]) -> None:

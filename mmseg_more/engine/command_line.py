@@ -43,6 +43,9 @@ _OF_OTHERS = (
 )
 # what this package raises where it refuses something
 _REFUSALS = (ValueError, TypeError, KeyError, OSError, ImportError)
+# beginnings of names of methods by which MMEngine's runners make parts from a config
+_BUILDING = ('build_', 'set_randomness', 'register_default_hooks', 'register_custom_hooks')
+_LOOP = re.compile('build_(train|val|test)_loop')
 _RAISED_BY_BUILDING = ('is not in the', 'got an unexpected keyword argument', 'missing ')
 
 Function = TypeVar('Function', bound=Callable[..., Any])
@@ -82,10 +85,16 @@ class ConfigOptions(DictAction):
                     f'{option_string}: {option!r} has no value: write '
                     f'{key or "KEY"}=VALUE, without spaces'
                 )
+        given = f'{option_string}: {" ".join(map(str, values or ()))}'
         try:
             super().__call__(parser, namespace, values, option_string)
         except (ValueError, AssertionError) as error:
-            parser.error(f'{option_string}: {" ".join(map(str, values or ()))}: {error}')
+            parser.error(f'{given}: {error}')
+        except RecursionError:  # MMEngine's parser does not get past ``name(a,b)``
+            parser.error(
+                f'{given}: a value is a number, a text, None, True, False, or a list or '
+                'tuple of them: write anything else, such as dict(...), into a config'
+            )
 
 
 def add_config_options(
@@ -137,7 +146,8 @@ def command(function: Function) -> Function:
     """Decorator of ``main``: a user's mistake is ``error: ...`` and exit status 2.
 
     It is one if this package refuses something (it raises an error of its own making), if
-    a file cannot be read or written, or if a config names something that does not exist.
+    a file cannot be read or written, if a config names something that does not exist, or if
+    others refuse a value while the Runner builds a part of the config.
     Any other exception is a fault of the program and keeps its traceback. That of a mistake
     goes to the log file, where there is one, and with ``MMSEG_MORE_TRACEBACK=1`` to the
     screen. What ends in one line without being a mistake: :func:`ends_in_one_line`.
@@ -205,6 +215,13 @@ def mistake(error: BaseException) -> Optional[str]:
         text = str(error.args[0]) if error.args else ''
         if any(sign in text for sign in _RAISED_BY_BUILDING):
             return _one_line(f'the config does not fit: {text.split(". Please check")[0]}')
+    part = _part_being_built(frames)
+    if part and isinstance(error, (ValueError, TypeError, AssertionError)):
+        text = str(error).rstrip().rstrip('.') or type(error).__name__
+        return _one_line(
+            f'the config does not fit ({part}): {text}; {TRACEBACK}=1 in the environment '
+            'shows where'
+        )
     return None
 
 
@@ -223,6 +240,29 @@ def _is_ours(path: str) -> bool:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     folders = [os.path.join(root, name, '') for name in ('mmseg_more', 'tools')]
     return os.path.abspath(path).startswith(tuple(folders))
+
+
+def _part_being_built(frames: traceback.StackSummary) -> Optional[str]:
+    """The part of a config that MMEngine's Runner was building when others raised.
+
+    What PyTorch, say, refuses there are values of the config. None if it was not building,
+    or if a line of this package failed, which is a fault of the program.
+    """
+    if not frames or _is_ours(frames[-1].filename):
+        return None
+    functions = [
+        frame.name.lstrip('_')
+        for frame in frames
+        if os.path.basename(os.path.dirname(frame.filename)) in ('runner', '_strategy')
+        and frame.name.lstrip('_').startswith(_BUILDING)
+    ]
+    if not functions:
+        return None
+    loop = next((name for name in functions if _LOOP.fullmatch(name)), None)
+    part = functions[-1].partition('_')[2]
+    if loop is not None and part in ('dataloader', 'evaluator'):
+        return loop.split('_')[1] + '_' + part
+    return re.sub('_loop$', '_cfg', part)
 
 
 def _built_from_config(frames: traceback.StackSummary) -> bool:

@@ -8,6 +8,7 @@ import os.path as osp
 import zipfile
 from typing import Dict, List, Optional
 
+import torch
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.runner import (
@@ -135,12 +136,32 @@ def check_checkpoint(path: str) -> None:
     )
 
 
+def check_device(device: str) -> None:
+    """Raise if nothing can be computed on a device.
+
+    Args:
+        device: Its name for PyTorch.
+
+    Raises:
+        ValueError: If there is no such one; says which there are.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f'device {device!r} cannot be used: take cpu, or cuda or cuda:N where there '
+            f'are GPUs (PyTorch finds {torch.cuda.device_count()} here)'
+        ) from error
+
+
 def load_model(cfg: Config, checkpoint: str, device: str) -> BaseSegmentor:
     """The model of a config with all weights of a checkpoint, in evaluation mode.
 
     Raises:
         RuntimeError: If a weight is missing, left over or of another shape.
+        ValueError: If there is no such device, or the file is no checkpoint.
     """
+    check_device(device)
     model = MODELS.build(cfg.model)
     load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
     return model.to(device).eval()

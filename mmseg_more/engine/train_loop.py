@@ -69,6 +69,11 @@ class ResumableTrainLoop(IterBasedTrainLoop):
                 f'train_dataloader, not a {type(dataloader).__name__}, or train with '
                 "type='IterBasedTrainLoop'"
             )
+        if not isinstance(max_iters, (int, float)) or max_iters < 1:
+            raise ValueError(
+                'train_cfg.max_iters must be a whole number of at least 1, got '
+                f'{max_iters!r}'
+            )
         sampler = dataloader.get('sampler')
         self._sampler_has_seed = not isinstance(sampler, dict) or 'seed' in sampler
         super().__init__(

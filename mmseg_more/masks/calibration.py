@@ -200,6 +200,27 @@ class Calibration:
         return self.path or 'the calibration'
 
 
+def check_replaceable(path: Union[str, Path]) -> None:
+    """See that writing a calibration replaces nothing else.
+
+    Args:
+        path: File to write.
+
+    Raises:
+        ValueError: If it exists and is no calibration file, empty ones included.
+        OSError: If it exists and cannot be read.
+    """
+    if not Path(path).expanduser().exists():
+        return
+    try:
+        Calibration.load(path)
+    except ValueError as error:
+        raise ValueError(
+            f'{path} exists and would be overwritten, but is no calibration file: give '
+            'the name of a new file, or delete that one'
+        ) from error
+
+
 def as_calibration(value: Union[str, Path, Calibration]) -> Calibration:
     """The file, read; a :class:`Calibration` as it is."""
     return value if isinstance(value, Calibration) else Calibration.load(value)

@@ -198,12 +198,11 @@ class MaskFolder:
         """
         path = self.root / MANIFEST
         if not path.exists():
-            taken = [name for name in names if self.mask_path(name).exists()]
-            if taken:
+            foreign = self._pngs(names)
+            if foreign:
                 raise ValueError(
-                    f'{self.masks} holds {len(taken)} files that would be '
-                    f'overwritten ({name_few(taken)}), and no {MANIFEST}: choose '
-                    'a new folder for the masks'
+                    f'{self.root} has no {MANIFEST} that says how its {len(foreign)} PNGs '
+                    f'were made ({name_few(foreign)}): give another folder for the masks'
                 )
             return dict(images={}, failed={})
         manifest, identity = read_manifest(path), _as_json(identity)
@@ -225,6 +224,16 @@ class MaskFolder:
                 'these masks, or delete that one to start again'
             )
         return manifest
+
+    def _pngs(self, names: Iterable[str]) -> List[str]:
+        """PNGs in the folders that the masks of these images go to; hidden ones aside."""
+        folders = {self.masks, *(self.mask_path(name).parent for name in names)}
+        return sorted(
+            str(path.relative_to(self.masks))
+            for folder in folders
+            for path in folder.glob('*.png')
+            if not path.name.startswith('.')
+        )
 
     def _has(self, name: str, labels: Optional[List[str]], kinds: Sequence[str]) -> bool:
         """Whether files of an image are there, whole, and of these labels."""

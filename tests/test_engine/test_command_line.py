@@ -6,7 +6,11 @@ import warnings
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
 from mmseg_more.datasets.image_labels import read_label_file
 from mmseg_more.datasets.image_level_dataset import voc_palette
@@ -21,7 +25,7 @@ from mmseg_more.engine.command_line import (
 )
 from mmseg_more.evaluation.sample import read_field
 
-from mmseg.registry import MODELS
+from mmseg.registry import DATASETS, MODELS
 
 
 class Files(torch.utils.data.Dataset):
@@ -35,6 +39,39 @@ class Files(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         return read_label_file(self.path) or voc_palette('no number')
+
+
+@MODELS.register_module()
+class SomeModel(BaseModel):
+    """Never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = torch.nn.Linear(1, 1)
+
+    def forward(self, **kwargs):
+        raise NotImplementedError
+
+
+@DATASETS.register_module()
+class SomeImages(torch.utils.data.Dataset):
+    """Never read."""
+
+    def __len__(self):
+        return 4
+
+
+@DATASETS.register_module()
+class Unchecked(SomeImages):
+    """Calls the package in a way that it does not check."""
+
+    def __init__(self):
+        voc_palette('no number')
+
+
+LOADER = dict(
+    batch_size=2, dataset=dict(type='SomeImages'), sampler=dict(type='DefaultSampler')
+)
 
 
 def raised(function, *arguments):
@@ -119,6 +156,48 @@ def test_what_the_registry_refuses():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    'key, value, message',
+    [
+        ('randomness.seed', 'abc', '(randomness): '),
+        ('train_dataloader.batch_size', 0, '(train_dataloader): batch_size should be a'),
+        ('train_dataloader.batch_size', 'two', '(train_dataloader): batch_size should be'),
+        ('train_dataloader.num_workers', -1, '(train_dataloader): num_workers option'),
+        ('val_dataloader.num_workers', -1, '(val_dataloader): num_workers option should'),
+        ('optim_wrapper.optimizer.lr', -1, '(optim_wrapper): Invalid learning rate: -1'),
+        ('optim_wrapper.optimizer.lr', 'abc', '(optim_wrapper): '),
+        ('param_scheduler.end', -5, '(param_scheduler): end should be larger than begin'),
+    ],
+)
+def test_what_others_refuse_while_the_runner_builds(tmp_path, key, value, message):
+    config = Config(
+        dict(
+            model=dict(type='SomeModel'),
+            work_dir=str(tmp_path),
+            default_scope='mmseg',
+            train_dataloader=dict(LOADER),
+            val_dataloader=dict(LOADER),
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=1),
+            val_cfg=dict(),
+            val_evaluator=dict(type='DumpResults', out_file_path='a.pkl'),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            param_scheduler=dict(type='ConstantLR', end=1, by_epoch=False),
+            experiment_name=f'{key}={value}',
+        )
+    )
+    config.merge_from_dict({key: value})
+    error = raised(lambda: Runner.from_cfg(config).train())
+    assert mistake(error).startswith(f'the config does not fit {message}')
+    assert mistake(error).endswith(f'; {TRACEBACK}=1 in the environment shows where')
+
+
+def test_a_line_of_ours_that_fails_while_the_runner_builds():
+    """A fault of the program."""
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        error = raised(Runner.build_dataloader, dict(dataset=dict(type='Unchecked')))
+    assert isinstance(error, TypeError) and mistake(error) is None
+
+
 def test_a_mistake_that_a_worker_finds(tmp_path):
     def first(path):
         return next(iter(torch.utils.data.DataLoader(Files(path), num_workers=1)))
@@ -166,3 +245,13 @@ def test_options_of_a_config():
     assert isinstance(parser, argparse.ArgumentParser)
     args = parser.parse_args(['--cfg-options', 'a.b=[1,2]', 'c=x=y'])
     assert args.cfg_options == {'a.b': [1, 2], 'c': 'x=y'}
+
+
+def test_options_that_mmengine_cannot_parse(capsys):
+    parser = CommandParser('What it does.')
+    add_config_options(parser)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(['--cfg-options', "hooks=[dict(type='A',b=1)]"])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --cfg-options: hooks=[dict(type='A',b=1)]: a value is")

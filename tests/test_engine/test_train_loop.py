@@ -38,6 +38,12 @@ class DrawHook(Hook):
         random.random(), np.random.rand(), torch.rand(3)
 
 
+@pytest.mark.parametrize('max_iters', [0, -5, 'two'])
+def test_a_training_of_no_length(max_iters):
+    with pytest.raises(ValueError, match='train_cfg.max_iters must be a whole number of'):
+        ResumableTrainLoop(None, {}, max_iters)
+
+
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     with DefaultScope.overwrite_default_scope('mmseg'):

@@ -332,7 +332,7 @@ def test_other_pipeline_and_palette(data, masks, tmp_path):
 def test_folder_of_something_else(data, tmp_path):
     (tmp_path / 'masks').mkdir()
     (tmp_path / 'masks' / 'b.png').write_bytes(b'the truth')
-    with pytest.raises(ValueError, match="1 files that would be overwritten .'b'"):
+    with pytest.raises(ValueError, match=r"how its 1 PNGs were made \('b.png'\): give an"):
         run_masks(data, tmp_path / 'masks')
     (tmp_path / 'masks' / 'manifest.json').write_text('{"name": "an app"}')
     with pytest.raises(ValueError, match='manifest.json is not the manifest of'):

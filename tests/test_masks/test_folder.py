@@ -65,6 +65,22 @@ def test_from_start_to_end(tmp_path):
     assert list(manifest(again)['images']) == ['a', 'c', 'x/b']
 
 
+@pytest.mark.parametrize('foreign', ['of_something_else.png', 'x/b.png', 'x/c.png'])
+def test_pngs_without_a_manifest(tmp_path, foreign):
+    file = tmp_path / foreign
+    file.parent.mkdir(exist_ok=True)
+    (tmp_path / '.hidden.png').write_bytes(b'')
+    file.write_bytes(b'theirs')
+    with pytest.raises(ValueError, match=f'{foreign}.*: give another folder'):
+        start(MaskFolder(tmp_path), 'a', 'x/b')
+    assert sorted(path for path in tmp_path.rglob('*.*')) == [
+        tmp_path / '.hidden.png',
+        file,
+    ]
+    file.unlink()
+    assert start(MaskFolder(tmp_path), 'a', 'x/b') == []
+
+
 def test_journals_of_a_run_that_was_killed(tmp_path):
     folder = MaskFolder(tmp_path)
     start(folder, 'a', 'b', 'c')

@@ -333,6 +333,14 @@ def test_stations_of_a_step_are_named_to_the_profiler():
             dict(data_preprocessor=dict(type='SegDataPreProcessor', size=(8, 8))),
             '`mean` and `std`',
         ),
+        (
+            dict(
+                data_preprocessor=dict(
+                    type='SegDataPreProcessor', mean=[0] * 3, std=[1] * 3, size=97
+                )
+            ),
+            'data_preprocessor.size must be the height and width',
+        ),
         (dict(pseudo_label=dict(high=0.2, low=0.5)), 'low, high must be ordered'),
     ],
 )

@@ -151,6 +151,8 @@ def test_a_limit_of_pixels(infer, files, limit, worked):
             lambda a: a.extend(['--source', 'lam', '--classes', 'all']),
             "with source 'lam' take 'predicted'",
         ),
+        (lambda a: a.extend(['--device', 'gpu']), "device 'gpu' cannot be used"),
+        (lambda a: a.__setitem__(2, a[1]), 'does not read as a PyTorch checkpoint'),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(

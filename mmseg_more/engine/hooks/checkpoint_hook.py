@@ -17,6 +17,7 @@ from ..checkpoint_files import (
     remove_temporaries,
 )
 from ..distributed import on_main_process
+from ..spelling import closest
 
 
 class _RemovesLater(WholeFileBackend):
@@ -54,7 +55,7 @@ class CheckpointHook(hooks.CheckpointHook):
     Raises:
         OSError: While saving; names the file, and what to go on from.
         ValueError: Before training, if there are checkpoints to resume from and none of
-            them is whole.
+            them is whole; after a validation that does not give what ``save_best`` names.
 
     Example:
         >>> default_hooks = dict(checkpoint=dict(
@@ -154,6 +155,15 @@ class CheckpointHook(hooks.CheckpointHook):
             ) from error
 
     def _save_best_checkpoint(self, runner: Runner, metrics: Dict[str, float]) -> None:
+        for key in self.key_indicators if self.save_best else ():
+            if key != 'auto' and key not in metrics:
+                meant = closest(key, metrics)
+                raise ValueError(
+                    f'save_best={key!r} of the CheckpointHook is no figure of the '
+                    'validation'
+                    + (f', did you mean {meant!r}?' if meant else '.')
+                    + f' There are: {", ".join(metrics) or "none"}'
+                )
         if not self._local or not self.save_best:
             super()._save_best_checkpoint(runner, metrics)
             return

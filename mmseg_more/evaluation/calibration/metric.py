@@ -11,7 +11,13 @@ from torch import Tensor
 
 from mmseg.registry import METRICS
 
-from ...masks.calibration import CALIBRATED_MAPS, SCALE_KINDS, Calibration, MapThreshold
+from ...masks.calibration import (
+    CALIBRATED_MAPS,
+    SCALE_KINDS,
+    Calibration,
+    MapThreshold,
+    check_replaceable,
+)
 from ...masks.probabilities import seg_probabilities
 from ...models.structures import LocalizationRequest
 from ..counting import CountingMetric
@@ -80,6 +86,7 @@ class CalibrationMetric(CountingMetric):
         prefix: Optional[str] = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        check_replaceable(out_file)
         self.out_file = out_file
         self.per_class = per_class
         self.source = dict(source or {})

@@ -88,8 +88,8 @@ class MoRe(BaseSegmentor):
 
     Raises:
         ValueError: If the numbers of classes or channels of the parts disagree, K is not
-            in 1..254, a config names something unknown, mean and std are missing, or
-            ``sync_counts`` meets a loss that does not take counts.
+            in 1..254, a config names something unknown, mean and std are missing, the size
+            to pad to is no pair, or ``sync_counts`` meets a loss that does not take counts.
     """
 
     backbone: MoReViT
@@ -196,6 +196,12 @@ class MoRe(BaseSegmentor):
                 'MoRe de-normalises images for its training labels: '
                 'data_preprocessor needs `mean` and `std`, as in '
                 "dict(type='SegDataPreProcessor', mean=[...], std=[...])"
+            )
+        size = getattr(self.data_preprocessor, 'size', None)
+        if size is not None and (not isinstance(size, Sequence) or len(size) != 2):
+            raise ValueError(
+                'data_preprocessor.size must be the height and width that images are '
+                f'padded to, got {size!r}'
             )
 
     def init_weights(self) -> None:

@@ -130,6 +130,23 @@ def test_the_best_one_goes_when_a_better_one_is_whole(tmp_path):
     assert {n for n in names(tmp_path) if 'best' in n} == {'best_mIoU_iter_4.pth'}
 
 
+def test_a_best_one_by_a_figure_that_there_is_not(tmp_path):
+    runner, _ = train(tmp_path, 2, default_hooks=saving(interval=-1, save_last=False))
+    hook = CheckpointHook(by_epoch=False, save_best='health/scor', rule='greater')
+    hook.before_run(runner)
+    hook.before_train(runner)
+    figures = {'health/score': 1.0, 'mIoU': 2.0}
+    with pytest.raises(ValueError) as error:
+        hook.after_val_epoch(runner, figures)
+    assert str(error.value) == (
+        "save_best='health/scor' of the CheckpointHook is no figure of the validation, "
+        "did you mean 'health/score'? There are: health/score, mIoU"
+    )
+    hook.key_indicators = ['mAP']
+    with pytest.raises(ValueError, match='of the validation. There are: health/score, m'):
+        hook.after_val_epoch(runner, figures)
+
+
 def test_one_best_of_each_figure(tmp_path):
     runner, _ = train(tmp_path, 2, default_hooks=saving(interval=-1, save_last=False))
     hook = CheckpointHook(by_epoch=False, save_best=['a', 'b'], rule='greater')

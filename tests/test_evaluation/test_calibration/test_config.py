@@ -9,13 +9,27 @@ from mmengine.registry import DefaultScope
 import mask_run
 from mmseg_more.engine.hooks.utils import find_hooks
 from mmseg_more.evaluation import use_calibration
-from mmseg_more.masks import Calibration
+from mmseg_more.masks import Calibration, MapThreshold
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     with DefaultScope.overwrite_default_scope('mmseg'):
         return mask_run.make_data(tmp_path_factory.mktemp('calibration') / 'data')
+
+
+@pytest.mark.parametrize('content', ['', '{"a": ["cat"]}', 'id,labels\n', '[]'])
+def test_no_other_file_is_overwritten(data, tmp_path, content):
+    file = tmp_path / 'labels.json'
+    file.write_text(content)
+    with pytest.raises(ValueError, match='labels.json exists and would be overwritten'):
+        use_calibration(mask_run.config(data), str(file))
+    assert file.read_text() == content
+
+
+def test_a_calibration_is_replaced(data, tmp_path):
+    Calibration({'raw': {'cam': MapThreshold(0.2)}}).save(tmp_path / 'c.json')
+    use_calibration(mask_run.config(data), str(tmp_path / 'c.json'))
 
 
 def test_config(data, tmp_path):
