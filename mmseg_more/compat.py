@@ -224,10 +224,7 @@ def leave_out_config_text() -> None:
 
 
 def explain_checkpoints() -> None:
-    """Have MMEngine name the file where a checkpoint cannot be loaded, and the remedy.
-
-    That a file is none shows in any exception, or where what it holds is used.
-    """
+    """Have MMEngine name the file where a checkpoint cannot be loaded, and the remedy."""
     from mmengine.runner.checkpoint import CheckpointLoader
 
     from mmseg_more.files import reading_checkpoint
@@ -239,14 +236,7 @@ def explain_checkpoints() -> None:
     @wraps(load)
     def load_checkpoint(filename: str, *args: Any, **kwargs: Any) -> Any:
         with reading_checkpoint(filename):
-            checkpoint = load(filename, *args, **kwargs)
-        if not isinstance(checkpoint, dict):
-            raise ValueError(
-                f'{filename} holds an object of type {type(checkpoint).__name__}, not the '
-                'weights of a model by their names: give a checkpoint of a training, or a '
-                'state dict'
-            )
-        return checkpoint
+            return load(filename, *args, **kwargs)
 
     load_checkpoint.names_the_file = True  # type: ignore[attr-defined]
     CheckpointLoader.load_checkpoint = staticmethod(load_checkpoint)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
 import cv2
@@ -68,6 +69,10 @@ def read_safetensors(path: str) -> Dict[str, Tensor]:
         raise ValueError(f'{path} does not read as safetensors: {error}') from error
 
 
+class UnreadableCheckpoint(ValueError, UnpicklingError):
+    """A file is no checkpoint, or holds more than weights; also what PyTorch raises."""
+
+
 @contextmanager
 def reading_checkpoint(path: str) -> Iterator[None]:
     """Have whatever goes wrong while a checkpoint is read name the file and the remedy.
@@ -79,7 +84,7 @@ def reading_checkpoint(path: str) -> Iterator[None]:
 
     Raises:
         OSError: If it cannot be read, is not there (FileNotFoundError) or not loaded down.
-        ValueError: If it is no checkpoint, or holds other objects than weights.
+        UnreadableCheckpoint: If it is none, or holds other objects than weights.
     """
     try:
         yield
@@ -96,7 +101,7 @@ def reading_checkpoint(path: str) -> Iterator[None]:
     except Exception as error:
         found = re.search(r'GLOBAL ([\w.]+)', str(error))
         if found:
-            raise ValueError(
+            raise UnreadableCheckpoint(
                 f'{path} holds more than weights (an object of {found.group(1)}) and is '
                 'not opened, since that could run any code. If you trust it, save its '
                 'weights by themselves first: content = torch.load(FILE, '
@@ -106,7 +111,7 @@ def reading_checkpoint(path: str) -> Iterator[None]:
         # PyTorch's advice, to open whatever it is, stands before and below the reason
         reason = str(error).rpartition('WeightsUnpickler error:')[2].strip()
         reason = reason.partition('\n')[0].strip() or 'nothing more is known'
-        raise ValueError(
+        raise UnreadableCheckpoint(
             f'{path} does not read as a PyTorch checkpoint '
             f'({type(error).__name__}: {reason}): give what a training or torch.save '
             'has written, or copy it again'

@@ -22,6 +22,7 @@ from mmseg_more.apis.inference_inputs import list_inputs
 from mmseg_more.datasets import ImageLevelDataset
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import mistake
+from mmseg_more.engine.hooks.sanity_check_hook import weights_of
 from mmseg_more.files import write_bytes
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs/more/more_vit-b_voc.py'
@@ -550,15 +551,17 @@ CHECKPOINTS += [
         encoded(Image.fromarray(PIXELS), 'JPEG'),
         'error: a.pth does not read as a PyTorch checkpoint (UnpicklingError: Unsupported',
     ),
-    loaded_case(
+    Case(
+        'Checkpoints',
         'a list',
-        saved([1]),
-        'error: a.pth holds an object of type list, not the weights of a model by their',
+        'error: the checkpoint holds an object of type list, not the weights of a model by',
+        lambda folder: weights_of([1]),
     ),
-    loaded_case(
-        'a tensor',
-        saved(torch.zeros(1)),
-        'error: a.pth holds an object of type Tensor, not the weights of a model by their',
+    Case(
+        'Checkpoints',
+        'a tensor in place of the weights',
+        'error: the checkpoint holds an object of type Tensor, not the weights of a model',
+        lambda folder: weights_of(dict(state_dict=torch.zeros(1))),
     ),
     loaded_case(
         'a whole model, not its weights',

@@ -38,7 +38,12 @@ from mmseg.structures import SegDataSample
 
 from ..datasets.image_labels import name_few
 from ..engine import launch
-from ..engine.hooks.sanity_check_hook import check_numbers, check_state_dict, load_whole
+from ..engine.hooks.sanity_check_hook import (
+    check_numbers,
+    check_state_dict,
+    load_whole,
+    weights_of,
+)
 from ..engine.type_name import type_name
 from ..files import palette_png, write_bytes
 from ..masks import (
@@ -211,7 +216,7 @@ class MoReInferencer(BaseInferencer):
                 'mmseg.apis.MMSegInferencer'
             )
         if checkpoint is not None:
-            state_dict = checkpoint.get('state_dict', checkpoint)
+            state_dict = weights_of(checkpoint)
             check_state_dict(model, state_dict)
             unexpected = load_whole(model, state_dict)
             if unexpected:

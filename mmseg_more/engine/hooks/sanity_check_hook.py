@@ -161,10 +161,27 @@ class SanityCheckHook(Hook):
         """
         self._loaded = True
         model = innermost(runner.model)
-        state_dict = checkpoint.get('state_dict', checkpoint)
+        state_dict = weights_of(checkpoint)
         check_state_dict(model, state_dict)
         if not trains(runner):
             load_whole(model, state_dict, self.may_lack)
+
+
+def weights_of(checkpoint: Any) -> Mapping[str, torch.Tensor]:
+    """The weights in what a file holds: a checkpoint of a training, or a state dict.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    is_mapping = isinstance(checkpoint, Mapping)
+    weights = checkpoint.get('state_dict', checkpoint) if is_mapping else checkpoint
+    if not isinstance(weights, Mapping):
+        raise ValueError(
+            f'the checkpoint holds an object of type {type(weights).__name__}, not the '
+            'weights of a model by their names: give a checkpoint of a training, or a '
+            'state dict'
+        )
+    return weights
 
 
 def check_state_dict(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
