@@ -114,15 +114,20 @@ def test_missing_image(data, tmp_path):
 
 
 def test_extra_file(data, tmp_path):
-    folder = tmp_path / 'out' / FOLDER
-    folder.mkdir(parents=True)
-    (folder / 'another.png').write_bytes(b'')
+    """Refused at once without a manifest, and at the end beside one."""
+    archive, extra = tmp_path / 'out.tgz', tmp_path / 'out' / FOLDER / 'another.png'
+    extra.parent.mkdir(parents=True)
+    extra.write_bytes(b'')
+    with pytest.raises(ValueError, match="how its 1 PNGs were made .'another.png'."):
+        mask_run.run(config(data, archive, multi_scale=False))
+    extra.unlink()
+    mask_run.run(config(data, archive, multi_scale=False))
+    assert len(unpack(archive)) == 3
+    archive.unlink()
+    extra.write_bytes(b'')
     with pytest.raises(ValueError, match="not of this split: 'another.png'; remove"):
-        mask_run.run(config(data, tmp_path / 'out.tgz', multi_scale=False))
-    assert not (tmp_path / 'out.tgz').exists()
-    (folder / 'another.png').unlink()
-    mask_run.run(config(data, tmp_path / 'out.tgz', multi_scale=False))
-    assert len(unpack(tmp_path / 'out.tgz')) == 3
+        mask_run.run(config(data, archive, multi_scale=False))
+    assert not archive.exists()
 
 
 @pytest.mark.parametrize(
