@@ -151,10 +151,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     print(f'{len(errors) - len(failed)} of {len(errors)} images: {args.out_dir}')
     for error in failed:
         print(f'error: {error}', file=sys.stderr)
-    print(
-        f'next: correct the masks in {args.out_dir}/pred, those with the lowest '
-        f'image_confidence in {args.out_dir}/scores.json first'
-    )
+    if len(failed) < len(errors):
+        print(
+            f'next: correct the masks in {args.out_dir}/pred, those with the lowest '
+            f'image_confidence in {args.out_dir}/scores.json first'
+        )
     return 1 if failed else 0
 
 

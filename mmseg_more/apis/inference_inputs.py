@@ -69,6 +69,8 @@ def check_names(inputs: Sequence[InferenceInput]) -> None:
     """Raise ValueError if the files of two inputs would have one name."""
     paths: Dict[str, Optional[str]] = {}
     for item in inputs:
+        if item.name in paths and item.path == paths[item.name]:
+            raise ValueError(f'{item.path} is given twice: leave one out')
         if item.name in paths:
             raise ValueError(
                 f'{paths[item.name]} and {item.path} would both be written as '

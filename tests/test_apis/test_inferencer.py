@@ -426,6 +426,8 @@ def test_two_inputs_of_one_name(inferencer, folder, tmp_path):
     assert len(inferencer(inputs)['predictions']) == 2
     with pytest.raises(ValueError, match='would both be written as b.png'):
         inferencer(inputs, out_dir=str(tmp_path / 'out'))
+    with pytest.raises(ValueError, match='b.png is given twice: leave one out'):
+        inferencer([inputs[0], str(folder)], out_dir=str(tmp_path / 'out'))
     assert not (tmp_path / 'out').exists()
 
 

@@ -100,6 +100,10 @@ def test_a_corrupt_image_is_named_and_the_rest_goes_on(infer, files, capsys):
     assert '2 of 3 images' in captured.out
     assert (captured.out + captured.err).count('aa.png') == 1
     assert 'aa.png does not decode as an image' in captured.err
+    arguments = [files / 'one' / 'aa.png', files / 'config.py', files / 'more.pth']
+    assert infer(*arguments, '--out-dir', files / 'none', '--device', 'cpu') == 1
+    captured = capsys.readouterr()
+    assert '0 of 1 images' in captured.out and 'next:' not in captured.out
 
 
 def test_confidence(infer, files):
