@@ -35,7 +35,7 @@ _BARE_REGIONS = frozenset(
 _LENGTH_BITS = (3, 4, 8, 16)
 _WORD_BITS = 8
 _FROM, _TO = 'mask', 'image'
-_FAR = 1e6
+_FAR = 1e6  # percent, or degrees: no region reaches so far
 
 
 def label_studio_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
@@ -232,16 +232,19 @@ def _region_pixels(region: dict, size: Tuple[int, int], where: str) -> np.ndarra
         if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
             raise ValueError(f'{where}: a polygon of {len(value["points"])} points')
         return polygon_pixels(corners * sides, size)
+
+    def pixels_at(across: str, down: str) -> np.ndarray:
+        return _percent((value[across], value[down]), where) * sides
+
+    turned = _percent(value.get('rotation', 0), where)
     if {'x', 'y', 'width', 'height'} <= value.keys():
-        corner = _percent((value['x'], value['y']), where) * sides
-        extent = _percent((value['width'], value['height']), where) * sides
-        turned = _percent(value.get('rotation', 0), where)
-        return polygon_pixels(rectangle_corners(corner, extent, float(turned)), size)
+        corners = rectangle_corners(
+            pixels_at('x', 'y'), pixels_at('width', 'height'), float(turned)
+        )
+        return polygon_pixels(corners, size)
     if {'x', 'y', 'radiusX', 'radiusY'} <= value.keys():
-        centre = _percent((value['x'], value['y']), where) * sides
-        radii = _percent((value['radiusX'], value['radiusY']), where) * sides
-        turned = _percent(value.get('rotation', 0), where)
-        return ellipse_pixels(centre, radii, float(turned), size)
+        radii = pixels_at('radiusX', 'radiusY')
+        return ellipse_pixels(pixels_at('x', 'y'), radii, float(turned), size)
     raise ValueError(
         f'{where} has a region of the kind {region["type"]!r}: only brush strokes, closed '
         'polygons, rectangles and ellipses are read'
