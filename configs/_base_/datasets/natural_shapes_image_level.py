@@ -3,15 +3,9 @@
 #   python tools/dataset_converters/make_shapes.py data/natural_shapes --scenes natural \
 #       --num-train 3000 --num-val 300
 # Every number here is a choice for this dataset.
+_base_ = './natural_shapes_classes.py'
 dataset_type = 'VOCImageLevelDataset'
 data_root = 'data/natural_shapes'
-metainfo = dict(
-    classes=(
-        'background', 'disk', 'rectangle', 'triangle', 'cross', 'ring', 'hexagon', 'star',
-        'boat', 'arrow', 'flower', 'crescent', 'corner', 'bar', 'diamond', 'trapezoid',
-        'octagon', 'gear', 'drop', 'tee', 'water',
-    )
-)  # fmt: skip
 crop_size = (224, 224)  # the size of the images
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -57,7 +51,7 @@ train_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo={{_base_.natural_metainfo}},
         ann_file='ImageSets/Segmentation/train.txt',
         label_file='image_labels.json',
         pipeline=train_pipeline,
@@ -71,7 +65,7 @@ val_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo={{_base_.natural_metainfo}},
         ann_file='ImageSets/Segmentation/val.txt',
         label_file='image_labels.json',
         test_mode=True,
