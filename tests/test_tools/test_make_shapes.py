@@ -194,7 +194,7 @@ def test_natural_scenes_are_other_data(tool, tmp_path, mistake_of):
         (
             'natural',
             'my shapes',
-            'configs/more/more_vit-s16_1xb32-2400iters_natural-shapes-224x224.py '
+            'configs/more/more_vit-t8_1xb16-1400iters_natural-shapes-112x112.py '
             "--cfg-options 'train_dataloader.dataset.data_root=my shapes' "
             "'val_dataloader.dataset.data_root=my shapes' "
             "'test_dataloader.dataset.data_root=my shapes'",

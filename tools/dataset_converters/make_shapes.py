@@ -34,7 +34,7 @@ WORLDS = dict(demo=DEMO, natural=NATURAL)
 TRAININGS = dict(
     demo=('configs/more/more_vit-t_shapes.py', 'data/shapes'),
     natural=(
-        'configs/more/more_vit-s16_1xb32-2400iters_natural-shapes-224x224.py',
+        'configs/more/more_vit-t8_1xb16-1400iters_natural-shapes-112x112.py',
         'data/natural_shapes',
     ),
 )
