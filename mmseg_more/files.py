@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from pickle import UnpicklingError
 from typing import Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
@@ -152,6 +152,12 @@ def write_bytes(path: Union[str, Path], content: bytes, sync: bool = False) -> N
     except OSError as error:
         # the same kind of error, with the name that the user knows
         raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def leads_below(name: str) -> bool:
+    """Whether a name is the path of a file below whatever folder it is put behind."""
+    path = PurePath(name)
+    return bool(path.parts) and not path.anchor and '..' not in path.parts
 
 
 def write_folder(out: Path, files: Iterable[Tuple[str, bytes]]) -> None:

@@ -1,7 +1,7 @@
 """Corrected masks as a folder that a training reads, written all or none."""
 
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import (
     Callable,
     Collection,
@@ -18,7 +18,7 @@ from typing import (
 from ..datasets.image_labels import name_few
 from ..datasets.image_level_dataset import voc_palette
 from ..datasets.mask_file import MASK_FILE, MaskFile, mask_file_content
-from ..files import palette_png, write_folder
+from ..files import leads_below, palette_png, write_folder
 from .coco import read_coco
 from .corrected import BACKGROUND, CorrectedMask, ImportSettings
 from .cvat import read_cvat
@@ -108,8 +108,7 @@ def _check(
 ) -> None:
     """Raise ValueError unless the mask fits an image, and is the only one of it."""
     name = mask.name
-    parts = PurePosixPath(name).parts
-    if not parts or parts[0] == '/' or '..' in parts or '\0' in name or '\\' in name:
+    if not leads_below(name) or '\0' in name or '\\' in name:
         raise ValueError(
             f'{path}: the image {name!r} does not lie below a folder of images'
         )

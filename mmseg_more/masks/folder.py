@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 
 from ..datasets.image_labels import name_few
-from ..files import write_bytes
+from ..files import leads_below, write_bytes
 from ..localization import resize_map
 from ..version import __version__
 from .lock import FolderLock
@@ -349,7 +349,8 @@ def read_manifest(path: Union[str, Path]) -> dict:
     """The manifest of a folder of masks.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is none, or an image in it has a name by which a file would be
+            read or written outside of the folder.
     """
     try:
         manifest = json.loads(Path(path).read_text(encoding='utf-8'))
@@ -362,6 +363,12 @@ def read_manifest(path: Union[str, Path]) -> dict:
         raise ValueError(
             f'{path} is not the manifest of a folder of masks: choose another folder'
         )
+    for name in manifest['images']:
+        if not leads_below(name):
+            raise ValueError(
+                f'{path} names an image {name!r}, which lies outside of any folder: the '
+                'file has been changed; do not use it'
+            )
     return manifest
 
 

@@ -4,6 +4,7 @@ import os.path as osp
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..datasets.image_labels import name_few
+from ..files import leads_below
 
 
 class MaskImage(NamedTuple):
@@ -24,7 +25,7 @@ def list_images(dataset: Any) -> List[MaskImage]:
 
     A mask is named after its image: the path below the image folder
     (``data_prefix['img_path']``), or ``img_id`` where the image lies elsewhere, or
-    else the name of the file.
+    else (also if ``img_id`` leads out of a folder) the name of the file.
 
     Raises:
         ValueError: If it is no data set of MMEngine's kind, or two images would
@@ -64,9 +65,10 @@ def _mask_name(info: dict, folder: Optional[str]) -> str:
     path = info['img_path']
     if folder:
         below = osp.relpath(path, folder)
-        if not below.startswith('..'):
+        if leads_below(below):
             return osp.splitext(below)[0]
-    return info.get('img_id') or osp.splitext(osp.basename(path))[0]
+    image_id = info.get('img_id') or ''
+    return image_id if leads_below(image_id) else osp.splitext(osp.basename(path))[0]
 
 
 def check_labels(images: List[MaskImage]) -> None:

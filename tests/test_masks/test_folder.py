@@ -260,6 +260,18 @@ def test_manifest_of_something_else(tmp_path, content):
         start(MaskFolder(tmp_path))
 
 
+@pytest.mark.parametrize('name', ['../evil', '/evil', 'a/../../evil', ''])
+def test_manifest_with_names_outside_of_the_folder(tmp_path, name):
+    folder = MaskFolder(tmp_path)
+    finish_all(folder, 'a', 'b/c')
+    path = tmp_path / 'manifest.json'
+    content = json.loads(path.read_text())
+    content['images'][name] = content['images']['a']
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f'names an image {name!r}, which lies outside'):
+        read_manifest(path)
+
+
 def test_masks_that_are_made_again_are_named(tmp_path, monkeypatch):
     lines = []
     monkeypatch.setattr(folder_module, 'print_log', lambda line, *_: lines.append(line))

@@ -39,6 +39,11 @@ def test_names():
     assert names(
         dict(img_path='/other/a.jpg', img_id='x/a'), dict(img_path='/other/b.jpg')
     ) == ['x/a', 'b']
+    # an ID of a split file, by which the mask would lie outside of its folder
+    assert names(
+        dict(img_path='/data/images/../b.jpg', img_id='../b'),
+        dict(img_path='/other/c.jpg', img_id='/other/c'),
+    ) == ['b', 'c']
     assert names(dict(img_path='rel/a.jpg'), folder='rel/') == ['a']
     assert names(dict(img_path='/other/b.jpg'), folder=None) == ['b']
 
