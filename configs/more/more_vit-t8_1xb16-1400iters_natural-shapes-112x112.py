@@ -1,6 +1,6 @@
 # The small ViT of the drawn shapes on the twenty classes on photographs: without a GPU, in
-# about 20 minutes on a CPU core. What differs from the drawn shapes is said with its reason;
-# figures and their seeds are in docs/results.md.
+# about 20 minutes on a CPU core. What differs from the drawn shapes is said with its
+# reason; figures and their seeds are in docs/results.md.
 _base_ = [
     './more_vit-t8_1xb16-1400iters_shapes-96x96.py',
     '../_base_/datasets/natural_shapes_classes.py',
@@ -62,17 +62,13 @@ val_pipeline = [
 test_pipeline = val_pipeline
 train_dataloader = dict(
     dataset=dict(
-        data_root=data_root,
-        metainfo={{_base_.natural_metainfo}},
-        pipeline=train_pipeline,
-    ),
+        data_root=data_root, metainfo={{_base_.natural_metainfo}}, pipeline=train_pipeline
+    )
 )
 val_dataloader = dict(
     dataset=dict(
-        data_root=data_root,
-        metainfo={{_base_.natural_metainfo}},
-        pipeline=val_pipeline,
-    ),
+        data_root=data_root, metainfo={{_base_.natural_metainfo}}, pipeline=val_pipeline
+    )
 )
 test_dataloader = val_dataloader
 # tools/test.py --tta: flip sum, maximum over the scales
