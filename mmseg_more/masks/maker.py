@@ -15,6 +15,11 @@ from .pool import MAX_BYTES, CRFJob, CRFQueue, CRFResult, open_crf
 from .probabilities import ClassProbabilities, probabilities_to_mask, won_probability
 from .recipe import MaskRecipe
 
+NOT_FINITE = (
+    'the network gives NaN or infinity for it: with test_cfg.fp16=True or amp try float32'
+)
+"""Why an image has no mask."""
+
 
 class MadeMask(NamedTuple):
     """What became of one image."""
@@ -119,6 +124,8 @@ class MaskMaker:
         Returns:
             Masks that are ready by now.
         """
+        if not _are_finite(probabilities):
+            return self.fail(payload, NOT_FINITE)
         full = tuple(probabilities.probs.shape[-2:] if size is None else size)
         crf = self.recipe.crf_settings
         if crf is None:
@@ -148,13 +155,13 @@ class MaskMaker:
         height, width = probabilities.probs.shape[-2:]
         low = height, width
         mask = probabilities_to_mask(probabilities, threshold)
-        if low == full:
-            return self.add_mask(mask, probabilities, payload, threshold)
-        self._tell_of_limit(name, full, low)
         made = self._made(mask, probabilities, payload, threshold)
-        self._new_place(payload).made = self._at_full_size(
-            made, low, *full_size_mask(probabilities, full, bkg=threshold)
-        )
+        if low != full:
+            self._tell_of_limit(name, full, low)
+            made = self._at_full_size(
+                made, low, *full_size_mask(probabilities, full, bkg=threshold)
+            )
+        self._new_place(payload).made = made
         return self._ready()
 
     def add_mask(
@@ -175,6 +182,8 @@ class MaskMaker:
         Returns:
             Masks that are ready by now.
         """
+        if probabilities is not None and not _are_finite(probabilities):
+            return self.fail(payload, NOT_FINITE)
         self._new_place(payload).made = self._made(mask, probabilities, payload, bkg)
         return self._ready()
 
@@ -315,6 +324,10 @@ class MaskMaker:
             ready.append(made)
             self._places.popleft()
         return ready
+
+
+def _are_finite(probabilities: ClassProbabilities) -> bool:
+    return bool(torch.isfinite(probabilities.probs).all())
 
 
 def _failed(payload: Any, message: str) -> MadeMask:

@@ -99,6 +99,21 @@ def test_an_image_that_fails_keeps_its_place(workers):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('crf', [False, True])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_an_image_without_finite_probabilities_fails_alone(crf, value):
+    """Half precision may overflow."""
+    items = [(index, example(index)) for index in range(3)]
+    bad = items[1][1]
+    bad.probs[1, 2, 3] = value
+    with MaskMaker(recipe(crf=crf), num_workers=0) as maker:
+        made = run(maker, items)
+        made += maker.add_mask(torch.zeros(6, 8, dtype=torch.long), bad, 3)
+    assert [one.payload for one in made] == [0, 1, 2, 3]
+    assert [one.error is None for one in made] == [True, False, True, False]
+    assert 'NaN or infinity' in made[1].error
+
+
 def test_an_image_that_takes_too_long_fails_alone(monkeypatch):
     refine = pool_module.dense_crf_mask
 
