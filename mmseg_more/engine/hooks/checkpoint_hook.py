@@ -18,6 +18,7 @@ from ..checkpoint_files import (
 )
 from ..distributed import on_main_process
 from ..spelling import closest
+from .utils import trains
 
 
 class _RemovesLater(WholeFileBackend):
@@ -78,7 +79,7 @@ class CheckpointHook(hooks.CheckpointHook):
             and self.backend_args is None
             and isinstance(get_file_backend(folder), LocalBackend)
         )
-        if self._local:
+        if self._local and trains(runner):  # a test may run beside a training that writes
             self.backend_args = dict(backend=WholeFileBackend.NAME)
             on_main_process(lambda: self._tidy(runner, folder))
 

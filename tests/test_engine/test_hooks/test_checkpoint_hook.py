@@ -180,6 +180,18 @@ def test_resume_without_any_whole_one(tmp_path):
         train(tmp_path, 4, resume=True)
 
 
+def test_a_test_beside_a_training_leaves_its_files(tmp_path):
+    """A checkpoint that is being written has such a name."""
+    writing = tmp_path / '.iter_2.pth.a1b2c3d4'
+    runner, _ = train(tmp_path)
+    writing.write_bytes(b'half')
+    runner._train_loop = None  # as of a runner that was asked for a test
+    CheckpointHook(by_epoch=False).before_run(runner)
+    assert writing.is_file()
+    train(tmp_path)
+    assert not writing.exists()
+
+
 def test_resume_in_an_empty_folder_starts_anew(tmp_path):
     _, seen = train(tmp_path, 2, resume=True)
     assert seen == [0, 1]
