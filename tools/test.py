@@ -280,7 +280,7 @@ def _apply_mask_options(args: argparse.Namespace) -> None:
 
 @command
 def main() -> None:
-    launch.build_runner(parse_args().cfg).test()
+    launch.build_runner(parse_args().cfg, keep_copy=True).test()
     launch.finish()
 
 

@@ -6,11 +6,13 @@ import inspect
 import os
 import os.path as osp
 import zipfile
+from pathlib import Path
 from typing import Dict, List, Optional
 
 import torch
 import torch.distributed as torch_dist
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.runner import (
     IterBasedTrainLoop,
     Runner,
@@ -21,6 +23,7 @@ from mmengine.runner import (
 from mmseg.models import BaseSegmentor
 from mmseg.registry import METRICS, MODELS, RUNNERS
 
+from ..files import write_bytes
 from ..model_index import shipped_config, shipped_models
 from .config_arguments import DEFAULT_HOOKS
 from .config_check import check_config, check_option
@@ -254,15 +257,26 @@ def choose_resumed(cfg: Config) -> Optional[str]:
     return f'Resumed is {latest}, of this training; load_from={given} is ignored.'
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, keep_copy: bool = False) -> Runner:
     """The Runner, or the class that ``runner_type`` names.
+
+    Args:
+        cfg: Complete config, of which the runner writes a copy into the work folder.
+        keep_copy: Whether a copy that is there stays: that of a training is what its
+            checkpoints are used with, and a test has changed the config. Its own copy is
+            ``TIMESTAMP/vis_data/config.py``.
 
     Raises:
         ValueError: If what is scored needs masks, and the data have none
             (:func:`check_truth`).
     """
     check_truth(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    copy = Path(cfg.work_dir, Path(cfg.filename).name)
+    kept = copy.read_bytes() if keep_copy and copy.is_file() else None
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if kept is not None and is_main_process():
+        write_bytes(copy, kept)
+    return runner
 
 
 def finish() -> None:

@@ -185,6 +185,19 @@ def test_one_process_shares_no_weights_out(run, config, tmp_path):
     assert read_record(tmp_path / 'test')['metrics'] == dict(samples=8, total=28)
 
 
+def test_a_test_leaves_the_copy_of_the_config(run, config, tmp_path):
+    """With which the checkpoints of the training are used."""
+    folder = tmp_path / 'work'
+    run('train', config, '--work-dir', folder)
+    copy = folder / config.name
+    before = copy.read_bytes()
+    run('test', config, folder / 'iter_4.pth', '--work-dir', folder)
+    assert copy.read_bytes() == before
+    copy.unlink()
+    run('test', config, folder / 'iter_4.pth', '--work-dir', folder)
+    assert b"load_from = '" in copy.read_bytes()
+
+
 def test_test_gives_the_metrics_of_a_checkpoint(run, config, tmp_path):
     run('train', config, '--work-dir', tmp_path / 'train')
     run(
