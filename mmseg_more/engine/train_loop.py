@@ -7,15 +7,12 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmseg.registry import LOOPS
 
-from .hooks.utils import innermost
+from .hooks.utils import VALIDATED, innermost
 from .randomness import seed_generators
 from .sample_stream import SampleStream, SeededSamples
 
 # Ends of the keys of random numbers; that of a sample ends with its position
 _STEP, _VALIDATION = 1, 2
-# In the message hub, so in checkpoints: the iteration of the last validation. (MMEngine
-# logs what begins with 'train' or 'val'.)
-_VALIDATED = 'loop/last_validation'
 
 
 @LOOPS.register_module()
@@ -98,7 +95,7 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         accumulated = 0 if self._iter == planned else self._num_accumulated()
         self._start_samples(self._iter - accumulated)
         self._accumulate_again(accumulated)
-        if self._iter > 0 and hub.get_info(_VALIDATED) != self._iter:
+        if self._iter > 0 and hub.get_info(VALIDATED) != self._iter:
             hub.update_info('iter', self._iter - 1)  # as it was when this was due
             self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
@@ -183,7 +180,7 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         ):
             return
         # before it: the checkpoints that hooks write at its end include its results
-        runner.message_hub.update_info(_VALIDATED, self._iter)
+        runner.message_hub.update_info(VALIDATED, self._iter)
         seed_generators(self._seed, self._iter, get_rank(), _VALIDATION)
         runner.val_loop.run()
 

@@ -17,6 +17,7 @@ from mmseg.registry import HOOKS
 
 from ..distributed import HostVote
 from .checkpoint_hook import CheckpointHook
+from .utils import VALIDATED
 
 SIGNALS = tuple(
     getattr(signal, name)
@@ -37,8 +38,10 @@ class SignalHook(Hook):
     have it: 143, 138 and 130. A second Ctrl-C ends at once, without a checkpoint.
 
     * While this process waits for data there is no iteration to finish: it ends at once.
-    * In a validation, a single process ends after the current batch; its figures are lost.
-      Several processes end after the validation.
+    * In a validation, a single process ends after the current batch, and a resumed training
+      does it anew. Several processes end after the validation.
+    * After the last iteration and validation, while masks are made of the result, say, it
+      ends at once: there is nothing to save.
     * Several processes agree on the iteration: each asks the others after each one, on the
       host (:class:`~mmseg_more.engine.distributed.HostVote`). The signal may go to one of
       them or to all.
@@ -61,6 +64,7 @@ class SignalHook(Hook):
         self._since = 0.0
         self._start = self._num_done = 0  # iterations
         self._is_idle = False  # the weights are those after `_num_done` iterations
+        self._is_over = False  # what follows is no part of the training
         self._before: Dict[int, Any] = {}
 
     # ---------------------------------------------------------------- the signals
@@ -88,7 +92,7 @@ class SignalHook(Hook):
         """Listen from now on."""
         self._runner, self._vote, self._received = runner, HostVote(), 0
         self._owner, self._start = os.getpid(), runner.iter
-        self._num_done = self._start
+        self._num_done, self._is_over = self._start, False
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning(
                 'SignalHook: this training runs in a thread, where Python has no signals.'
@@ -125,6 +129,9 @@ class SignalHook(Hook):
             return
         self._received, self._since = number, now
         name = signal.Signals(number).name
+        if self._is_over:
+            os.write(2, f'\n{name}: ending. The training is done and saved.\n'.encode())
+            raise SystemExit(128 + number)
         hint = ' Ctrl-C once more: at once.' if number == signal.SIGINT else ''
         # not by print or a logger, which may be what was interrupted
         os.write(2, f'\n{name}: ending after this iteration.{hint}\n'.encode())
@@ -169,7 +176,7 @@ class SignalHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """EMAHook changes the weights from here on."""
-        self._is_idle = False
+        self._is_idle = self._is_over = False
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -180,9 +187,7 @@ class SignalHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
                 hook.after_val_epoch(runner)  # its averages go back
-        runner.logger.warning(
-            'The validation is not finished: `tools/test.py CONFIG CHECKPOINT` does it.'
-        )
+        runner.message_hub.update_info(VALIDATED, None)  # a resumed training does it
         self._end(self._received)
 
     def after_val_epoch(
@@ -191,6 +196,18 @@ class SignalHook(Hook):
         """End after a validation, if any process was told to."""
         if self._runner is not None:
             self._end_if_told()
+            self._is_over = self._is_done(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """End after the last iteration, if any process was told to."""
+        if self._is_done(runner):
+            self._end_if_told()
+            self._is_over = True
+
+    def _is_done(self, runner: Runner) -> bool:
+        """Whether no iteration follows."""
+        loop: Any = runner.train_loop
+        return self._num_done >= runner.max_iters or loop.stop_training
 
     def _end_if_told(self) -> None:
         number = self._ask(self._received)

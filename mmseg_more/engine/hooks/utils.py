@@ -9,6 +9,10 @@ from torch import nn
 
 from ..type_name import type_name
 
+VALIDATED = 'loop/last_validation'
+"""In the message hub, so in checkpoints: the iteration of the last validation. (MMEngine
+logs what begins with 'train' or 'val'.)"""
+
 
 def innermost(model: nn.Module, augmentation: bool = True) -> Any:
     """Return the model inside its wrappers.

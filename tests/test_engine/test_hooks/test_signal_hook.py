@@ -233,6 +233,54 @@ def test_in_a_validation_the_averages_go_back(tmp_path, monkeypatch):
     )
 
 
+def test_a_validation_that_was_ended_is_done_when_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        'mmseg_more.models.MoRe.predict', lambda self, inputs, samples: samples
+    )
+    validated = []
+
+    class Validations(ending_run.Hook):
+        def after_val_epoch(self, runner, metrics=None):
+            validated.append(runner.iter)
+
+    options = dict(
+        train_cfg=dict(type='ResumableTrainLoop', max_iters=4, val_interval=2),
+        **validation(tmp_path),
+    )
+    folder = tmp_path / 'run'
+    train(
+        folder,
+        dict(number=signal.SIGTERM, in_validation=True),
+        hooks=[Validations()],
+        **options,
+    )
+    assert validated == [] and (folder / 'iter_2.pth').is_file()
+    net, seen = iteration_run.model()
+    iteration_run.train(net, folder, resume=True, custom_hooks=[Validations()], **options)
+    assert (seen, validated) == ([2, 3], [2, 4])
+
+
+@pytest.mark.parametrize('epochs', [False, True])
+def test_what_follows_a_training_ends_at_once(tmp_path, epochs, capfd):
+    """As PseudoLabelHook does, which makes masks for hours."""
+
+    class Masks(ending_run.Hook):
+        priority = 'LOW'
+        made = 0
+
+        def after_train(self, runner):
+            for self.made in range(1, 4):
+                if self.made == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+    masks = Masks()
+    cfg = dict(by_epoch=True, max_epochs=1) if epochs else dict(by_epoch=False, max_iters=2)
+    status, seen = train(tmp_path, hooks=[masks], train_cfg=cfg)
+    assert (status, masks.made) == (143, 2)
+    assert seen
+    assert 'SIGTERM: ending. The training is done' in capfd.readouterr().err
+
+
 def test_the_command_that_goes_on(monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'a b.py', '--work-dir', 'x'])
     assert resume_command() == "python tools/train.py 'a b.py' --work-dir x --resume"
