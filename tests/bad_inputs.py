@@ -49,8 +49,8 @@ hidden under transparency.
 A **broken image in a training** is left out, with a warning, and another takes its place,
 up to a share of `max_broken=0.01` of the data set's images (an argument of
 `ImageLevelDataset` and those built on it; 0 makes the first one an error). All are named
-again at the end of the training. In a test and in validation every broken image is an
-error.
+again at the end of the training. `HealthHook` leaves them out as well. In a test and in
+validation every broken image is an error.
 
 This page is made by `python tests/bad_inputs.py > docs/inputs.md` from the cases that the
 tests run.

@@ -18,6 +18,7 @@ there are
 
 import argparse
 import os
+from typing import Optional
 
 from mmseg_more.engine import launch
 from mmseg_more.engine.command_line import (
@@ -111,9 +112,24 @@ def _apply(args: argparse.Namespace) -> None:
         launch.show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:
         launch.use_tta(cfg)
+    purpose = _purpose(args)
     if args.out is not None:
+        if purpose is not None:
+            raise ValueError(
+                '--out belongs to the usual evaluation, which '
+                f'{_flag(purpose)} replaces: leave one of them out'
+            )
         launch.set_output_dir(cfg, args.out)
-    _apply_mask_options(args)
+    _apply_mask_options(args, purpose)
+
+
+def _purpose(args: argparse.Namespace) -> Optional[str]:
+    """What there is to be instead of the usual evaluation."""
+    return next((name for name in PURPOSES if getattr(args, name) is not None), None)
+
+
+def _flag(name: str) -> str:
+    return '--' + name.replace('_', '-')
 
 
 def _add_mask_options(parser: argparse.ArgumentParser) -> None:
@@ -237,13 +253,12 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _apply_mask_options(args: argparse.Namespace) -> None:
-    purpose = next((name for name in PURPOSES if getattr(args, name) is not None), None)
+def _apply_mask_options(args: argparse.Namespace, purpose: Optional[str]) -> None:
     for option, purposes in MASK_OPTIONS.items():
         value = getattr(args, option)
         if value not in (None, False) and purpose not in purposes:
-            flags = ' or '.join('--' + name.replace('_', '-') for name in purposes)
-            raise ValueError(f'--{option.replace("_", "-")} belongs to {flags}')
+            flags = ' or '.join(_flag(name) for name in purposes)
+            raise ValueError(f'{_flag(option)} belongs to {flags}')
     # What was not given is left to the defaults of MaskRecipe.
     given = dict(
         source=args.source,

@@ -38,6 +38,10 @@ def voc_palette(num_colors: int) -> List[List[int]]:
     ]
 
 
+class BrokenImage(ValueError):
+    """A file of a sample cannot be read, or is no image."""
+
+
 @DATASETS.register_module()
 class ImageLevelDataset(BaseSegDataset):
     """Images with image labels: which classes an image shows, not where.
@@ -548,8 +552,8 @@ class ImageLevelDataset(BaseSegDataset):
             another.
 
         Raises:
-            ValueError: If a file of the sample is broken and that is not to be passed over;
-                names it.
+            BrokenImage: If a file of the sample is broken and that is not to be passed
+                over; names it.
         """
         try:
             return super().prepare_data(idx)
@@ -560,7 +564,7 @@ class ImageLevelDataset(BaseSegDataset):
                 self._raise_if_squeezed(info, error)
                 raise
             if self.test_mode or self._is_broken is None:
-                raise ValueError(
+                raise BrokenImage(
                     f'{problem}; replace the file or take it out of the split'
                 ) from error
             self._leave_out(idx, problem, error)
@@ -573,7 +577,7 @@ class ImageLevelDataset(BaseSegDataset):
         self._is_broken[index] = True
         broken, allowed = self.broken_images(), int(self.max_broken * len(self))
         if len(broken) > allowed:
-            raise ValueError(
+            raise BrokenImage(
                 f'{problem}; replace the file or take it out of the split. (Of {len(self)} '
                 f'images {len(broken)} are broken, {name_few(broken)}; '
                 f'`max_broken={self.max_broken}` allows {allowed}.)'

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmseg.registry import METRICS
 
-from ..files import write_bytes
+from ..files import leads_below, write_bytes
 from ..masks.calibration import as_calibration, scale_kind
 from ..models.structures import MAP_NAMES, LocalizationRequest
 from .counting import CountingMetric
@@ -86,7 +86,8 @@ class LocalizationMetric(CountingMetric):
             left out of the means ('skip') or counts with an IoU of 0 ('zero'), as in
             ``IoUMetric``. Defaults to 'skip'.
         output_dir: Folder to write each predicted segmentation to, as
-            ``NAME.png`` with the labels as pixels, like ``IoUMetric``. Defaults to None.
+            ``NAME.png`` with the labels as pixels, like ``IoUMetric``, but in the
+            subfolder that the image is in (by its ``img_id``). Defaults to None.
         format_only: Only write to ``output_dir``, without any figure: no truth is
             needed. Defaults to False.
         keep_results: What MMSegmentation's ``test.py --out`` sets. What is written
@@ -182,8 +183,7 @@ class LocalizationMetric(CountingMetric):
         # as in IoUMetric: the labels of the file, whose 0 the data set left out
         labels = labels + bool(sample.get('reduce_zero_label', False))
         _, content = cv2.imencode('.png', labels.astype(np.uint8))
-        path = folder / f'{Path(read_field(sample, "img_path")).stem}.png'
-        write_bytes(path, content.tobytes())
+        write_bytes(folder / _prediction_name(sample), content.tobytes())
 
     def _process_image(self, sample: dict) -> None:
         if self._scores is None:
@@ -286,3 +286,11 @@ class LocalizationMetric(CountingMetric):
             logger,
         )
         return figures
+
+
+def _prediction_name(sample: dict) -> str:
+    """Path of the file of a prediction: the image's stem, below its subfolder if known."""
+    name = f'{Path(read_field(sample, "img_path")).stem}.png'
+    # the ID may be more or less than the stem (COCO's is its number)
+    image_id = str(sample.get('img_id', ''))
+    return str(Path(image_id).parent / name) if leads_below(image_id) else name

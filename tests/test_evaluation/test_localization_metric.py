@@ -261,6 +261,24 @@ def test_predictions_are_written_as_by_iou_metric(tmp_path):
     assert written[0] == written[1] and set(written[0]) == {'0.png', '1.png', '2.png'}
 
 
+@pytest.mark.parametrize(
+    'image_ids, names',
+    [
+        (['cat/1', 'dog/1'], ['cat/1.png', 'dog/1.png']),
+        (['0001', 'deep/er/v1.2'], ['1.png', 'deep/er/1.png']),  # the ID is not the stem
+        (['../1', ''], ['1.png']),  # none that leads out of the folder
+        (['/a/1', '/b/1'], ['1.png']),
+    ],
+)
+def test_images_in_subfolders_keep_their_predictions(tmp_path, image_ids, names):
+    samples = [make_sample(1, maps=()) for _ in image_ids]
+    for sample, image_id in zip(samples, image_ids):
+        sample.set_metainfo(dict(img_id=image_id))
+    evaluate(samples, output_dir=str(tmp_path / 'a'))
+    written = [path for path in tmp_path.rglob('*') if path.is_file()]
+    assert sorted(str(path.relative_to(tmp_path / 'a')) for path in written) == names
+
+
 def test_labels_whose_zero_the_data_set_leaves_out(tmp_path):
     sample = make_sample(0, maps=())
     sample.set_metainfo(dict(reduce_zero_label=True))

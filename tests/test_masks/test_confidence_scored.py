@@ -87,6 +87,16 @@ def test_config_takes_the_thresholds_of_the_evaluation(data):
         use_reliability(cfg)
 
 
+@pytest.mark.parametrize('bkg', [0.4, 0.0, dict(lam=0.0)])
+def test_config_takes_a_threshold_for_all_maps_or_for_each(data, bkg):
+    cfg = mask_run.config(data)
+    evaluated = dict(cfg.val_evaluator.bkg)
+    use_reliability(cfg, sources=('lam',), bkg=bkg)
+    (metric,) = cfg.test_evaluator
+    given = bkg if isinstance(bkg, dict) else dict.fromkeys(evaluated, bkg)
+    assert metric['bkg'] == {**evaluated, **given}
+
+
 def test_one_file_for_thresholds_and_curves(data, tmp_path):
     """What it holds decides what is taken from it, in each of the runs."""
     curve = ConfidenceCurve([0, 1], [0.4])

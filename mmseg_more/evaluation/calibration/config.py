@@ -1,6 +1,6 @@
 """Turns a config into one that chooses background thresholds without masks."""
 
-from typing import Optional, Sequence
+from typing import List, Optional, Sequence, Union
 
 from mmengine.config import Config
 
@@ -57,7 +57,8 @@ def use_calibration(
     dataset = cfg.test_dataloader.dataset
     size = len(DATASETS.build(dict(dataset, pipeline=[])))
     if size > num_images:
-        dataset.indices = spread_indices(size, num_images)
+        chosen = spread_indices(size, num_images)
+        dataset.indices = _positions(dataset.get('indices'), chosen, size)
     cfg.test_evaluator = [metric]
     remove_hooks(cfg, 'LocalizationHook', *MASK_HOOKS)
     add_hook(
@@ -72,6 +73,25 @@ def use_calibration(
             draw=False,
         ),
     )
+
+
+def _positions(
+    indices: Union[int, Sequence[int], None], chosen: Sequence[int], size: int
+) -> List[int]:
+    """Where images of a subset stand among all of its data set.
+
+    Args:
+        indices: The subset, as MMEngine's data sets take it: the first n, the last n
+            (``-n``), or positions. None: all images.
+        chosen: Positions within the subset.
+        size: Number of images of the subset.
+    """
+    if indices is None:
+        return list(chosen)
+    if isinstance(indices, int):
+        first = -size if indices < 0 else 0  # counted from the end
+        return [first + index for index in chosen]
+    return [indices[index] for index in chosen]
 
 
 def _config_name(cfg: Config) -> Optional[str]:

@@ -1,19 +1,22 @@
 """Watches a training without masks, and says which class floods or dies."""
 
+import logging
 import random
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from mmengine.hooks import EMAHook, Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmseg.registry import DATASETS, HOOKS
 
+from ...datasets.image_level_dataset import BrokenImage
 from ...engine.hooks.utils import innermost
 from ...localization import resize_map, scaled_size
 from ...masks.config import SPLITS, mask_dataloader
@@ -54,7 +57,9 @@ class HealthHook(Hook):
 
     The training is the same, bit for bit, with it and without. What it remembers of earlier
     checks is in the checkpoints and survives a resume. With :class:`EMAHook` a validation
-    shows the averaged weights, and ``interval`` those that are trained.
+    shows the averaged weights, and ``interval`` those that are trained. Images that cannot
+    be read are left out, each with one warning, as the training leaves them out; none that
+    can is an error.
 
     Args:
         interval: Look every that many iterations too; 0: at validations alone. Defaults to
@@ -117,6 +122,8 @@ class HealthHook(Hook):
         """Of the last check."""
         self._monitor: Optional[HealthMonitor] = None
         self._dataset: Any = None
+        self._broken: Dict[int, str] = {}  # images that this process could not read
+        self._told: Set[int] = set()  # images that the log has said to be left out
         # of the look that this iteration has had, if a validation follows it
         self._scalars: Tuple[int, Dict[str, float]] = (-1, {})
 
@@ -246,20 +253,40 @@ class HealthHook(Hook):
             model.num_classes, Thresholds(labeler.high, labeler.low, labeler.bkg)
         )
         rank, world_size = get_dist_info()
+        self._broken = {}
         with _untouched_rng(), _evaluating(model):
             for batch in self._batches(self._indices()[rank::world_size]):
                 self._count(counts, model, batch)
-        parts = all_gather_object(counts.sums)
+        parts = all_gather_object((counts.sums, self._broken))
         counts.sums = {}
-        for sums in parts:
+        broken: Dict[int, str] = {}
+        for sums, of_process in parts:
             accumulate(counts.sums, sums)
+            broken.update(of_process)
+        self._tell_broken(broken)
         return counts.figures()
+
+    def _tell_broken(self, broken: Dict[int, str]) -> None:
+        """Say once which images are left out; raise if none is left."""
+        total = len(self._indices())
+        if len(broken) == total:
+            raise ValueError(
+                f'HealthHook can read none of its {total} images: {min(broken.items())[1]}'
+            )
+        new = sorted(set(broken) - self._told)
+        self._told.update(new)
+        if is_main_process():
+            for index in new:
+                print_log(
+                    f'HealthHook leaves out one of its {total} images: {broken[index]}',
+                    logger='current',
+                    level=logging.WARNING,
+                )
 
     def _batches(self, indices: List[int]) -> Iterator[Any]:
         """Images one after the other, together as long as they are of one size."""
         batch: List[dict] = []
-        for index in indices:
-            item = self._dataset[index]
+        for item in self._readable(indices):
             full = len(batch) == self.batch_size
             if batch and (full or item['inputs'].shape != batch[0]['inputs'].shape):
                 yield pseudo_collate(batch)
@@ -267,6 +294,15 @@ class HealthHook(Hook):
             batch.append(item)
         if batch:
             yield pseudo_collate(batch)
+
+    def _readable(self, indices: List[int]) -> Iterator[dict]:
+        for index in indices:
+            try:
+                item = self._dataset[index]
+            except BrokenImage as error:
+                self._broken[index] = str(error)
+            else:
+                yield item
 
     @torch.no_grad()
     def _count(self, counts: HealthCounts, model: MoRe, batch: Any) -> None:

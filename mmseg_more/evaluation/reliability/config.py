@@ -1,7 +1,7 @@
 """Turns a config into one that scores the confidence of masks."""
 
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from mmengine.config import Config
 
@@ -38,7 +38,8 @@ def use_reliability(
             ``calibration`` is given.
         num_workers: Processes for the CRF; None for one per usable core.
         recipe: Options of :class:`ReliabilityMetric`: ``policy``, ``crf``, ``multi_scale``,
-            ``scales``, ``bkg``, ``calibration``, ``background``.
+            ``scales``, ``calibration``, ``background`` and ``bkg``; a map for which this
+            gives no threshold takes that of the evaluation.
 
     Raises:
         FileNotFoundError: If there is no such calibration.
@@ -54,7 +55,10 @@ def use_reliability(
     localizes = type_name(cfg.model) == 'MoRe'
     if sources is None:
         sources = ('lam', 'seg') if localizes else ('seg',)
-    thresholds = dict(recipe.pop('bkg', None) or {})
+    given = recipe.pop('bkg', None)
+    if given is not None and not isinstance(given, Mapping):
+        given = dict.fromkeys(MAP_NAMES, given)
+    thresholds = dict(given or {})
     default = (cfg.model.get('pseudo_label') or {}).get('bkg', 0.5)
     for name in MAP_NAMES:
         known = evaluated_bkg(cfg, name)

@@ -10,6 +10,9 @@ import mask_run
 from mmseg_more.engine.hooks.utils import find_hooks
 from mmseg_more.evaluation import use_calibration
 from mmseg_more.masks import Calibration, MapThreshold
+from mmseg_more.spread import spread_indices
+
+from mmseg.registry import DATASETS
 
 
 @pytest.fixture(scope='module')
@@ -41,6 +44,22 @@ def test_config(data, tmp_path):
     assert 'LoadAnnotations' not in str(cfg.test_dataloader.dataset.pipeline)
     (hook,) = find_hooks(cfg, 'LocalizationHook')
     assert hook['policy'] == 'image-labels' and not hook['draw']
+
+
+@pytest.mark.parametrize('indices', [4, -4, 99, (5, 1, 3, 0), [-1, -3, 0, 2]])
+def test_a_choice_of_a_choice(data, tmp_path, indices):
+    """Images of the split alone, where the data set is a part of what is there."""
+    cfg = mask_run.config(data)
+    cfg.train_dataloader.dataset.indices = indices
+    split = paths_of(cfg.train_dataloader.dataset)
+    use_calibration(cfg, str(tmp_path / 'c.json'), num_images=3)
+    found = paths_of(cfg.test_dataloader.dataset)
+    assert found == [split[index] for index in spread_indices(len(split), 3)]
+
+
+def paths_of(dataset):
+    dataset = DATASETS.build(dict(dataset, pipeline=[]))
+    return [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
 
 
 def test_what_cannot_be_calibrated(data, tmp_path):

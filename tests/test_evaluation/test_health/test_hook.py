@@ -277,6 +277,36 @@ def test_images_of_one_size_go_together():
     assert batches == [[8, 8], [8], [9, 9], [8]]
 
 
+@pytest.mark.slow
+def test_images_that_the_training_leaves_out(tmp_path):
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        data = make_data(tmp_path / 'data')
+    (data / 'images' / 'c.png').write_bytes(b'broken')
+    runner = train(
+        data,
+        tmp_path / 'work',
+        dict(interval=1),
+        **{
+            'train_dataloader.dataset.max_broken': 0.5,
+            'val_dataloader.dataset.indices': 2,
+            'default_hooks.sanity_check.num_images': 0,
+        },
+    )
+    told = 'HealthHook leaves out one of its 6 images: '
+    (line,) = (line for line in log_of(tmp_path / 'work').splitlines() if told in line)
+    assert line.endswith(
+        'c.png (6 bytes) does not decode as an image; replace the file or take it out of '
+        'the split'
+    )
+    assert sorted(scalars_of(tmp_path / 'work')) == [1, 2, 3, 4]
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, HealthHook))
+    assert hook.figures.images.tolist() == [3, 2]
+    for path in (data / 'images').rglob('*.png'):
+        path.write_bytes(b'')
+    with pytest.raises(ValueError, match='can read none of its 6 images: .*a.png'):
+        hook._look(runner, 5)
+
+
 def test_scalars_of_classes_are_for_the_visualizer_and_hide_no_figure():
     hook = HealthHook()
     hook._monitor = HealthMonitor(2)
