@@ -55,6 +55,9 @@ class OwnConfig(NamedTuple):
     """Class names by image ID."""
     split: Split
     """The images."""
+    copies: List[str]
+    """IDs of images that are of neither side: copies of those of ``split.val``, without a
+    mask."""
     seed: int
     """That the split was drawn with."""
     mask_folder: Optional[str]
@@ -90,7 +93,7 @@ def plan_config(
     """Decide what the config of a folder of images says.
 
     * The split is drawn with a seed, each class in proportion. With masks, images that have
-      one are validated on.
+      one are validated on, and their copies that have none are left out.
     * A crop is as large as the shorter side of the median image, within what suits the
       network.
     * The number of iterations follows the root of the number of images, and all that
@@ -114,7 +117,7 @@ def plan_config(
     _check_files(survey)
     chosen = NETWORKS[network]
     base = Config.fromfile(shipped_models()[chosen.model])
-    split = _split(survey, labels, val_share, seed, mask_folder)
+    split, copies = _split(survey, labels, val_share, seed, mask_folder)
     if not split.train:
         raise ValueError(
             f'--val-share {val_share:g} leaves none of the {len(labels)} images to train '
@@ -133,6 +136,7 @@ def plan_config(
         classes=names,
         labels=labels,
         split=split,
+        copies=copies,
         seed=seed,
         mask_folder=mask_folder and Path(mask_folder).resolve().as_posix(),
         pretrained=pretrained and Path(pretrained).resolve().as_posix(),
@@ -194,12 +198,13 @@ def _split(
     val_share: float,
     seed: int,
     mask_folder: Optional[str],
-) -> Split:
+) -> Tuple[Split, List[str]]:
+    """The split, and the copies of images to validate on that are of neither side."""
     groups = defaultdict(list)
     for image in survey.images:
         groups[image.digest].append(image.image_id)
     if mask_folder is None:
-        return draw_split(labels, val_share, seed, groups.values())
+        return draw_split(labels, val_share, seed, groups.values()), []
     if not Path(mask_folder).is_dir():
         raise FileNotFoundError(f'the folder of masks {mask_folder} does not exist')
     masks = find_images(mask_folder).images
@@ -215,7 +220,9 @@ def _split(
         val = draw_split(with_mask, share, seed, groups.values()).val
     else:
         val = sorted(masked)
-    return Split(sorted(labels.keys() - set(val)), val)
+    shown = {i for ids in groups.values() if not set(val).isdisjoint(ids) for i in ids}
+    copies = sorted((shown & labels.keys()) - set(val))
+    return Split(sorted(labels.keys() - {*val, *copies}), val), copies
 
 
 def _max_iters(num_images: int, base_iters: int, network: Network) -> int:
