@@ -281,7 +281,7 @@ def config_text(config: OwnConfig, lists: str) -> str:
         base=config.base,
         classes=_tuple(('background', *config.classes)),
         folder=config.folder,
-        lists='{{ fileDirname }}/' + lists,
+        lists=lists,
         num_train=len(config.split.train),
         num_val=len(config.split.val),
         seed=config.seed,
@@ -332,10 +332,12 @@ val_evaluator = dict(_delete_=True, type='LocalizationMetric', bkg=0.5)
 """
 _TEMPLATE = """\
 # MoRe on images of one's own, made by make_config.
-_base_ = '{base}'
+_base_ = {base!r}
 classes = {classes}
 image_folder = {folder!r}
-lists = '{lists}'  # {num_train} images to train on, {num_val} to validate on, seed {seed}
+# {num_train} images to train on, {num_val} to validate on, seed {seed}; beside this file,
+# whose folder MMEngine puts in as it is, with quotes in its name
+lists = r'''{{{{ fileDirname }}}}/''' + {lists!r}
 mask_folder = {masks!r}
 # The shorter side of the median image is {side}; a multiple of the patch, {patch}.
 crop_size = ({crop}, {crop})

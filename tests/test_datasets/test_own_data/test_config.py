@@ -1,7 +1,10 @@
 """The config of a user's own images."""
 
+import shutil
+
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
@@ -60,6 +63,30 @@ def test_config_is_complete(tmp_path, network):
     assert cfg.default_hooks.checkpoint.save_best == 'health/score'
     assert cfg.default_hooks.health.type == 'HealthHook'
     launch.check_truth(cfg)
+
+
+@pytest.mark.parametrize(
+    'name', ["o'brien/mine.py", "it's.py", 'a "b"/say "x".py', "a'b'/c\".py"]
+)
+def test_quotes_in_a_path(tmp_path, name):
+    """Of the config, the images and the weights; also after the folder has moved."""
+    home = (tmp_path / name).parent
+    config = plan_config(survey(home / "cat's" / 'photos'))
+    write_config(config, str(tmp_path / name))
+    (tmp_path / 'elsewhere').mkdir()
+    for moved in (
+        tmp_path / name,
+        tmp_path / 'elsewhere' / "o'my" / (tmp_path / name).name,
+    ):
+        if not moved.exists():
+            shutil.copytree(home, moved.parent, ignore=shutil.ignore_patterns('elsewhere'))
+        cfg = Config.fromfile(moved)
+        assert cfg.train_dataloader.dataset.ann_file == str(
+            moved.with_suffix('') / 'train.txt'
+        )
+        assert len(DATASETS.build(cfg.train_dataloader.dataset)) == len(config.split.train)
+        cfg.dump(tmp_path / 'dumped.py')
+        assert Config.fromfile(tmp_path / 'dumped.py').image_folder == config.folder
 
 
 @pytest.mark.parametrize('masks', [False, True])
