@@ -1,6 +1,7 @@
 """Images that are read; files that are whole or not there."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from pickle import UnpicklingError
-from typing import Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -152,6 +153,20 @@ def write_bytes(path: Union[str, Path], content: bytes, sync: bool = False) -> N
     except OSError as error:
         # the same kind of error, with the name that the user knows
         raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def json_bytes(value: Any, indent: Optional[int] = None) -> bytes:
+    """A value as JSON in UTF-8.
+
+    Letters of all languages stay as they are. A byte of a file's name that is no UTF-8,
+    which Python has as a surrogate, is escaped: readers get the same name.
+
+    Args:
+        value: The value.
+        indent: Of the lines. None: there is one.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text.encode('utf-8', 'backslashreplace')
 
 
 def leads_below(name: str) -> bool:

@@ -2,13 +2,14 @@
 
 import errno
 import io
+import json
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_more.files import palette_png, write_bytes
+from mmseg_more.files import json_bytes, palette_png, write_bytes
 
 
 def test_writes_and_replaces(tmp_path):
@@ -39,6 +40,13 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(OSError, match='file/below/a.bin'):
         write_bytes(tmp_path / 'file' / 'below' / 'a.bin', b'')
+
+
+def test_json_holds_names_that_are_not_utf_8():
+    value = {'größe': 1, os.fsdecode(b'caf\xe9.png'): '图'}
+    content = json_bytes(value)
+    assert content.decode() == '{"größe": 1, "caf\\udce9.png": "图"}'
+    assert json.loads(content) == value and json.loads(json_bytes(value, 1)) == value
 
 
 def test_palette_png_keeps_labels_and_colours():

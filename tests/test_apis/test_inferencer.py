@@ -712,6 +712,15 @@ def test_scores_of_a_run_that_is_interrupted(inferencer, folder, tmp_path, monke
     assert list(json.loads((tmp_path / 'one' / 'scores.json').read_text())) == ['a']
 
 
+def test_scores_of_a_name_that_is_not_utf_8(inferencer, folder, tmp_path):
+    """caf\\xe9.png, as an old zip unpacks."""
+    os.rename(folder / 'b.png', os.fsencode(folder) + b'/caf\xe9.png')
+    inferencer(str(folder), out_dir=str(tmp_path / 'out'))
+    scores = json.loads((tmp_path / 'out' / 'scores.json').read_bytes())
+    assert list(scores) == ['a', 'c', 'caf\udce9']
+    assert b'caf\xe9.png' in os.listdir(os.fsencode(tmp_path / 'out' / 'pred'))
+
+
 @pytest.mark.slow
 def test_what_waits_for_the_crf_is_little(inferencer, reference):
     """Maps of classes that may not appear, and logits, are not kept."""

@@ -1,6 +1,5 @@
 """A config for a user's own images: a few settings over a shipped one."""
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
@@ -8,7 +7,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from mmengine.config import Config
 
-from ...files import write_bytes
+from ...files import json_bytes, write_bytes
 from ...image_files import find_images, without_suffix
 from ...model_index import index_folder, shipped_models
 from ..image_labels import name_few
@@ -181,7 +180,7 @@ def _check_classes(survey: Survey, classes: Optional[Sequence[str]]) -> Tuple[st
 
 
 def _check_files(survey: Survey) -> None:
-    """Raise ValueError if an ID has two files: no data set takes such a folder."""
+    """Raise ValueError if an ID has two files, or one that no split file can name."""
     paths: Dict[str, str] = {}
     for image in survey.images:
         if image.image_id in paths:
@@ -190,6 +189,17 @@ def _check_files(survey: Survey) -> None:
                 'would as well: rename or move one of them'
             )
         paths[image.image_id] = image.path
+    foreign = sorted(i for i in survey.labels.keys() & paths if not _is_unicode(i))
+    if foreign:
+        raise ValueError(
+            f'the names of {len(foreign)} images are no text in UTF-8, as lists of images '
+            f'are: rename {name_few(foreign)}'
+        )
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether a name has no surrogate, which Python has for a byte that is no UTF-8."""
+    return not any('\ud800' <= letter <= '\udfff' for letter in name)
 
 
 def _split(
@@ -258,15 +268,14 @@ def write_config(config: OwnConfig, path: str) -> List[str]:
         The files, the config last.
     """
     folder = Path(path).with_suffix('')
-    labels = json.dumps(config.labels, indent=1, ensure_ascii=False) + '\n'
     contents = {
-        folder / 'labels.json': labels,
-        folder / 'train.txt': '\n'.join(config.split.train) + '\n',
-        folder / 'val.txt': '\n'.join(config.split.val) + '\n',
-        Path(path): config_text(config, folder.name),
+        folder / 'labels.json': json_bytes(config.labels, indent=1) + b'\n',
+        folder / 'train.txt': ('\n'.join(config.split.train) + '\n').encode(),
+        folder / 'val.txt': ('\n'.join(config.split.val) + '\n').encode(),
+        Path(path): config_text(config, folder.name).encode(),
     }
     for file, content in contents.items():
-        write_bytes(file, content.encode())
+        write_bytes(file, content)
     return [str(file) for file in contents]
 
 

@@ -238,6 +238,18 @@ def test_images_of_one_name(tmp_path):
         plan_config(photos._replace(images=twice))
 
 
+def test_names_that_no_list_can_hold(tmp_path):
+    """caf\\xe9.png, as an old zip unpacks, in folders named after the classes."""
+    photos = survey(tmp_path / 'photos')
+    images = [*photos.images, ImageFacts('cat/caf\udce9.png', (480, 640), digest='x')]
+    plan_config(photos._replace(images=images))  # without a label it is left out
+    photos = photos._replace(
+        images=images, labels={**photos.labels, 'cat/caf\udce9': ['cat']}
+    )
+    with pytest.raises(ValueError, match=r"names of 1 images .*rename 'cat/caf\\udce9'"):
+        plan_config(photos)
+
+
 def test_no_class(tmp_path):
     photos = survey(tmp_path / 'photos', 3)
     labels = {image_id: [] for image_id in photos.labels}
