@@ -1,6 +1,7 @@
 """Images that are read; files that are whole or not there."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from pickle import UnpicklingError
-from typing import Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -17,6 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from .image_files import decode_image
+
+_MAX_NAME = 255
+"""Bytes of a name that any file system takes."""
+_RANDOM = 8
+"""Characters that ``tempfile`` puts behind a prefix."""
 
 
 def read_rgb(
@@ -122,7 +128,8 @@ def write_bytes(path: Union[str, Path], content: bytes, sync: bool = False) -> N
     """Write a file so that a reader, also after a crash, sees all of it or none.
 
     The content goes to a hidden file ``.NAME.*`` in the same folder, which then takes the
-    place of ``path``. The folder is made if it is missing.
+    place of ``path``; of a very long name it has the end. The folder is made if it is
+    missing.
 
     Args:
         path: The file.
@@ -137,7 +144,7 @@ def write_bytes(path: Union[str, Path], content: bytes, sync: bool = False) -> N
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_unfinished(path))
         try:
             with os.fdopen(handle, 'wb') as file:
                 file.write(content)
@@ -152,6 +159,32 @@ def write_bytes(path: Union[str, Path], content: bytes, sync: bool = False) -> N
     except OSError as error:
         # the same kind of error, with the name that the user knows
         raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def _unfinished(path: Path) -> str:
+    """What the name of a file or folder begins with until it is whole.
+
+    A name that would get too long loses its first characters: by its suffix others know
+    what was left behind.
+    """
+    name = path.name
+    while len(os.fsencode(f'.{name}.')) + _RANDOM > _MAX_NAME:
+        name = name[1:]
+    return f'.{name}.'
+
+
+def json_bytes(value: Any, indent: Optional[int] = None) -> bytes:
+    """A value as JSON in UTF-8.
+
+    Letters of all languages stay as they are. A byte of a file's name that is no UTF-8,
+    which Python has as a surrogate, is escaped: readers get the same name.
+
+    Args:
+        value: The value.
+        indent: Of the lines. None: there is one.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text.encode('utf-8', 'backslashreplace')
 
 
 def leads_below(name: str) -> bool:
@@ -174,7 +207,7 @@ def write_folder(out: Path, files: Iterable[Tuple[str, bytes]]) -> None:
             ``files`` fails.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.'))
+    unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=_unfinished(out)))
     try:
         for name, content in files:
             write_bytes(unfinished / name, content)

@@ -1,6 +1,5 @@
 """COCO's instances with run lengths, scores included."""
 
-import json
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from ..datasets.preparation.coco_instances import read_instances
 from ..datasets.preparation.coco_masks import draw_mask, import_mask_utils
+from ..files import json_bytes
 from .corrected import SPECIAL_LABELS, CorrectedMask, ImportSettings, check_number_of_pixels
 from .source import MaskSource
 
@@ -50,7 +50,7 @@ def coco_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
         dict(id=label, name=name) for label, name in source.named_labels().items()
     ]
     content = dict(images=images, annotations=annotations, categories=categories)
-    yield 'instances.json', json.dumps(content, ensure_ascii=False).encode()
+    yield 'instances.json', json_bytes(content)
 
 
 def read_coco(path: Path, settings: ImportSettings) -> Iterator[CorrectedMask]:

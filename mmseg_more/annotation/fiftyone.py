@@ -2,13 +2,13 @@
 
 import base64
 import io
-import json
 import zlib
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
+from ..files import json_bytes
 from .source import MaskSource
 
 
@@ -39,14 +39,14 @@ def fiftyone_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
         if mask.score is not None:
             sample['score'] = mask.score
         samples.append(sample)
-    yield 'samples.json', json.dumps(dict(samples=samples), ensure_ascii=False).encode()
+    yield 'samples.json', json_bytes(dict(samples=samples))
     targets = {0: source.classes[0], **source.named_labels()}
     info = dict(
         classes=dict(prediction=list(targets.values())),
         mask_targets=dict(prediction={str(label): name for label, name in targets.items()}),
     )
     metadata = dict(media_type='image', info=info)
-    yield 'metadata.json', json.dumps(metadata, ensure_ascii=False).encode()
+    yield 'metadata.json', json_bytes(metadata)
 
 
 def _packed(labels: np.ndarray) -> dict:

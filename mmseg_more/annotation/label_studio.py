@@ -10,6 +10,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from ..files import json_bytes
 from ..image_files import IMAGE_SUFFIXES
 from .corrected import CorrectedMask, ImportSettings, check_number_of_pixels
 from .drawn_shapes import ellipse_pixels, polygon_pixels, rectangle_corners
@@ -66,9 +67,12 @@ def label_studio_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
         prediction: Dict[str, Any] = dict(model_version='mmseg_more', result=results)
         if mask.score is not None:
             prediction['score'] = mask.score
-        data = {_TO: prefix + quote(mask.image), 'name': mask.name}
+        data = {
+            _TO: prefix + quote(mask.image, errors='surrogateescape'),
+            'name': mask.name,
+        }
         tasks.append(dict(data=data, predictions=[prediction]))
-    yield 'tasks.json', json.dumps(tasks, ensure_ascii=False).encode()
+    yield 'tasks.json', json_bytes(tasks)
     labels = [
         f'    <Label value={quoteattr(name)}/>' for name in source.named_labels().values()
     ]

@@ -3,12 +3,11 @@
 import base64
 import csv
 import io
-import json
 from typing import Iterator, List, Tuple
 
 import numpy as np
 
-from ..files import png
+from ..files import json_bytes, png
 from .source import MaskSource, Region
 
 VERSION = '5.3.0'
@@ -33,7 +32,7 @@ def labelme_files(source: MaskSource) -> Iterator[Tuple[str, bytes]]:
             imageHeight=height,
             imageWidth=width,
         )
-        yield f'{mask.name}.json', json.dumps(content, ensure_ascii=False).encode()
+        yield f'{mask.name}.json', json_bytes(content)
         rows.append((mask.image, '' if mask.score is None else mask.score))
     yield 'order.csv', order_csv(rows)
 
@@ -44,7 +43,7 @@ def order_csv(rows: List[Tuple[str, object]]) -> bytes:
     writer = csv.writer(buffer, lineterminator='\n')
     writer.writerow(('image', 'score'))
     writer.writerows(rows)
-    return buffer.getvalue().encode()
+    return buffer.getvalue().encode('utf-8', 'backslashreplace')
 
 
 def _shape(region: Region) -> dict:

@@ -1,6 +1,5 @@
 """What comes out of an inferencer."""
 
-import json
 import os.path as osp
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from mmseg.structures import SegDataSample
 
-from ..files import write_bytes
+from ..files import json_bytes, write_bytes
 from ..models.structures import MAP_NAMES
 from .inference_inputs import InferenceInput
 
@@ -82,8 +81,8 @@ def summary(result: ImageResult, classes: Sequence[str]) -> Dict[str, Any]:
 
 def write_scores(folder: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
     """Write ``scores.json``, by the names of the images' files."""
-    content = json.dumps(entries, indent=1, ensure_ascii=False) + '\n'
-    write_bytes(osp.join(folder, 'scores.json'), content.encode())
+    content = json_bytes(entries, indent=1) + b'\n'
+    write_bytes(osp.join(folder, 'scores.json'), content)
 
 
 RESULT_KEYS = (

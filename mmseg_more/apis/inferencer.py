@@ -324,7 +324,8 @@ class MoReInferencer(BaseInferencer):
             batch_size: As in :meth:`__call__`.
             num_workers: Processes for the CRF. None: one per core; for one image none.
             out_dir: Folder to write to: ``scores.json`` and the two below, with
-                ``confidence_maps`` also ``confidence/NAME.png``. Empty: none.
+                ``confidence_maps`` also ``confidence/NAME.png``. Empty: none. What lies in
+                these folders is no input.
             img_out_dir: Folder of the pictures below it, ``NAME.png``. Empty: none.
             pred_out_dir: Folder of the masks below it, palette PNGs. Empty: none.
             kwargs: ``maps, source, multi_scale, scales, policy, bkg, crf, crf_timeout,
@@ -336,15 +337,19 @@ class MoReInferencer(BaseInferencer):
             As :meth:`__call__`; what is wrong with the arguments at once.
         """
         _, masking, drawing, _ = self._dispatch_kwargs(**kwargs)
-        excluded = [out_dir] if out_dir else []
-        items, settings = list_inputs(inputs, excluded), self.settings(**masking)
         if out_dir:
-            check_names(items)
-            drawing['img_out_dir'] = img_out_dir and osp.join(out_dir, img_out_dir)
+            img_out_dir = img_out_dir and osp.join(out_dir, img_out_dir)
             pred_out_dir = pred_out_dir and osp.join(out_dir, pred_out_dir)
             confidence_dir = osp.join(out_dir, CONFIDENCE)
         else:
-            pred_out_dir = confidence_dir = ''
+            img_out_dir = pred_out_dir = confidence_dir = ''
+        # by themselves too: the folder of the images may be `out_dir`
+        folders = [out_dir, img_out_dir, pred_out_dir, confidence_dir]
+        items = list_inputs(inputs, [folder for folder in folders if folder])
+        settings = self.settings(**masking)
+        if out_dir:
+            check_names(items)
+            drawing['img_out_dir'] = img_out_dir
         workers = num_workers if len(items) > 1 else 0
         results = self._results(items, batch_size, settings, workers)
         results = (

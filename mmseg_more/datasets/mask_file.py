@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from ..files import read_label_png
+from ..files import json_bytes, read_label_png
 from ..localization.pseudo_label import IGNORE_INDEX
 from .image_labels import name_few
 
@@ -31,7 +31,7 @@ class MaskFile(NamedTuple):
 
 def mask_file_content(content: MaskFile) -> bytes:
     """The file, whose masks have paths relative to it."""
-    return json.dumps(content._asdict(), ensure_ascii=False, indent=1).encode()
+    return json_bytes(content._asdict(), indent=1)
 
 
 def read_mask_file(path: str) -> MaskFile:

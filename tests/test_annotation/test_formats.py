@@ -7,6 +7,7 @@ import base64
 import csv
 import io
 import json
+import os
 import zipfile
 import zlib
 from urllib.parse import unquote
@@ -305,6 +306,31 @@ def test_nothing_is_overwritten_and_nothing_half_written(folder, tmp_path, tool)
     with pytest.raises(ValueError, match='has changed'):
         export_masks(MaskSource(folder), tool, other)
     assert not other.parent.exists() or not list(other.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    'tool, file',
+    [
+        ('coco', ''),
+        ('labelstudio', 'tasks.json'),
+        ('labelme', 'caf\udce9.json'),
+        ('fiftyone', 'samples.json'),
+        ('yolo', 'order.csv'),
+    ],
+)
+def test_names_that_are_not_utf_8(folder, tmp_path, tool, file):
+    """caf\\xe9.png, as an old zip unpacks."""
+    os.rename(folder / 'single.png', os.fsencode(folder) + b'/caf\xe9.png')
+    manifest = folder / 'manifest.json'
+    manifest.write_text(manifest.read_text().replace('single', 'caf\\udce9'))
+    out = tmp_path / f'out{SUFFIXES[tool]}'
+    export_masks(MaskSource(folder), tool, out)
+    text = (out / file).read_bytes().decode()
+    assert r'caf\udce9' in text
+    if tool == 'labelstudio':
+        assert 'caf%E9.jpg' in text
+    if tool != 'yolo':
+        json.loads(text)
 
 
 def test_wrong_suffix_and_unknown_tool(folder, tmp_path):

@@ -639,6 +639,16 @@ def test_folders_are_looked_through(tmp_path, monkeypatch):
     ]
 
 
+def test_results_beside_the_images_are_no_inputs(inferencer, folder):
+    """Twice into the folder of the images, the second time without ``confidence_maps``."""
+    options = dict(out_dir=str(folder), pred_out_dir='masks')
+    first = inferencer(str(folder), confidence_maps=True, **options)
+    second = inferencer(str(folder), **options)
+    assert {'confidence', 'masks', 'vis'} <= set(os.listdir(folder))
+    assert len(second['errors']) == len(first['errors']) == 3
+    assert sorted(json.loads((folder / 'scores.json').read_text())) == ['a', 'b', 'c']
+
+
 @pytest.mark.parametrize('options, black', [({}, False), (dict(color_type='color'), True)])
 def test_images_are_read_by_the_policy_unless_the_config_has_a_decoder(
     tmp_path, options, black
@@ -700,6 +710,15 @@ def test_scores_of_a_run_that_is_interrupted(inferencer, folder, tmp_path, monke
     next(stream)
     stream.close()
     assert list(json.loads((tmp_path / 'one' / 'scores.json').read_text())) == ['a']
+
+
+def test_scores_of_a_name_that_is_not_utf_8(inferencer, folder, tmp_path):
+    """caf\\xe9.png, as an old zip unpacks."""
+    os.rename(folder / 'b.png', os.fsencode(folder) + b'/caf\xe9.png')
+    inferencer(str(folder), out_dir=str(tmp_path / 'out'))
+    scores = json.loads((tmp_path / 'out' / 'scores.json').read_bytes())
+    assert list(scores) == ['a', 'c', 'caf\udce9']
+    assert b'caf\xe9.png' in os.listdir(os.fsencode(tmp_path / 'out' / 'pred'))
 
 
 @pytest.mark.slow

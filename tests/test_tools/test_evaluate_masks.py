@@ -82,6 +82,18 @@ def test_list_of_images(folders, evaluate, tmp_path):
     assert '1 images, mIoU 50.00' in output
 
 
+def test_list_with_dots_suffixes_and_a_byte_order_mark(folders, evaluate, tmp_path):
+    """Masks ``frame.0001.png``, and of an image ``b.jpg.png``, which is no ``b``."""
+    for folder, labels in zip(folders, (MASKS, TRUTH)):
+        save(folder, dict.fromkeys(('frame.0001', 'b.jpg', 'c'), labels['a']))
+    lines = '\ufeffframe.0001\r\nb.jpg\r\nc.JPG\r\nbelow/a.png\r\n'
+    (tmp_path / 'list.txt').write_bytes(lines.encode())
+    arguments = (*folders, '--num-classes', 2, '--ann-file', tmp_path / 'list.txt')
+    assert '4 images, mIoU' in evaluate(*arguments)
+    (tmp_path / 'list.txt').write_bytes('größe'.encode('utf-16'))
+    assert 'list.txt is not text in UTF-8' in evaluate(*arguments)
+
+
 def test_classes_of_the_manifest(folders, evaluate):
     message = evaluate(*folders)
     assert 'has no manifest.json: give --classes or --num-classes' in message

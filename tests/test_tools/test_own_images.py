@@ -78,6 +78,26 @@ def test_make(make, photos, capsys):
     assert labels['roof/00'] == ['cat'] and labels['02'] == [] and len(labels) == 12
 
 
+def test_copies_of_images_with_masks_are_named(make, photos, capsys):
+    """They are on neither side, as nothing could be learned from their validation."""
+    labels = photos / 'labels.csv'
+    for name in ('01', '07'):
+        (photos / f'photos/{name}b.png').write_bytes(
+            (photos / f'photos/{name}.png').read_bytes()
+        )
+        labels.write_text(labels.read_text() + f'{name}b.png;dog\n')
+    (photos / 'masks').mkdir()
+    Image.fromarray(np.zeros((40, 56), np.uint8)).save(photos / 'masks' / '07.png')
+    make(texts(photos, '--out', photos / 'mine.py', '--masks', photos / 'masks'))
+    assert capsys.readouterr().out.splitlines()[1] == (
+        '1 images without a mask are left out, as copies of images that are validated on: '
+        "'07b'"
+    )
+    assert (photos / 'mine/val.txt').read_text() == '07\n'
+    trained = (photos / 'mine/train.txt').read_text().split()
+    assert len(trained) == 12 and {'01', '01b'} < set(trained) and '07b' not in trained
+
+
 def test_next_commands_can_be_pasted(check, make, photos, repo_root, monkeypatch, capsys):
     """Whatever characters the paths have."""
     monkeypatch.chdir(photos)

@@ -9,7 +9,6 @@ those of --classes or --num-classes.
 """
 
 import argparse
-import os.path as osp
 from pathlib import Path
 from typing import List, Optional, Sequence
 
@@ -19,6 +18,7 @@ from PIL import Image
 from prettytable import PrettyTable
 
 from mmseg_more.datasets.image_labels import name_few
+from mmseg_more.datasets.preparation.split_lists import read_split
 from mmseg_more.engine.command_line import CommandParser, command
 from mmseg_more.evaluation.functional import (
     SegmentationFigures,
@@ -26,6 +26,7 @@ from mmseg_more.evaluation.functional import (
     segmentation_figures,
 )
 from mmseg_more.evaluation.report import write_json
+from mmseg_more.image_files import without_suffix
 from mmseg_more.masks import CONFIDENCE, MANIFEST, read_manifest
 from mmseg_more.progress import with_progress
 
@@ -51,8 +52,8 @@ def mask_names(masks: Path, ann_file: Optional[str]) -> List[str]:
     if ann_file is None:
         names = sorted(present)
     else:
-        lines = Path(ann_file).read_text(encoding='utf-8').splitlines()
-        names = [osp.splitext(line.strip())[0] for line in lines if line.strip()]
+        lines = read_split(Path(ann_file))
+        names = [line if line in present else without_suffix(line) for line in lines]
         missing = [name for name in names if name not in present]
         if missing:
             raise FileNotFoundError(
@@ -165,7 +166,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('masks', help='folder of the masks to judge')
     parser.add_argument('truth', help='folder of the true masks')
     parser.add_argument(
-        '--ann-file', help='file with a name per line; by default every mask is compared'
+        '--ann-file',
+        help='file with an image per line, with or without suffix; by default every mask '
+        'is compared',
     )
     group = parser.add_mutually_exclusive_group()
     group.add_argument('--classes', nargs='+', help='names, without background')

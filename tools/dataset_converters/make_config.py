@@ -7,7 +7,8 @@
 LABELS is what check_dataset takes. Written are the config and, in a folder of its name,
 labels.json, train.txt and val.txt. Images that cannot be read or have no labels are left
 out, and named. No mask is needed; masks of some images (ID.png, 0 background, then the
-classes in their order, 255 ignored) let maps and segmentation be scored.
+classes in their order, 255 ignored) let maps and segmentation be scored. Those images are
+validated on, and their copies without a mask are left out, and named.
 """
 
 import argparse
@@ -81,6 +82,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     left_out = sorted({image.image_id for image in survey.images} - config.labels.keys())
     if left_out:
         print(f'{len(left_out)} images are left out: {name_few(left_out, 10)}')
+    if config.copies:
+        print(
+            f'{len(config.copies)} images without a mask are left out, as copies of images '
+            f'that are validated on: {name_few(config.copies, 10)}'
+        )
     *lists, path = write_config(config, args.out)
     print(
         f'{path}: {len(config.classes)} classes, {len(config.split.train)} images to train '

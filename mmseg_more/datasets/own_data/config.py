@@ -1,6 +1,5 @@
 """A config for a user's own images: a few settings over a shipped one."""
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
@@ -8,7 +7,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from mmengine.config import Config
 
-from ...files import write_bytes
+from ...files import json_bytes, write_bytes
 from ...image_files import find_images, without_suffix
 from ...model_index import index_folder, shipped_models
 from ..image_labels import name_few
@@ -55,6 +54,9 @@ class OwnConfig(NamedTuple):
     """Class names by image ID."""
     split: Split
     """The images."""
+    copies: List[str]
+    """IDs of images that are of neither side: copies of those of ``split.val``, without a
+    mask."""
     seed: int
     """That the split was drawn with."""
     mask_folder: Optional[str]
@@ -90,7 +92,7 @@ def plan_config(
     """Decide what the config of a folder of images says.
 
     * The split is drawn with a seed, each class in proportion. With masks, images that have
-      one are validated on.
+      one are validated on, and their copies that have none are left out.
     * A crop is as large as the shorter side of the median image, within what suits the
       network.
     * The number of iterations follows the root of the number of images, and all that
@@ -114,7 +116,7 @@ def plan_config(
     _check_files(survey)
     chosen = NETWORKS[network]
     base = Config.fromfile(shipped_models()[chosen.model])
-    split = _split(survey, labels, val_share, seed, mask_folder)
+    split, copies = _split(survey, labels, val_share, seed, mask_folder)
     if not split.train:
         raise ValueError(
             f'--val-share {val_share:g} leaves none of the {len(labels)} images to train '
@@ -133,6 +135,7 @@ def plan_config(
         classes=names,
         labels=labels,
         split=split,
+        copies=copies,
         seed=seed,
         mask_folder=mask_folder and Path(mask_folder).resolve().as_posix(),
         pretrained=pretrained and Path(pretrained).resolve().as_posix(),
@@ -177,7 +180,7 @@ def _check_classes(survey: Survey, classes: Optional[Sequence[str]]) -> Tuple[st
 
 
 def _check_files(survey: Survey) -> None:
-    """Raise ValueError if an ID has two files: no data set takes such a folder."""
+    """Raise ValueError if an ID has two files, or one that no split file can name."""
     paths: Dict[str, str] = {}
     for image in survey.images:
         if image.image_id in paths:
@@ -186,6 +189,17 @@ def _check_files(survey: Survey) -> None:
                 'would as well: rename or move one of them'
             )
         paths[image.image_id] = image.path
+    foreign = sorted(i for i in survey.labels.keys() & paths if not _is_unicode(i))
+    if foreign:
+        raise ValueError(
+            f'the names of {len(foreign)} images are no text in UTF-8, as lists of images '
+            f'are: rename {name_few(foreign)}'
+        )
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether a name has no surrogate, which Python has for a byte that is no UTF-8."""
+    return not any('\ud800' <= letter <= '\udfff' for letter in name)
 
 
 def _split(
@@ -194,12 +208,13 @@ def _split(
     val_share: float,
     seed: int,
     mask_folder: Optional[str],
-) -> Split:
+) -> Tuple[Split, List[str]]:
+    """The split, and the copies of images to validate on that are of neither side."""
     groups = defaultdict(list)
     for image in survey.images:
         groups[image.digest].append(image.image_id)
     if mask_folder is None:
-        return draw_split(labels, val_share, seed, groups.values())
+        return draw_split(labels, val_share, seed, groups.values()), []
     if not Path(mask_folder).is_dir():
         raise FileNotFoundError(f'the folder of masks {mask_folder} does not exist')
     masks = find_images(mask_folder).images
@@ -215,7 +230,9 @@ def _split(
         val = draw_split(with_mask, share, seed, groups.values()).val
     else:
         val = sorted(masked)
-    return Split(sorted(labels.keys() - set(val)), val)
+    shown = {i for ids in groups.values() if not set(val).isdisjoint(ids) for i in ids}
+    copies = sorted((shown & labels.keys()) - set(val))
+    return Split(sorted(labels.keys() - {*val, *copies}), val), copies
 
 
 def _max_iters(num_images: int, base_iters: int, network: Network) -> int:
@@ -251,15 +268,14 @@ def write_config(config: OwnConfig, path: str) -> List[str]:
         The files, the config last.
     """
     folder = Path(path).with_suffix('')
-    labels = json.dumps(config.labels, indent=1, ensure_ascii=False) + '\n'
     contents = {
-        folder / 'labels.json': labels,
-        folder / 'train.txt': '\n'.join(config.split.train) + '\n',
-        folder / 'val.txt': '\n'.join(config.split.val) + '\n',
-        Path(path): config_text(config, folder.name),
+        folder / 'labels.json': json_bytes(config.labels, indent=1) + b'\n',
+        folder / 'train.txt': ('\n'.join(config.split.train) + '\n').encode(),
+        folder / 'val.txt': ('\n'.join(config.split.val) + '\n').encode(),
+        Path(path): config_text(config, folder.name).encode(),
     }
     for file, content in contents.items():
-        write_bytes(file, content.encode())
+        write_bytes(file, content)
     return [str(file) for file in contents]
 
 
@@ -274,7 +290,7 @@ def config_text(config: OwnConfig, lists: str) -> str:
         base=config.base,
         classes=_tuple(('background', *config.classes)),
         folder=config.folder,
-        lists='{{ fileDirname }}/' + lists,
+        lists=lists,
         num_train=len(config.split.train),
         num_val=len(config.split.val),
         seed=config.seed,
@@ -325,10 +341,12 @@ val_evaluator = dict(_delete_=True, type='LocalizationMetric', bkg=0.5)
 """
 _TEMPLATE = """\
 # MoRe on images of one's own, made by make_config.
-_base_ = '{base}'
+_base_ = {base!r}
 classes = {classes}
 image_folder = {folder!r}
-lists = '{lists}'  # {num_train} images to train on, {num_val} to validate on, seed {seed}
+# {num_train} images to train on, {num_val} to validate on, seed {seed}; beside this file,
+# whose folder MMEngine puts in as it is, with quotes in its name
+lists = r'''{{{{ fileDirname }}}}/''' + {lists!r}
 mask_folder = {masks!r}
 # The shorter side of the median image is {side}; a multiple of the patch, {patch}.
 crop_size = ({crop}, {crop})

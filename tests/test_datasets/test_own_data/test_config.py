@@ -1,7 +1,10 @@
 """The config of a user's own images."""
 
+import shutil
+
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
@@ -60,6 +63,30 @@ def test_config_is_complete(tmp_path, network):
     assert cfg.default_hooks.checkpoint.save_best == 'health/score'
     assert cfg.default_hooks.health.type == 'HealthHook'
     launch.check_truth(cfg)
+
+
+@pytest.mark.parametrize(
+    'name', ["o'brien/mine.py", "it's.py", 'a "b"/say "x".py', "a'b'/c\".py"]
+)
+def test_quotes_in_a_path(tmp_path, name):
+    """Of the config, the images and the weights; also after the folder has moved."""
+    home = (tmp_path / name).parent
+    config = plan_config(survey(home / "cat's" / 'photos'))
+    write_config(config, str(tmp_path / name))
+    (tmp_path / 'elsewhere').mkdir()
+    for moved in (
+        tmp_path / name,
+        tmp_path / 'elsewhere' / "o'my" / (tmp_path / name).name,
+    ):
+        if not moved.exists():
+            shutil.copytree(home, moved.parent, ignore=shutil.ignore_patterns('elsewhere'))
+        cfg = Config.fromfile(moved)
+        assert cfg.train_dataloader.dataset.ann_file == str(
+            moved.with_suffix('') / 'train.txt'
+        )
+        assert len(DATASETS.build(cfg.train_dataloader.dataset)) == len(config.split.train)
+        cfg.dump(tmp_path / 'dumped.py')
+        assert Config.fromfile(tmp_path / 'dumped.py').image_folder == config.folder
 
 
 @pytest.mark.parametrize('masks', [False, True])
@@ -209,6 +236,18 @@ def test_images_of_one_name(tmp_path):
     twice = [*photos.images, ImageFacts('s/000.jpg', (480, 640))]
     with pytest.raises(ValueError, match='s/000.png and s/000.jpg have one name'):
         plan_config(photos._replace(images=twice))
+
+
+def test_names_that_no_list_can_hold(tmp_path):
+    """caf\\xe9.png, as an old zip unpacks, in folders named after the classes."""
+    photos = survey(tmp_path / 'photos')
+    images = [*photos.images, ImageFacts('cat/caf\udce9.png', (480, 640), digest='x')]
+    plan_config(photos._replace(images=images))  # without a label it is left out
+    photos = photos._replace(
+        images=images, labels={**photos.labels, 'cat/caf\udce9': ['cat']}
+    )
+    with pytest.raises(ValueError, match=r"names of 1 images .*rename 'cat/caf\\udce9'"):
+        plan_config(photos)
 
 
 def test_no_class(tmp_path):
