@@ -65,8 +65,13 @@ def list_inputs(inputs: InputsType, excluded: Sequence[str] = ()) -> List[Infere
     return items
 
 
-def check_names(inputs: Sequence[InferenceInput]) -> None:
-    """Raise ValueError if the files of two inputs would have one name."""
+def check_names(inputs: Sequence[InferenceInput], folders: Sequence[str]) -> None:
+    """Raise ValueError if a result would overwrite another one, or an input.
+
+    Args:
+        inputs: The images.
+        folders: Where ``NAME.png`` of each is written to.
+    """
     paths: Dict[str, Optional[str]] = {}
     for item in inputs:
         if item.name in paths and item.path == paths[item.name]:
@@ -78,6 +83,15 @@ def check_names(inputs: Sequence[InferenceInput]) -> None:
                 'output folder each'
             )
         paths[item.name] = item.path
+    given = {osp.realpath(item.path) for item in inputs if item.path is not None}
+    for item in inputs:
+        for folder in folders:
+            target = osp.join(folder, f'{item.name}.png')
+            if osp.realpath(target) in given:
+                raise ValueError(
+                    f'{target} would be overwritten, and is one of the images: choose '
+                    'another output folder'
+                )
 
 
 def is_single(inputs: InputsType) -> bool:

@@ -344,11 +344,11 @@ class MoReInferencer(BaseInferencer):
         else:
             img_out_dir = pred_out_dir = confidence_dir = ''
         # by themselves too: the folder of the images may be `out_dir`
-        folders = [out_dir, img_out_dir, pred_out_dir, confidence_dir]
-        items = list_inputs(inputs, [folder for folder in folders if folder])
+        folders = [dir_ for dir_ in (img_out_dir, pred_out_dir, confidence_dir) if dir_]
+        items = list_inputs(inputs, [out_dir, *folders] if out_dir else [])
         settings = self.settings(**masking)
         if out_dir:
-            check_names(items)
+            check_names(items, folders)
             drawing['img_out_dir'] = img_out_dir
         workers = num_workers if len(items) > 1 else 0
         results = self._results(items, batch_size, settings, workers)

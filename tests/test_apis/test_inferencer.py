@@ -420,6 +420,20 @@ def test_only_some_files(inferencer, tmp_path):
     ]
 
 
+@pytest.mark.parametrize('name', ['vis', 'pred'])
+def test_results_do_not_overwrite_the_images(inferencer, tmp_path, name):
+    image = tmp_path / name / 'a.png'
+    image.parent.mkdir()
+    cv2.imwrite(str(image), noise(5, 6))
+    before = image.read_bytes()
+    for inputs in (str(image.parent), str(image)):
+        with pytest.raises(
+            ValueError, match=f'{name}.*a.png would be overwritten|no image'
+        ):
+            inferencer(inputs, out_dir=str(tmp_path))
+    assert image.read_bytes() == before
+
+
 def test_two_inputs_of_one_name(inferencer, folder, tmp_path):
     inputs = [str(folder / 'b.png'), str(tmp_path / 'b.jpg')]
     cv2.imwrite(inputs[1], noise(5, 6))
