@@ -67,7 +67,7 @@ def _mask_name(info: dict, folder: Optional[str]) -> str:
         below = osp.relpath(path, folder)
         if leads_below(below):
             return osp.splitext(below)[0]
-    image_id = info.get('img_id') or ''
+    image_id = str(info.get('img_id', ''))  # COCO's is a number
     return image_id if leads_below(image_id) else osp.splitext(osp.basename(path))[0]
 
 

@@ -37,8 +37,10 @@ def test_names():
     ) == ['a', 'below/a.b']
     # images of another place
     assert names(
-        dict(img_path='/other/a.jpg', img_id='x/a'), dict(img_path='/other/b.jpg')
-    ) == ['x/a', 'b']
+        dict(img_path='/other/a.jpg', img_id='x/a'),
+        dict(img_path='/other/b.jpg'),
+        dict(img_path='/other/c.jpg', img_id=17),
+    ) == ['x/a', 'b', '17']
     # an ID of a split file, by which the mask would lie outside of its folder
     assert names(
         dict(img_path='/data/images/../b.jpg', img_id='../b'),

@@ -206,8 +206,8 @@ class SignalHook(Hook):
 
     def _is_done(self, runner: Runner) -> bool:
         """Whether no iteration follows."""
-        loop: Any = runner.train_loop
-        return self._num_done >= runner.max_iters or loop.stop_training
+        stopped = getattr(runner.train_loop, 'stop_training', False)  # by a hook
+        return stopped or self._num_done >= runner.max_iters
 
     def _end_if_told(self) -> None:
         number = self._ask(self._received)
