@@ -275,7 +275,7 @@ class ImageLevelDataset(BaseSegDataset):
     def _image_id(self, name: str, suffixes: Optional[Sequence[str]] = None) -> str:
         """The ID of an image from the name of its file; one without a suffix stays."""
         for suffix in suffixes or self.img_suffix:
-            if name.lower().endswith(suffix):
+            if name.lower().endswith(suffix.lower()):
                 return name[: -len(suffix)]
         return name
 
@@ -308,7 +308,7 @@ class ImageLevelDataset(BaseSegDataset):
             )
         )
         for name in names:
-            if not name.lower().endswith(tuple(suffixes)):
+            if not name.lower().endswith(tuple(suffix.lower() for suffix in suffixes)):
                 others.append(name)
                 continue
             image_id = self._image_id(name, suffixes)

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Sequence, Union
 
-from ..image_files import without_suffix
+from ..image_files import files_below, without_suffix
 from .image_labels import (
     ImageLabels,
     coco_labels,
@@ -89,7 +89,9 @@ def read_labels(source: Union[str, Path], images: Sequence[str]) -> LabelSource:
 
 
 def _read_voc_folder(folder: Path) -> ImageLabels:
-    annotations = sorted(path for path in folder.rglob('*') if path.suffix == '.xml')
+    annotations = sorted(
+        folder / name for name in files_below(str(folder)) if name.lower().endswith('.xml')
+    )
     if not annotations:
         raise ValueError(
             f'the folder {folder} holds no annotation (.xml); for classes that are the '

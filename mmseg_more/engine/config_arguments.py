@@ -25,10 +25,11 @@ from mmengine.model import BaseInit
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.registry import Registry
 from mmengine.runner import BaseLoop, LogProcessor, TestLoop, ValLoop, set_random_seed
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
 import mmseg.registry
+from mmseg.datasets.transforms import Albu
 
 from ..localization import PAROptions
 from ..models import MoRe, MoReViT
@@ -75,8 +76,9 @@ UNTYPED: Mapping[str, Part] = {
     'test_cfg': TestLoop,
     'log_processor': LogProcessor,
     'randomness': set_random_seed,
-    'optim_wrapper.clip_grad': clip_grad_norm_,
 }
+CLIP_GRAD = 'optim_wrapper.clip_grad'
+"""Its type is 'norm' or 'value'."""
 # Dicts without a type, by what takes them and as which argument
 UNTYPED_ARGUMENTS: Mapping[Tuple[Part, str], Part] = {
     (MoRe, 'localization'): Localizer,
@@ -85,6 +87,8 @@ UNTYPED_ARGUMENTS: Mapping[Tuple[Part, str], Part] = {
     (TrainingLabeler, 'par'): PAROptions,
     (MoReViT, 'lora'): LoRAOptions,
 }
+# Arguments with types of another package, which looks them up by itself
+FOREIGN = frozenset(((Albu, 'transforms'),))  # albumentations
 # Keys that are taken out before the rest is handed on
 TAKEN_OUT: Tuple[Tuple[type, FrozenSet[str]], ...] = (
     (Hook, frozenset(('priority',))),
@@ -206,12 +210,17 @@ def _check_value(path: str, value: Any, untyped: Optional[Part] = None) -> None:
             _check_value(f'{path}.{index}', item)
     if not isinstance(value, Mapping):
         return
-    parts = _parts(path, value) or [
-        part for part in (untyped, UNTYPED.get(path)) if part is not None
-    ]
+    if path == CLIP_GRAD:
+        parts = [clip_grad_value_ if value.get('type') == 'value' else clip_grad_norm_]
+    else:
+        parts = _parts(path, value) or [
+            part for part in (untyped, UNTYPED.get(path)) if part is not None
+        ]
     if parts:
         _check_keys(path, value, parts)
     for key, item in value.items():
+        if not isinstance(key, str) or any((part, key) in FOREIGN for part in parts):
+            continue  # data
         # those of layers are handed to functions of MMCV, which take out what they know;
         # the others are data
         layers = key.endswith('_cfg') and key != 'init_cfg'

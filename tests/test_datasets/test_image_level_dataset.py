@@ -103,6 +103,20 @@ class TestVOC:
         assert mask.shape == (1, 40, 50) and mask.dtype == torch.int64
         assert mask.unique().tolist() == [0, CAT + 1, DOG + 1, 255]
 
+    def test_suffixes_with_capitals(self, voc_root):
+        for path in (voc_root / 'SegmentationClass').glob('*.png'):
+            path.rename(path.with_name(f'{path.stem}_labelIds.png'))
+        for path in (voc_root / 'JPEGImages').glob('*.jpg'):
+            path.rename(path.with_suffix('.JPG'))
+        dataset = VOCImageLevelDataset(
+            data_root=str(voc_root),
+            test_mode=True,
+            pipeline=VAL,
+            img_suffix='.JPG',
+            seg_map_suffix='_labelIds.png',
+        )
+        assert dataset[1]['data_samples'].gt_sem_seg.data.unique().numel() == 4
+
     def test_some_classes(self, voc_root):
         dataset = VOCImageLevelDataset(
             data_root=str(voc_root),

@@ -142,6 +142,8 @@ def test_voc_xml(tmp_path):
     for name, classes in (('a', ['cat']), ('below/b', [])):
         objects = ''.join(f'<object><name>{c}</name></object>' for c in classes)
         (tmp_path / f'{name}.xml').write_text(f'<annotation>{objects}</annotation>')
+    (tmp_path / '._a.xml').write_bytes(b'\0\5\x16\7')  # a Mac's, beside the file
+    (tmp_path / 'below/b.xml').rename(tmp_path / 'below/b.XML')
     source = read_labels(tmp_path, [])
     assert source == ('VOC XML', {'a': ['cat'], 'below/b': []})
 

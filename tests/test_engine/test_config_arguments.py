@@ -57,6 +57,41 @@ def test_typo(voc, option, meant):
 
 
 @pytest.mark.parametrize(
+    'step',
+    [
+        # transforms of albumentations, some under names that others have too
+        dict(
+            type='Albu',
+            transforms=[
+                dict(type='RandomRotate90', p=0.5),
+                dict(type='RandomCrop', height=8, width=8),
+                dict(type='CLAHE', clip_limit=2, p=0.1),
+            ],
+        ),
+        dict(type='Mine', mapping={0: 255}),
+    ],
+)
+def test_what_others_look_up(voc, step):
+    voc.train_dataloader.dataset.pipeline.append(step)
+    check_arguments(voc)
+
+
+@pytest.mark.parametrize(
+    'clip_grad, typo',
+    [
+        (dict(type='value', clip_value=0.5), 'clip_vlaue'),
+        (dict(type='norm', max_norm=0.5, norm_type=2), 'norm_tpye'),
+    ],
+)
+def test_both_ways_to_clip(voc, clip_grad, typo):
+    voc.optim_wrapper.clip_grad = clip_grad
+    check_arguments(voc)
+    voc.optim_wrapper.clip_grad[typo] = 1
+    with pytest.raises(ValueError, match=f'clip_grad.{typo} is not known, did you mean'):
+        check_arguments(voc)
+
+
+@pytest.mark.parametrize(
     'option, value, message',
     [
         ('test_evaluator', 'foo', 'test_evaluator must be a dict, or a list of them'),

@@ -129,7 +129,7 @@ def test_a_start_is_missed(make, photos, capsys):
     'options, message',
     [
         (['--out', 'mine.txt'], 'the name of a config ends with .py'),
-        (['--out', 'there.py'], 'there.py exists: give another name, or --overwrite'),
+        (['--out', 'there.py'], 'there.py exists: give --out another name, or --over'),
         (['--out', 'a.py', '--val-share', '1'], '--val-share must lie between 0 and 1'),
         (['--out', 'a.py', '--val-share', '.99'], '0.99 leaves none of the 12 images to'),
         (['--out', 'a.py', '--classes', 'cat'], '--classes must name each class'),
@@ -145,6 +145,27 @@ def test_mistakes_write_nothing(make, photos, monkeypatch, capsys, options, mess
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert sorted(photos.rglob('*')) == before
     assert (photos / 'there.py').read_text() == 'mine'
+
+
+@pytest.mark.parametrize(
+    'name, options, message',
+    [
+        ('train.txt', [], 'train.txt exists: give --out another name, or --overwrite'),
+        ('labels.json', [], 'labels.json would be overwritten: give --out another name'),
+        ('labels.json', ['--overwrite'], 'labels.json would be overwritten: give --out'),
+    ],
+)
+def test_files_of_the_user_beside_the_images(make, photos, capsys, name, options, message):
+    """The lists go to a folder that has the name of the config, as the images may."""
+    images, file = photos / 'photos', photos / 'photos' / name
+    file.write_text(json.dumps({'01.png': ['cat'], '02.webp': ['dog']}))
+    before = file.read_bytes()
+    labels = file if name == 'labels.json' else photos / 'labels.csv'
+    with pytest.raises(SystemExit):
+        make([str(images), str(labels), '--out', str(photos / 'photos.py'), *options])
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert file.read_bytes() == before
+    assert not (photos / 'photos.py').exists()
 
 
 def test_overwrite(make, photos):

@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from mmseg_more.datasets.image_labels import name_few
-from mmseg_more.datasets.own_data import NETWORKS, make_survey, plan_config, write_config
+from mmseg_more.datasets.own_data import (
+    NETWORKS,
+    config_files,
+    make_survey,
+    plan_config,
+    write_config,
+)
 from mmseg_more.engine.command_line import CommandParser, command
 
 
@@ -61,8 +67,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         parser.error('--val-share must lie between 0 and 1')
     if not args.out.endswith('.py'):
         parser.error(f'--out {args.out}: the name of a config ends with .py')
-    if Path(args.out).exists() and not args.overwrite:
-        parser.error(f'{args.out} exists: give another name, or --overwrite')
+    there = [file for file in config_files(args.out) if file.exists()]
+    if any(file.samefile(args.labels) for file in there if Path(args.labels).exists()):
+        parser.error(f'{args.labels} would be overwritten: give --out another name')
+    if there and not args.overwrite:
+        parser.error(f'{there[-1]} exists: give --out another name, or --overwrite')
     return args
 
 

@@ -1,6 +1,6 @@
 """A user's own images: looked at, judged, split, and made a config of."""
 
-from .config import NETWORKS, OwnConfig, plan_config, write_config
+from .config import NETWORKS, OwnConfig, config_files, plan_config, write_config
 from .findings import Finding, find_all
 from .page import survey_page
 from .split import Split, draw_split
@@ -13,6 +13,7 @@ __all__ = [
     'OwnConfig',
     'Split',
     'Survey',
+    'config_files',
     'draw_split',
     'find_all',
     'look_at_image',

@@ -218,7 +218,9 @@ def _split(
     if not Path(mask_folder).is_dir():
         raise FileNotFoundError(f'the folder of masks {mask_folder} does not exist')
     masks = find_images(mask_folder).images
-    masked = {without_suffix(m) for m in masks if m.endswith('.png')} & labels.keys()
+    masked = {
+        without_suffix(m) for m in masks if m.lower().endswith('.png')
+    } & labels.keys()
     if not masked:
         raise ValueError(
             f'{mask_folder} has a mask (ID.png) of none of the images with labels; without '
@@ -267,16 +269,23 @@ def write_config(config: OwnConfig, path: str) -> List[str]:
     Returns:
         The files, the config last.
     """
-    folder = Path(path).with_suffix('')
-    contents = {
-        folder / 'labels.json': json_bytes(config.labels, indent=1) + b'\n',
-        folder / 'train.txt': ('\n'.join(config.split.train) + '\n').encode(),
-        folder / 'val.txt': ('\n'.join(config.split.val) + '\n').encode(),
-        Path(path): config_text(config, folder.name).encode(),
-    }
-    for file, content in contents.items():
+    contents = [
+        json_bytes(config.labels, indent=1) + b'\n',
+        ('\n'.join(config.split.train) + '\n').encode(),
+        ('\n'.join(config.split.val) + '\n').encode(),
+        config_text(config, Path(path).stem).encode(),
+    ]
+    files = config_files(path)
+    for file, content in zip(files, contents):
         write_bytes(file, content)
-    return [str(file) for file in contents]
+    return [str(file) for file in files]
+
+
+def config_files(path: str) -> List[Path]:
+    """The files of a config: labels, images to train on, images to validate on, itself."""
+    folder = Path(path).with_suffix('')
+    names = ('labels.json', 'train.txt', 'val.txt')
+    return [*(folder / name for name in names), Path(path)]
 
 
 def config_text(config: OwnConfig, lists: str) -> str:

@@ -174,9 +174,9 @@ def test_thresholds_are_stated(tmp_path, network):
 def test_masks_of_some_images_are_validated_on(tmp_path):
     photos = survey(tmp_path / 'photos')
     masks = tmp_path / 'masks'
-    for image_id in ('s/003', 's/004', 'elsewhere'):
-        (masks / image_id).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((8, 8), np.uint8)).save(masks / f'{image_id}.png')
+    for name in ('s/003.png', 's/004.PNG', 'elsewhere.png'):
+        (masks / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(masks / name)
     config = plan_config(photos, mask_folder=str(masks))
     assert config.split.val == ['s/003', 's/004'] and len(config.split.train) == 18
     cfg = load(config, tmp_path)
