@@ -4,7 +4,8 @@
 * More than 8 bits: integers keep the 8 highest of those that the image uses, out of 8, 10,
   12, 14 or 16, so that the 12 bits of a camera are not nearly black. Other numbers are
   stretched from their smallest to their largest value.
-* Transparency: the image lies on white, so that what is hidden stays hidden.
+* Transparency: the image lies on white, so that what is hidden stays hidden. A fourth band
+  of a TIFF that the file does not call opacity, such as near infrared, is left out.
 * Several pictures or pages: the first.
 
 An image of 8 bits without transparency is what ``mmcv.imfrombytes`` gives with OpenCV 5;
@@ -19,6 +20,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 IMAGE_SUFFIXES = (
     '.jpg',
@@ -37,9 +39,14 @@ WHITE = 255
 _BITS = (8, 10, 12, 14, 16)
 _JPEG = b'\xff\xd8\xff'
 _GIF = (b'GIF87a', b'GIF89a')
-_TIFF = (b'II*\0', b'MM\0*')
+_BIG_TIFF = (b'II+\0', b'MM\0+')
+_TIFF = (b'II*\0', b'MM\0*', *_BIG_TIFF)
 _EXIF = (b'eXIf', b'EXIF', b'Exif', b'exif')  # without one of these there is none
 _ORIENTATION = 0x0112
+_EXTRA_SAMPLES = 338
+# What a TIFF says of the band behind its colours: not opacity, or opacity with which the
+# colours are multiplied, or are not.
+_UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
 # What EXIF's orientations ask for, of an array (H, W, ...)
 _TURNS: Dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -171,12 +178,13 @@ def shown_pixels(stored: np.ndarray, content: bytes) -> np.ndarray:
     """
     if content.startswith(_JPEG):
         return stored
-    share = opacity(stored)
+    share = opacity(stored, content)
     if share is not None:
-        return _turned(_on_white(stored[..., :3], share), content)
-    pixels = _to_8_bits(stored)
-    pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
-    return _turned(pixels, content)
+        pixels = _on_white(stored[..., :3], share, _is_multiplied(stored, content))
+        return _turned(pixels, content)
+    if stored.ndim == 2:
+        return _turned(cv2.cvtColor(_to_8_bits(stored), cv2.COLOR_GRAY2BGR), content)
+    return _turned(np.ascontiguousarray(_to_8_bits(stored[..., :3])), content)
 
 
 def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
@@ -190,17 +198,46 @@ def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
     return np.round((finite - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)
 
 
-def opacity(stored: np.ndarray) -> Optional[np.ndarray]:
-    """Opacity ``(H, W)`` in [0, 1] of an image as it is stored; None: it has none."""
-    if stored.ndim < 3 or stored.shape[2] != 4:
+def opacity(stored: np.ndarray, content: bytes) -> Optional[np.ndarray]:
+    """Opacity ``(H, W)`` in [0, 1] of an image as it is stored; None: it has none.
+
+    Args:
+        stored: From :func:`stored_pixels`.
+        content: Of the same file.
+    """
+    if stored.ndim < 3 or stored.shape[2] != 4 or _fourth_band(content) == _UNSPECIFIED:
         return None
     highest = {1: 0xFF, 2: 0xFFFF}.get(stored.dtype.itemsize, 1.0)
     return stored[..., 3].astype(np.float64) / highest
 
 
-def _on_white(colors: np.ndarray, share: np.ndarray) -> np.ndarray:
+def _is_multiplied(stored: np.ndarray, content: bytes) -> bool:
+    """Whether the stored colours are multiplied with their opacity.
+
+    OpenCV multiplies those of 8 bits of a TIFF if the file has not.
+    """
+    kind = _fourth_band(content)
+    return kind == _ASSOCIATED or (kind == _UNASSOCIATED and stored.dtype == np.uint8)
+
+
+def _fourth_band(content: bytes) -> Optional[int]:
+    """What a TIFF says of the band behind its colours; None: nothing, or it is no TIFF."""
+    if not content.startswith(_TIFF):
+        return None
+    file = io.BytesIO(content)
+    try:
+        tags = ImageFileDirectory_v2(file.read(16 if content.startswith(_BIG_TIFF) else 8))
+        file.seek(tags.next)
+        tags.load(file)
+        return int(tags[_EXTRA_SAMPLES][0])
+    except Exception:  # there is no such tag, or whatever Pillow has against the file
+        return None
+
+
+def _on_white(colors: np.ndarray, share: np.ndarray, is_multiplied: bool) -> np.ndarray:
     share = share[..., None]
-    return np.round(_to_8_bits(colors) * share + WHITE * (1 - share)).astype(np.uint8)
+    own = _to_8_bits(colors) * (1 if is_multiplied else share)
+    return np.round(own + WHITE * (1 - share)).clip(0, WHITE).astype(np.uint8)
 
 
 def _turned(pixels: np.ndarray, content: bytes) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Images of every kind, read by one policy."""
 
 import io
+import struct
 
 import cv2
 import mmcv
@@ -12,7 +13,9 @@ from mmseg_more.image_files import (
     IMAGE_SUFFIXES,
     decode_image,
     find_images,
+    opacity,
     orientation,
+    stored_pixels,
     without_suffix,
 )
 
@@ -134,6 +137,54 @@ def test_transparency_of_16_bits():
     colors[0, :, 3] = 0
     colors[0, :, :3] = 0
     assert (decode_image(stored(colors)) == 255).all()
+
+
+def four_bands(color, dtype, extra, big=False):
+    """A TIFF of four bands that says what the fourth is."""
+    pixels = np.full((4, 5, 4), color, np.uint8).astype(dtype)
+    pixels *= np.iinfo(dtype).max // 255
+    head, offset = (16, 8) if big else (8, 4)
+    data = pixels.tobytes()
+    at = head + len(data)  # of what does not fit into an entry: the bits
+    bits = struct.pack('<4H', *[8 * pixels.itemsize] * 4)
+    tags = {256: 5, 257: 4, 258: None, 259: 1, 262: 2, 273: head, 277: 4, 278: 4}
+    tags |= {279: len(data), 284: 1, 338: extra}
+    count, link = ('Q', 'Q') if big else ('H', 'I')
+    entries = b''
+    for tag, value in tags.items():
+        if value is not None:
+            field = struct.pack('<HH', value, 0)
+        else:
+            field = bits if big else struct.pack('<I', at)
+        entries += struct.pack(f'<HH{link}', tag, 3, 4 if value is None else 1)
+        entries += field.ljust(offset, b'\0')
+    start = struct.pack('<2sHHHQ', b'II', 43, 8, 0, at + 8)
+    if not big:
+        start = struct.pack('<2sHI', b'II', 42, at + 8)
+    end = struct.pack(f'<{link}', 0)
+    return start + data + bits + struct.pack(f'<{count}', len(tags)) + entries + end
+
+
+@pytest.mark.parametrize('big', [False, True])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    'extra, color',
+    [(1, (100, 50, 25, 128)), (2, (200, 100, 50, 128))],
+    ids=['multiplied', 'as it is'],
+)
+def test_half_transparent_tiff_is_that_of_png(extra, color, dtype, big):
+    png = decode_image(encoded(Image.new('RGBA', (5, 4), (200, 100, 50, 128))))
+    found = decode_image(four_bands(color, dtype, extra, big))
+    np.testing.assert_allclose(found.astype(int), png, atol=1)
+    too_bright = decode_image(four_bands((255, 255, 255, 128), dtype, extra, big))
+    assert (too_bright == 255).all()
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_fourth_band_that_is_no_opacity(dtype):
+    content = four_bands((200, 100, 50, 20), dtype, 0)
+    assert decode_image(content)[0, 0].tolist() == [50, 100, 200]
+    assert opacity(stored_pixels(content), content) is None
 
 
 def test_first_picture_of_an_animation():

@@ -149,15 +149,19 @@ def class_ious(
 def write_json(path: str, figures: Mapping[str, Any]) -> None:
     """Write figures so that a reader never sees half a file.
 
-    NaN, which JSON does not have, becomes ``null``.
+    NaN, which JSON does not have, becomes ``null``, however deep it lies.
 
     Args:
         path: File to write; its folder is made.
         figures: Figures by their keys, and what else JSON takes.
     """
-    content = {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in figures.items()
-    }
-    text = json.dumps(content, indent=2, allow_nan=False)
+    text = json.dumps(_without_nan(figures), indent=2, allow_nan=False)
     write_bytes(path, (text + '\n').encode())
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

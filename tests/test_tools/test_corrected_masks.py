@@ -121,3 +121,11 @@ def test_mistakes(study):
     (study.masks / 'manifest.json').write_text(json.dumps(manifest))
     assert 'does not say how certain the masks of 1 images are' in study()[2]
     assert not study.folder.exists()
+
+
+def test_split_as_data_sets_read_it(tool, tmp_path):
+    split = tmp_path / 'train.txt'
+    split.write_bytes('\ufefffirst\r\nmy cat\r\nsub/dog.JPG\r\nv1.2\r\n'.encode())
+    tool.check_split(['first', 'my cat', 'sub/dog', 'v1.2'], split)
+    with pytest.raises(ValueError, match=r'1 of 2 images with masks .* \(.*my.*\)'):
+        tool.check_split(['my', 'my cat'], split)

@@ -61,3 +61,18 @@ def test_what_is_missing(tool, tmp_path, mistake_of):
     training(folder, (0,), (0,), cat=1.0)
     (folder / 'metrics.json').unlink()
     assert re.search('holds no metrics.json', mistake_of(tool.main, [str(folder)]))
+
+
+def test_figures_that_there_are_not(tool, tmp_path, capsys, mistake_of):
+    folder = tmp_path / 'a'
+    training(folder, (0,), (0,), cat=None, dog=60.0)
+    file = folder / '20260101_000000' / 'vis_data' / 'scalars.json'
+    file.write_text(file.read_text().replace('health/score', 'health/other'))
+    tool.main([str(folder)])
+    row = next(line for line in capsys.readouterr().out.splitlines() if 'dog' in line)
+    assert [cell.strip() for cell in row.split('|')][2:-1] == [
+        'dog', '60.0', '', '', '', '-'
+    ]  # fmt: skip
+    (folder / 'metrics.json').write_text(json.dumps({'seg/mIoU': 60.0}))
+    mistake = mistake_of(tool.main, [str(folder)])
+    assert re.search(r'metrics.json holds no IoU .*seg/IoU/CLASS.* true masks', mistake)

@@ -24,8 +24,10 @@ import numpy as np
 from mmseg_more.annotation import MaskSource
 from mmseg_more.datasets.image_labels import name_few
 from mmseg_more.datasets.mask_file import MaskFile, mask_file_content
+from mmseg_more.datasets.preparation.split_lists import read_split
 from mmseg_more.engine.command_line import CommandParser, command
 from mmseg_more.files import write_bytes
+from mmseg_more.image_files import without_suffix
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from study import runs as study_runs
@@ -106,9 +108,10 @@ def check_split(names: Sequence[str], path: Path) -> None:
 
     Args:
         names: Of the images.
-        path: Of the list of those that are trained on.
+        path: Of the list of those that are trained on, with or without suffixes.
     """
-    trained = set(path.read_text(encoding='utf-8').split())
+    lines = read_split(path)
+    trained = {*lines, *map(without_suffix, lines)}
     others = [name for name in names if name not in trained]
     if others:
         raise ValueError(

@@ -48,21 +48,30 @@ def read_checks(folder: Path) -> List[Dict[str, float]]:
 def read_ious(folder: Path) -> Dict[str, float]:
     """IoU of the segmentation at the end, in percent, by class.
 
+    Those that the validation could not tell are left out.
+
     Raises:
         ValueError: If the training has left none.
     """
+    file = folder / 'metrics.json'
     try:
-        metrics = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
+        metrics = json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
         raise ValueError(
             f'{folder} holds no metrics.json ({error}): train with '
             'val_evaluator.out_json=.../metrics.json and true masks in the validation'
         ) from error
-    return {
+    ious = {
         key.removeprefix(PREFIX): value
         for key, value in metrics.items()
-        if key.startswith(PREFIX)
+        if key.startswith(PREFIX) and value is not None
     }
+    if not ious:
+        raise ValueError(
+            f'{file} holds no IoU of a class ({PREFIX}CLASS): evaluate the segmentation in '
+            'the validation, with true masks'
+        )
+    return ious
 
 
 def judge(folder: Path, lost: float) -> Dict[str, Any]:
@@ -106,7 +115,7 @@ def table(rows: Dict[str, Dict[str, Any]]) -> str:
                 'yes' if row['lost'] else '',
                 f'{row["warned_at"]:.0f}' if row['warned'] else '',
                 'yes' if row['ill_at_end'] else '',
-                f'{row["score"]:.1f}',
+                '-' if row['score'] is None else f'{row["score"]:.1f}',
             ]
         )
     return result.get_string()

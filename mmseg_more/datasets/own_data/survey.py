@@ -130,7 +130,7 @@ def look_at_image(folder: str, path: str) -> ImageFacts:
     if stored is None:
         problem = f'{len(content)} bytes that are no image' if content else 'empty'
         return ImageFacts(path, None, problem=problem)
-    pixels, share = shown_pixels(stored, content), opacity(stored)
+    pixels, share = shown_pixels(stored, content), opacity(stored, content)
     return ImageFacts(
         path,
         (pixels.shape[0], pixels.shape[1]),

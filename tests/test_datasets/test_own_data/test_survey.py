@@ -61,6 +61,15 @@ def test_opaque_alpha_is_not_transparent(photos):
     assert opaque.digest == look_at_image(str(photos), 'same.bmp').digest
 
 
+def test_band_of_a_tiff_that_is_no_opacity(photos):
+    image = Image.fromarray(np.dstack([PIXELS, PIXELS[..., 0]]), 'RGBX')
+    image.save(photos / 'infrared.tif')
+    seen = look_at_image(str(photos), 'infrared.tif')
+    assert not seen.is_transparent
+    Image.fromarray(PIXELS).save(photos / 'same.bmp')
+    assert seen.digest == look_at_image(str(photos), 'same.bmp').digest
+
+
 def test_survey(photos, labels):
     survey = make_survey(photos, labels, show_progress=False)
     assert survey.usable() == {
