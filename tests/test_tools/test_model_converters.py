@@ -243,6 +243,23 @@ def test_start_from_a_plain_vit(tool, config, tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize('num_classes', [6, 1])
+def test_start_has_as_many_tokens_as_the_model_has_classes(tool, tmp_path, num_classes):
+    """Where the config says so once, in ``model.num_classes``."""
+    cfg = model_config(dict(GOLDEN.meta, K=num_classes))
+    del cfg.model.backbone['num_classes']
+    cfg.dump(tmp_path / 'config.py')
+    torch.save(_plain_vit(), tmp_path / 'vit.pth')
+    start = tmp_path / 'start.pth'
+    assert tool('vit2more', tmp_path / 'vit.pth', tmp_path / 'config.py', start) == 0
+    weights = torch.load(start, weights_only=True)['state_dict']
+    backbone = MODELS.build(cfg.model).backbone
+    assert backbone.num_classes == num_classes
+    backbone.load_state_dict(
+        {name.replace('backbone.', '', 1): value for name, value in weights.items()}
+    )
+
+
 def test_plain_vit_of_another_size(tool, config, tmp_path, mistake_of):
     torch.save(_plain_vit(feedforward_channels=64), tmp_path / 'vit.pth')
     assert 'has shape (64, 32)' in mistake_of(
