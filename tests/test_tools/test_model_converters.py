@@ -128,6 +128,19 @@ def test_classes_of_another_data_set(tool, tmp_path, mistake_of):
         )
 
 
+def test_class_lists_of_other_editors(tool, tmp_path, mistake_of):
+    """A byte order mark is no part of a name; other encodings name the file."""
+    torch.save(_three_classes(), tmp_path / 'a.pth')
+    names = tmp_path / 'names.txt'
+    arguments = ('official2mmseg', tmp_path / 'a.pth', tmp_path / 'b.pth', '--classes')
+    names.write_text('background\ncat\ndog\nhorse\n', encoding='utf-8-sig')
+    assert tool(*arguments, names) == 0
+    meta = torch.load(tmp_path / 'b.pth', weights_only=True)['meta']
+    assert meta['dataset_meta']['classes'] == ['background', 'cat', 'dog', 'horse']
+    names.write_text('cat\ndog\nchâtaigne\n', encoding='latin-1')
+    assert 'names.txt is not text in UTF-8' in mistake_of(tool, *arguments, names)
+
+
 def test_eighty_classes_are_coco():
     assert class_names(80)['classes'] == list(COCO14ImageLevelDataset.METAINFO['classes'])
     assert class_names(80, 'coco') == class_names(80)
