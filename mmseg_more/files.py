@@ -9,7 +9,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from pickle import UnpicklingError
-from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -50,6 +50,26 @@ def read_rgb(
             "`ori_shape`, and read it with LoadAnyImage, or LoadImageFromFile's defaults"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_lines(path: Union[str, Path]) -> List[str]:
+    """The lines of a list of names but empty ones, without spaces around them.
+
+    Windows may have begun the file with a byte order mark.
+
+    Args:
+        path: Text file with a name on each line.
+
+    Raises:
+        ValueError: If it is not in UTF-8.
+    """
+    try:
+        text = Path(path).read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is not text in UTF-8 ({error}); save it as UTF-8'
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def read_safetensors(path: str) -> Dict[str, Tensor]:

@@ -11,7 +11,7 @@ IoU; without true masks those parts are left out, and the least confident images
 """
 
 import argparse
-from pathlib import Path
+import os.path as osp
 from typing import Iterator, List, Optional, Sequence
 
 import torch
@@ -132,7 +132,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         if masks is not None:
             seen = masks.add_to(seen)
         gallery.add(draw_card(seen, figures.add(seen), palette, args.side**2))
-    title = Path(args.checkpoint or args.masks).name
+    title = osp.basename(osp.abspath(args.checkpoint or args.masks))  # also of '.'
     facts = facts_of(args, len(images), len(all_images))
     page = render_page(title, facts, figures, gallery, palette)
     write_bytes(args.out, page)

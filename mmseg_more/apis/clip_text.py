@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..files import read_lines
 from ..text_vectors import TextVectors
 
 TEMPLATES = (
@@ -60,10 +61,10 @@ def read_class_words(path: str) -> Dict[str, List[str]]:
             the first line is passed over.
 
     Raises:
-        ValueError: If there is no class, one occurs twice, or one has no words.
+        ValueError: If there is no class, one occurs twice, or one has no words, or if the
+            file is not in UTF-8.
     """
-    lines = Path(path).read_text(encoding='utf-8').splitlines()
-    lines = [line.strip() for line in lines if line.strip()]
+    lines = read_lines(path)
     found: Dict[str, List[str]] = {}
     for line in lines[1:] if lines[:1] == ['background'] else lines:
         name, colon, listed = (part.strip() for part in line.partition(':'))

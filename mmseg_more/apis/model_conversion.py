@@ -260,8 +260,11 @@ def convert_vit_checkpoint(
     Raises:
         ValueError: If it is no such ViT, or of another size.
     """
+    cfg = {**model_cfg['backbone'], 'init_cfg': None}
+    if 'num_classes' in model_cfg:  # MoRe hands it on
+        cfg.setdefault('num_classes', model_cfg['num_classes'])
     with torch.device('meta'):
-        backbone = MODELS.build({**model_cfg['backbone'], 'init_cfg': None})
+        backbone = MODELS.build(cfg)
     target = plain_names(backbone.state_dict())
     found = convert_plain_vit(
         checkpoint, target, backbone.num_registers, backbone.grid_size, backbone.family

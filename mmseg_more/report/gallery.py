@@ -89,7 +89,13 @@ class Gallery:
         self._num_bytes = 0
 
     def add(self, card: Card) -> None:
-        """Put a card into its place; the best ones leave if there is no room."""
+        """Put a card into its place; the best ones leave if there is no room.
+
+        A card that is larger than the whole room is left out itself.
+        """
+        if card.num_bytes > self.max_bytes:
+            self.num_left_out += 1
+            return
         bisect.insort(self.cards, card, key=badness)
         self._num_bytes += card.num_bytes
         while self._num_bytes > self.max_bytes:

@@ -5,10 +5,10 @@ from typing import List, Sequence, Union
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..datasets.image_labels import name_few
+from ..files import read_label_png
 from ..masks.folder import MANIFEST, MaskFolder, read_manifest
 from ..masks.images import MaskImage
 from .seen_image import MASK, PREDICTION, SeenImage
@@ -71,8 +71,7 @@ class ReportedMasks:
 
 
 def _read_mask(path: Path, size: Sequence[int]) -> Tensor:
-    with Image.open(path) as image:
-        labels = np.array(image)
+    labels = read_label_png(path.read_bytes(), str(path))
     if labels.shape != tuple(size):
         raise ValueError(
             f'{path} has the shape {labels.shape}, its image {tuple(size)}: was the image '

@@ -72,7 +72,7 @@ def _means(figures: RunFigures) -> Dict[str, str]:
     if confidence is not None:
         means['mean confidence'] = f'{100 * confidence:.1f} %'
     precision = figures.class_precision()
-    if precision is not None:
+    if precision is not None and not precision.isnan().all():
         means['image labels, mAP'] = f'{100 * precision.nanmean().item():.1f} %'
     return means
 

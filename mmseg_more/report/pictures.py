@@ -2,7 +2,7 @@
 
 import base64
 import io
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -14,6 +14,8 @@ from .seen_image import TRUTH, SeenImage
 
 QUALITY = 75
 """Of photographs and heat maps, as WebP."""
+MAX_SIDE = 16383
+"""Pixels that a WebP has at most in a row or a column."""
 
 
 def draw_pictures(
@@ -27,9 +29,10 @@ def draw_pictures(
     Args:
         seen: The image.
         palette: ``C`` RGB colours, background first.
-        max_pixels: A picture of more pixels is reduced to at most as many.
+        max_pixels: A picture of more pixels is reduced to at most as many, and one that is
+            longer than ``MAX_SIDE`` to that.
     """
-    size = worked_size(seen.image.shape[:2], max_pixels)
+    size = _picture_size(seen.image.shape[:2], max_pixels)
     image = shrink_image(seen.image, size)
     pictures = {'image': data_uri(image, quality=QUALITY)}
     for name, maps in seen.maps.items():
@@ -56,6 +59,14 @@ def data_uri(picture: np.ndarray, **options: Any) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, 'WEBP', **options)
     return 'data:image/webp;base64,' + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _picture_size(size: Sequence[int], max_pixels: int) -> Tuple[int, int]:
+    height, width = worked_size(size, max_pixels)
+    longest = max(height, width)
+    if longest <= MAX_SIDE:
+        return height, width
+    return max(height * MAX_SIDE // longest, 1), max(width * MAX_SIDE // longest, 1)
 
 
 def _shrink_labels(labels: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -280,7 +280,7 @@ def draw_grid(
                 axes.set_xticks([])
                 axes.set_yticks([])
             if y == 0:
-                axes.set_title(titles[x], fontsize=10, pad=4)
+                axes.set_title(titles[x], fontsize=10, pad=4, parse_math=False)
         if captions:
             figure.text(
                 left / 2 / width,
@@ -290,6 +290,7 @@ def draw_grid(
                 rotation=90,
                 ha='center',
                 va='center',
+                parse_math=False,  # a $ in a name begins no formula
             )
     if legend:
         handles = [
@@ -301,7 +302,7 @@ def draw_grid(
             )
             for name, color in legend.items()
         ]
-        figure.legend(
+        box = figure.legend(
             handles=handles,
             loc='lower center',
             ncols=min(per_line, len(handles)),
@@ -309,6 +310,8 @@ def draw_grid(
             frameon=False,
             borderaxespad=0.1,
         )
+        for text in box.get_texts():
+            text.set_parse_math(False)
     return img_from_canvas(canvas).copy()
 
 

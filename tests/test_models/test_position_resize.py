@@ -36,6 +36,16 @@ def test_as_interpolated(resize, interpolate, grid):
     )
 
 
+@pytest.mark.parametrize('antialias', [False, True])
+def test_inference_mode_spoils_no_later_training(antialias):
+    """The matrices that are kept from it are saved for the backward pass."""
+    table = torch.randn(1, 6, 7, 4, requires_grad=True)
+    with torch.inference_mode():
+        resize_on_gpu(table, (13, 17), 0.1, antialias)
+    resize_on_gpu(table, (13, 17), 0.1, antialias).sum().backward()
+    assert table.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize('interpolate', ['offset', 'size', 'antialias'])
 def test_the_own_grid_stays_as_it_is(interpolate):
     backbone = tiny_model().backbone

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from mmseg_more.deployment import LocalizationGraph, load_exported, serialize
 from mmseg_more.models import MoReViT
+from mmseg_more.models.backbones.lora import plain_names
 from tiny_model import batch, tiny_config, tiny_model
 
 ARCH = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
@@ -213,6 +214,25 @@ def test_addition():
     # another order of the sums
     assert_close(layer(x), plain + added, rtol=1e-5, atol=1e-5)
     assert vit(lora=dict(rank=8)).layers[0].attn.qkv.scaling == 1
+
+
+@pytest.mark.parametrize('family', ['vit', 'dinov3'])
+def test_start_of_additions_everywhere(family):
+    """Layers of the feed-forward network too start as they do without additions."""
+    options = dict(arch=ARCH, img_size=32, patch_size=8, num_classes=3, family=family)
+    starts = []
+    for lora in (None, dict(rank=2, targets=['qkv', 'proj', r'layers.*\.ffn\..*'])):
+        model = MoReViT(**options, lora=lora)
+        torch.manual_seed(0)
+        model.layers.init_weights()
+        starts.append(model.state_dict())
+    plain, added = starts
+    ups = [name for name in added if name.endswith('lora_up.weight')]
+    assert len(ups) == 16
+    assert all((added[name] == 0).all() for name in ups)
+    found = plain_names(added)
+    of_ffn = [name for name in plain if '.ffn.' in name and 'gamma' not in name]
+    assert_close({n: found[n] for n in of_ffn}, {n: plain[n] for n in of_ffn})
 
 
 def test_it_starts_as_the_plain_backbone(tmp_path):

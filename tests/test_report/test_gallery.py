@@ -35,6 +35,14 @@ def test_the_best_have_no_room():
     assert gallery.num_left_out == 2
 
 
+def test_a_card_larger_than_the_room_moves_no_other():
+    gallery = Gallery(25)
+    for one in (card('a', 0.1), card('large', 0.0, size=26), card('b', 0.2)):
+        gallery.add(one)
+    assert names(gallery) == ['a', 'b']
+    assert gallery.num_left_out == 1
+
+
 def test_card_of_an_image():
     _, gallery = make_report([make_seen('a', right=1.0)])
     (made,) = gallery.cards

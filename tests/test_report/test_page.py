@@ -3,6 +3,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from report_samples import make_page, make_report, make_seen
 
@@ -83,6 +84,13 @@ def test_without_truth_the_least_confident_come_first(images):
     assert 'iou' not in [element[1]['value'] for element in page.all('option')]
     assert [link[1]['href'] for link in page.all('a')] == ['#classes', '#gallery']
     assert not page.all('svg')
+
+
+def test_image_labels_that_are_all_negative_have_no_precision(images):
+    scored = dict(gt_score=torch.zeros(2), pred_score=torch.tensor([0.3, 0.4]))
+    assert 'mAP' not in make_page([images[0]._replace(**scored)])
+    scored['gt_score'] = torch.tensor([1.0, 0.0])
+    assert 'mAP' in make_page([images[0]._replace(**scored)])
 
 
 def test_names_are_text(images):

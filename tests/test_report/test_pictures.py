@@ -43,6 +43,21 @@ def test_large_images_are_reduced():
     assert decode(pictures['CAM']).shape == small.shape
 
 
+def test_longer_images_than_a_webp_can_be():
+    for size, reduced in (((20000, 2), (16383, 1)), ((1, 16384), (1, 16383))):
+        seen = make_seen(
+            'a',
+            image=np.zeros((*size, 3), np.uint8),
+            truth=torch.full(size, 2),
+            labels={'prediction': torch.zeros(size, dtype=torch.long)},
+            maps={'cam': torch.ones(1, *size)},
+        )
+        pictures = draw_pictures(seen, PALETTE, 224**2)
+        for picture in pictures.values():
+            assert decode(picture).shape == (*reduced, 3)
+        assert (decode(pictures['truth']) == PALETTE[2]).all()
+
+
 def test_an_image_of_no_class_has_cold_maps():
     seen = make_seen('a', maps={'lam': torch.zeros(0, 12, 16)})
     picture = decode(draw_pictures(seen, PALETTE, 64**2)['LAM']).astype(int)

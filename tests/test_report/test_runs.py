@@ -154,6 +154,16 @@ def test_a_mask_stands_before_the_prediction(cfg, data, masks):
     assert seen.confidence is None  # not that of the prediction
 
 
+def test_a_damaged_mask_is_named(cfg, masks):
+    path = masks / 'a.png'
+    path.write_bytes(path.read_bytes()[:40])
+    dataset = report_dataset(cfg, 'val')
+    reported = ReportedMasks(masks, mask_run.CLASSES)
+    images = reported.of_split(list_images(dataset))
+    with pytest.raises(ValueError, match=r'a\.png is no whole PNG'):
+        reported.add_to(next(see_files(dataset, images)))
+
+
 def test_masks_that_do_not_fit(cfg, masks):
     dataset = report_dataset(cfg, 'val')
     images = list_images(dataset)

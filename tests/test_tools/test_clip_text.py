@@ -143,6 +143,15 @@ def test_models_that_are_no_whole_clip(tool, folder, classes, tmp_path, mistake_
     assert not out.exists()
 
 
+def test_class_files_of_other_editors(tmp_path):
+    path = tmp_path / 'classes.txt'
+    path.write_text('background\ncat\n', encoding='utf-8-sig')
+    assert read_class_words(str(path)) == {'cat': ['cat']}
+    path.write_text('châtaigne\n', encoding='latin-1')
+    with pytest.raises(ValueError, match='classes.txt is not text in UTF-8'):
+        read_class_words(str(path))
+
+
 @pytest.mark.parametrize(
     'text, message',
     [

@@ -7,10 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from golden import Golden, model_config
 from mmseg_more.apis import MoReInferencer
+from mmseg_more.apis.model_conversion import class_names
 from mmseg_more.checkpoints import convert_official
 from mmseg_more.deployment import load_exported
 from scripts import load_script
@@ -78,6 +80,30 @@ def test_maps(export, files, capsys):
     assert network.metadata['source'] == 'cam'
     assert network.metadata['input_size'] == [48, 64]
     assert network.metadata['classes'][:2] == ['background', 'aeroplane']
+
+
+def test_config_with_a_pipeline_alone(files, repo_root, monkeypatch):
+    """As of inference: no data to test on are needed."""
+    cfg = Config.fromfile(files / 'config.py')
+    cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
+    for name in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+        cfg.pop(name)
+    cfg.dump(files / 'config.py')
+    checkpoint = torch.load(files / 'more.pth')
+    checkpoint['meta'] = dict(dataset_meta=class_names(20))
+    torch.save(checkpoint, files / 'more.pth')
+    module = load_script(repo_root / 'tools' / 'deployment' / 'export.py')
+    found = []
+
+    def export_network(graph, path, kind, metadata, check):
+        found.append(metadata['input_size'])
+        return 0.0
+
+    monkeypatch.setattr(module, 'export_network', export_network)
+    arguments = ['config.py', 'more.pth', '--out', 'more.onnx']
+    monkeypatch.chdir(files)
+    assert module.main(arguments) == 0
+    assert found == [[48, 64]]
 
 
 def lacks_weights(files):

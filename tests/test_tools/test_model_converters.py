@@ -128,6 +128,19 @@ def test_classes_of_another_data_set(tool, tmp_path, mistake_of):
         )
 
 
+def test_class_lists_of_other_editors(tool, tmp_path, mistake_of):
+    """A byte order mark is no part of a name; other encodings name the file."""
+    torch.save(_three_classes(), tmp_path / 'a.pth')
+    names = tmp_path / 'names.txt'
+    arguments = ('official2mmseg', tmp_path / 'a.pth', tmp_path / 'b.pth', '--classes')
+    names.write_text('background\ncat\ndog\nhorse\n', encoding='utf-8-sig')
+    assert tool(*arguments, names) == 0
+    meta = torch.load(tmp_path / 'b.pth', weights_only=True)['meta']
+    assert meta['dataset_meta']['classes'] == ['background', 'cat', 'dog', 'horse']
+    names.write_text('cat\ndog\nchâtaigne\n', encoding='latin-1')
+    assert 'names.txt is not text in UTF-8' in mistake_of(tool, *arguments, names)
+
+
 def test_eighty_classes_are_coco():
     assert class_names(80)['classes'] == list(COCO14ImageLevelDataset.METAINFO['classes'])
     assert class_names(80, 'coco') == class_names(80)
@@ -240,6 +253,23 @@ def test_start_from_a_plain_vit(tool, config, tmp_path, capsys):
     load_checkpoint(model, str(tmp_path / 'start.pth'))
     assert torch.equal(
         model.backbone.layers[3].attn.qkv.weight, vit['backbone.layers.3.attn.qkv.weight']
+    )
+
+
+@pytest.mark.parametrize('num_classes', [6, 1])
+def test_start_has_as_many_tokens_as_the_model_has_classes(tool, tmp_path, num_classes):
+    """Where the config says so once, in ``model.num_classes``."""
+    cfg = model_config(dict(GOLDEN.meta, K=num_classes))
+    del cfg.model.backbone['num_classes']
+    cfg.dump(tmp_path / 'config.py')
+    torch.save(_plain_vit(), tmp_path / 'vit.pth')
+    start = tmp_path / 'start.pth'
+    assert tool('vit2more', tmp_path / 'vit.pth', tmp_path / 'config.py', start) == 0
+    weights = torch.load(start, weights_only=True)['state_dict']
+    backbone = MODELS.build(cfg.model).backbone
+    assert backbone.num_classes == num_classes
+    backbone.load_state_dict(
+        {name.replace('backbone.', '', 1): value for name, value in weights.items()}
     )
 
 

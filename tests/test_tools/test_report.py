@@ -51,7 +51,7 @@ def test_model(report, arguments, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_masks(report, arguments, data, tmp_path):
+def test_masks(report, arguments, data, tmp_path, monkeypatch):
     mask_run.run_masks(data, tmp_path / 'masks')
     out = tmp_path / 'report.html'
     report([arguments[0], str(out), '--masks', str(tmp_path / 'masks')])
@@ -60,6 +60,9 @@ def test_masks(report, arguments, data, tmp_path):
         name: entry['image_confidence'] for name, entry in manifest['images'].items()
     }
     assert {image['name']: image['confidence'] for image in images_of(out)} == expected
+    monkeypatch.chdir(tmp_path / 'masks')
+    report([arguments[0], str(out), '--masks', '.'])
+    assert '<h1>masks</h1>' in out.read_text()
 
 
 def test_mistakes(report, arguments, tmp_path, mistake_of):

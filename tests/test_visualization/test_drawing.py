@@ -124,3 +124,16 @@ def test_grid_leaves_places_empty():
 def test_grid_checks_rows():
     with pytest.raises(ValueError, match=r'2 pictures, got rows of \[1\]'):
         draw_grid([[image()]], ['a', 'b'])
+
+
+def test_names_are_no_formulas():
+    """Not even such as would not be valid."""
+    for name in ('$x$', r'$\nothing{$'):
+        written = draw_grid([[image()]], [name], [name], {name: PALETTE[1]})
+        other = draw_grid([[image()]], ['a'], ['a'], {'a': PALETTE[1]})
+        assert written.shape == other.shape
+    # a formula would be set without the signs
+    formula, plain = (
+        draw_grid([[image()]], ['a'], [name], {name: PALETTE[1]}) for name in ('$x$', 'x')
+    )
+    assert (formula < 128).sum() > (plain < 128).sum()

@@ -73,7 +73,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if args.output == 'seg'
         else LocalizationGraph(model, args.source or 'lam')
     ).eval()
-    pipeline = cfg.test_dataloader.dataset.get('pipeline') or cfg.get('test_pipeline')
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    pipeline = dataset.get('pipeline') or cfg.get('test_pipeline')
     metadata = describe(graph, model.dataset_meta, pipeline)
     difference = export_network(
         graph, args.out, args.format, metadata, check=not args.no_check

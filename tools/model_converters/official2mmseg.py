@@ -19,6 +19,7 @@ from mmseg_more.apis.model_conversion import (
     write_checkpoint,
 )
 from mmseg_more.engine.command_line import CommandParser, command
+from mmseg_more.files import read_lines
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -48,8 +49,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def read_names(values: Optional[List[str]]) -> Optional[List[str]]:
     """Class names as given, or those in the file of that name."""
     if values and len(values) == 1 and Path(values[0]).is_file():
-        lines = Path(values[0]).read_text(encoding='utf-8').splitlines()
-        return [line.strip() for line in lines if line.strip()]
+        return read_lines(values[0])
     return values
 
 

@@ -126,6 +126,17 @@ class EncoderLayer(TransformerEncoderLayer):
                 embed_dims, feedforward_channels, act_cfg=act_cfg, **branch
             )
 
+    def init_weights(self) -> None:
+        """Random start of the feed-forward network, as mmpretrain's.
+
+        The two layers of an addition by LoRA, which have no bias, stay as they are.
+        """
+        BaseModule.init_weights(self)
+        for layer in self.ffn.modules():
+            if isinstance(layer, nn.Linear) and layer.bias is not None:
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.normal_(layer.bias, std=1e-6)
+
     def forward(self, x: Tensor, rotation: Optional[Rotation] = None) -> Tensor:
         """Transform tokens ``(B, N, D)``."""
         x = x + self.attn(self.ln1(x), rotation)

@@ -73,8 +73,10 @@ def resize_on_gpu(
 def _kept_weights(
     count: int, source: int, offset: float, antialias: bool, device: torch.device
 ) -> Tensor:
-    step = torch.full((1,), source / (count + offset), device=device)
-    return (antialiased_weights if antialias else cubic_weights)(count, source, step)
+    weights = antialiased_weights if antialias else cubic_weights
+    with torch.inference_mode(False):  # a later training may get them too
+        step = torch.full((1,), source / (count + offset), device=device)
+        return weights(count, source, step)
 
 
 def _products(rows: Tensor, table: Tensor, columns: Tensor) -> Tensor:
