@@ -52,13 +52,14 @@ def read_rgb(
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def read_lines(path: Union[str, Path]) -> List[str]:
+def read_lines(path: Union[str, Path], kind: str = '') -> List[str]:
     """The lines of a list of names but empty ones, without spaces around them.
 
     Windows may have begun the file with a byte order mark.
 
     Args:
         path: Text file with a name on each line.
+        kind: What the error calls it before its path.
 
     Raises:
         ValueError: If it is not in UTF-8.
@@ -67,7 +68,7 @@ def read_lines(path: Union[str, Path]) -> List[str]:
         text = Path(path).read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
         raise ValueError(
-            f'{path} is not text in UTF-8 ({error}); save it as UTF-8'
+            f'{kind} {path} is not text in UTF-8 ({error}); save it as UTF-8'.lstrip()
         ) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import List, Sequence
 
-from ...files import write_bytes
+from ...files import read_lines, write_bytes
 from ..image_labels import name_few
 
 
@@ -13,11 +13,7 @@ def read_split(path: Path) -> List[str]:
     Raises:
         ValueError: If it is no text in UTF-8.
     """
-    try:
-        text = path.read_bytes().decode('utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise ValueError(f'the split file {path} is not text in UTF-8 ({error})') from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return read_lines(path, 'the split file')
 
 
 def write_split(path: Path, ids: Sequence[str]) -> str:
